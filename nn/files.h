@@ -1,0 +1,21 @@
+// Whole files in and out. Anything that goes wrong is a FileError that names the file and the
+// reason.
+#pragma once
+
+#include <filesystem>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace triad::nn {
+
+std::string read_file(const std::filesystem::path& path);
+
+// Replaces the file by the parts, one after the other. The bytes go to a temporary file beside it,
+// which takes its name once they are safely on the disk: a full disk, a crash or a loss of power
+// leaves the old file whole. Anything but a regular file (a folder, a device) is left alone.
+void write_file_atomically(const std::filesystem::path& path,
+                           std::span<const std::string_view> parts);
+void write_file_atomically(const std::filesystem::path& path, std::string_view text);
+
+}  // namespace triad::nn
