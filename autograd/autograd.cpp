@@ -1,0 +1,292 @@
+#include <triad/autograd/autograd.h>
+
+#include <atomic>
+#include <queue>
+#include <unordered_map>
+
+#include <triad/autograd/ops.h>
+#include <triad/backends/kernels.h>
+#include <triad/core/format.h>
+
+namespace triad {
+namespace {
+
+thread_local bool enabled = true;
+
+std::uint64_t next_order() {
+  static std::atomic<std::uint64_t> count{0};
+  return count++;
+}
+
+}  // namespace
+
+// ---------------------------------------------------------------------- nodes
+
+Node::Node(const char* name, const Tensor& value)
+    : name(name), order(next_order()), shape(value.shape()), dtype(value.dtype()) {}
+
+// Dropping a node drops its inputs, and tensors that its rule captured, which may drop further
+// nodes. The outermost destructor collects all of them and lets them go one by one.
+Node::~Node() {
+  struct Remains {
+    std::vector<std::shared_ptr<Node>> inputs;
+    Rule rule;
+  };
+  thread_local std::vector<Remains>* pending = nullptr;
+  if (pending) {
+    pending->push_back({std::move(inputs), std::move(rule)});
+    return;
+  }
+  std::vector<Remains> remains;
+  pending = &remains;
+  remains.push_back({std::move(inputs), std::move(rule)});
+  while (!remains.empty()) {
+    Remains last = std::move(remains.back());
+    remains.pop_back();
+  }
+  pending = nullptr;
+}
+
+Tensor record(const char* name, Tensor out, const Tensors& inputs, Rule rule) {
+  if (!enabled) return out;
+  bool any = false;
+  for (const Tensor& x : inputs) any |= x.requires_grad();
+  if (!any) return out;
+  auto node = std::make_shared<Node>(name, out);
+  node->inputs.reserve(inputs.size());
+  for (const Tensor& x : inputs) node->inputs.push_back(x.node());
+  node->rule = std::move(rule);
+  out.set_node(std::move(node));
+  return out;
+}
+
+Tensor record_fused(const char* name, Tensor out, const Tensors& inputs, Rule rule) {
+  out = record(name, std::move(out), inputs, std::move(rule));
+  if (out.node()) out.node()->fused = true;
+  return out;
+}
+
+// ---------------------------------------------------------------------- grad mode
+
+bool grad_enabled() { return enabled; }
+
+NoGradGuard::NoGradGuard() : before_(enabled) { enabled = false; }
+NoGradGuard::~NoGradGuard() { enabled = before_; }
+
+// ---------------------------------------------------------------------- backward
+
+namespace {
+
+// A gradient on its way to a node: the sum of what has come in so far. The first one is taken as it
+// is; a buffer is written to only when it was made here.
+struct Running {
+  Tensor sum;
+  bool owned = false;
+
+  void add(const Tensor& g, bool differentiable) {
+    if (!sum.defined()) {
+      sum = g;
+    } else if (owned && !differentiable) {
+      on(g.device(), [&](auto device) { kernels::add_into(device, g, sum); });
+    } else {
+      sum = sum + g;
+      owned = true;
+    }
+  }
+
+  // Adds g to a part of the sum, which has the sizes `shape`.
+  void add_window(const Tensor& g, const Shape& shape, const Layout& window) {
+    if (!sum.defined()) {
+      sum = zeros(shape, {.dtype = g.dtype(), .device = g.device()});
+    } else if (!owned) {
+      sum = sum.clone();
+    }
+    owned = true;
+    on(g.device(), [&](auto device) { kernels::add_into(device, g, sum.with_layout(window)); });
+  }
+};
+
+class Sweep {
+ public:
+  // Gradients of `targets` are collected and not stored; without targets they go to the leaves.
+  Sweep(BackwardOptions options, const Tensors* targets) : options_(options), to_leaves_(!targets) {
+    if (targets)
+      for (const Tensor& x : *targets) found_[x.node().get()];
+  }
+
+  void start(const Tensor& output, const Tensor& gradient) { send(output.node(), gradient); }
+
+  void run() {
+    while (!queue_.empty()) {
+      std::shared_ptr<Node> node = queue_.top();
+      queue_.pop();
+      auto entry = running_.extract(node.get());
+      visit(node, entry.mapped().sum);
+    }
+  }
+
+  const Tensor& found(const Tensor& x) { return found_[x.node().get()]; }
+
+ private:
+  struct Newest {
+    bool operator()(const std::shared_ptr<Node>& a, const std::shared_ptr<Node>& b) const {
+      return a->order < b->order;
+    }
+  };
+
+  Running& slot(const std::shared_ptr<Node>& node) {
+    auto [it, is_new] = running_.try_emplace(node.get());
+    if (is_new) queue_.push(node);
+    return it->second;
+  }
+
+  void send(const std::shared_ptr<Node>& node, const Tensor& g) {
+    slot(node).add(g, options_.create_graph);
+  }
+
+  void visit(const std::shared_ptr<Node>& node, const Tensor& g) {
+    if (auto it = found_.find(node.get()); it != found_.end()) it->second = g;
+    if (node->leaf) {
+      if (to_leaves_) node->grad = node->grad.defined() ? node->grad + g : own(g);
+      return;
+    }
+    if (!node->rule)
+      throw_error<AutogradError>(
+          "backward: the history of {} was used by an earlier backward; pass retain_graph there",
+          node->name);
+    if (node->window && !options_.create_graph) {
+      const auto& input = node->inputs[0];
+      slot(input).add_window(g, input->shape, *node->window);
+    } else {
+      pass_on(*node, node->rule(g));
+    }
+    if (!options_.retain_graph && !options_.create_graph) {
+      node->rule = nullptr;
+      node->inputs.clear();
+    }
+  }
+
+  // A leaf's gradient is written to by optimizers and by clipping, so nobody else may look at it.
+  static Tensor own(const Tensor& g) {
+    const bool alone = g.storage().use_count() == 1 && g.is_contiguous();
+    return alone ? g : g.clone();
+  }
+
+  void pass_on(const Node& node, const Tensors& gradients) {
+    for (std::size_t i = 0; i < gradients.size() && i < node.inputs.size(); ++i) {
+      const auto& input = node.inputs[i];
+      Tensor g = gradients[i];
+      if (!input || !g.defined()) continue;
+      if (g.shape() != input->shape || g.dtype() != input->dtype)
+        throw_error<AutogradError>("backward of {}: input {} is {}{}, its gradient {}{}", node.name,
+                                   i, input->dtype, input->shape, g.dtype(), g.shape());
+      if (node.fused && options_.create_graph) g = without_second_derivative(node.name, g, input);
+      send(input, g);
+    }
+  }
+
+  // A fused rule's result depends on the op's inputs in ways nobody wrote down.
+  static Tensor without_second_derivative(const char* name, Tensor g,
+                                          const std::shared_ptr<Node>& input) {
+    auto node = std::make_shared<Node>(name, g);
+    node->inputs = {input};
+    node->rule = [name](const Tensor&) -> Tensors {
+      throw_error<AutogradError>("{}: the gradient of this fused op cannot be differentiated again",
+                                 name);
+    };
+    g.set_node(std::move(node));
+    return g;
+  }
+
+  BackwardOptions options_;
+  bool to_leaves_;
+  std::unordered_map<Node*, Running> running_;
+  std::unordered_map<Node*, Tensor> found_;
+  std::priority_queue<std::shared_ptr<Node>, std::vector<std::shared_ptr<Node>>, Newest> queue_;
+};
+
+Tensor first_gradient(const char* op, const Tensor& output, const Tensor& gradient) {
+  if (!output.requires_grad())
+    throw_error<AutogradError>("{}: the output has no history; no input of it requires a gradient",
+                               op);
+  if (!gradient.defined()) {
+    if (output.numel() != 1)
+      throw_error<AutogradError>("{}: needs a gradient for an output that is no scalar, {}", op,
+                                 output.shape());
+    return ones(output.shape(), {.dtype = output.dtype(), .device = output.device()});
+  }
+  if (gradient.shape() != output.shape() || gradient.dtype() != output.dtype())
+    throw_error<AutogradError>("{}: the output is {}{}, the gradient given {}{}", op,
+                               output.dtype(), output.shape(), gradient.dtype(), gradient.shape());
+  return gradient;
+}
+
+struct GradMode {
+  explicit GradMode(bool on) : before(enabled) { enabled = on; }
+  ~GradMode() { enabled = before; }
+  bool before;
+};
+
+}  // namespace
+
+void Tensor::backward(BackwardOptions options) const { backward(Tensor(), options); }
+
+void Tensor::backward(const Tensor& gradient, BackwardOptions options) const {
+  Sweep sweep(options, nullptr);
+  sweep.start(*this, first_gradient("backward", *this, gradient));
+  GradMode mode(options.create_graph);
+  sweep.run();
+}
+
+Tensors grad(const Tensors& outputs, const Tensors& inputs, const Tensors& gradients,
+             BackwardOptions options) {
+  if (!gradients.empty() && gradients.size() != outputs.size())
+    throw_error<AutogradError>("grad: {} outputs, {} gradients", outputs.size(), gradients.size());
+  for (std::size_t i = 0; i < inputs.size(); ++i)
+    if (!inputs[i].requires_grad())
+      throw_error<AutogradError>("grad: input {} does not require a gradient", i);
+  Sweep sweep(options, &inputs);
+  for (std::size_t i = 0; i < outputs.size(); ++i)
+    sweep.start(outputs[i],
+                first_gradient("grad", outputs[i], gradients.empty() ? Tensor() : gradients[i]));
+  GradMode mode(options.create_graph);
+  sweep.run();
+  Tensors result;
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    result.push_back(sweep.found(inputs[i]));
+    if (!result.back().defined())
+      throw_error<AutogradError>("grad: no output depends on input {}", i);
+  }
+  return result;
+}
+
+// ---------------------------------------------------------------------- leaves
+
+Tensor& Tensor::requires_grad_(bool on) {
+  if (node_ && !node_->leaf)
+    throw_error<AutogradError>("requires_grad_: the tensor is a result of {}; use detach()",
+                               node_->name);
+  if (on && !is_floating_point(dtype_))
+    throw_error<DTypeError>("requires_grad_: needs f32 or f64, got {}", dtype_);
+  if (!on) {
+    node_ = nullptr;
+  } else if (!node_) {
+    node_ = std::make_shared<Node>("leaf", *this);
+    node_->leaf = true;
+  }
+  return *this;
+}
+
+bool Tensor::is_leaf() const { return !node_ || node_->leaf; }
+
+Tensor Tensor::grad() const { return node_ && node_->leaf ? node_->grad : Tensor(); }
+
+void Tensor::set_grad(Tensor grad) const {
+  if (!node_ || !node_->leaf) throw_error<AutogradError>("set_grad: the tensor is not a leaf");
+  if (grad.defined() && (grad.shape() != shape() || grad.dtype() != dtype()))
+    throw_error<ShapeError>("set_grad: the tensor is {}{}, the gradient {}{}", dtype(), shape(),
+                            grad.dtype(), grad.shape());
+  node_->grad = std::move(grad);
+}
+
+}  // namespace triad

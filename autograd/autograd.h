@@ -1,0 +1,85 @@
+// Reverse-mode automatic differentiation.
+//
+// An op computes its result, then calls record() with its inputs and a rule that turns the gradient
+// of the result into the gradients of the inputs. That makes a Node; nodes point at the nodes of
+// their inputs, so the handles that are still in use hold exactly the history they need.
+// backward() walks from an output to the leaves, newest node first: a node is always newer than its
+// inputs, so by the time its turn comes, its gradient is complete. Nothing here is recursive.
+//
+// To add a differentiable function of your own:
+//
+//   Tensor cube(const Tensor& x) {
+//     Tensor y = x.detach() * x.detach() * x.detach();
+//     return record("cube", y, {x}, [x](const Tensor& g) { return Tensors{g * 3.0 * x * x}; });
+//   }
+#pragma once
+
+#include <functional>
+#include <initializer_list>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include <triad/core/tensor.h>
+
+namespace triad {
+
+using Tensors = std::vector<Tensor>;
+
+// From the gradient of an op's result to those of its inputs, in their order. An undefined Tensor,
+// or a shorter list, means "no gradient"; x.requires_grad() of a captured input tells what is
+// wanted.
+using Rule = std::function<Tensors(const Tensor& gradient)>;
+
+struct Node {
+  const char* name;     // of the op, "leaf" for a leaf
+  std::uint64_t order;  // a node is newer, and its number higher, than its inputs
+  Shape shape;          // of the value, and so of its gradient
+  DType dtype;
+  std::vector<std::shared_ptr<Node>> inputs;  // empty pointers for inputs without history
+  Rule rule;                                  // empty for a leaf, and once backward has used it up
+  bool fused = false;            // the rule is made of kernels: it has no second derivative
+  std::optional<Layout> window;  // a slice: its gradient adds to this part of the input's
+  bool leaf = false;
+  Tensor grad;  // of a leaf
+
+  Node(const char* name, const Tensor& value);
+  ~Node();  // a loop: a chain of a million nodes needs no deep stack
+};
+
+// Gives `out`, the result of op `name` on `inputs`, its history, if gradients are on and an input
+// has one. The rule is written in ops, so that it can be differentiated again.
+Tensor record(const char* name, Tensor out, const Tensors& inputs, Rule rule);
+// The same for a rule that calls kernels: with create_graph its result throws, by the op's name,
+// when somebody differentiates it again.
+Tensor record_fused(const char* name, Tensor out, const Tensors& inputs, Rule rule);
+
+// True unless a NoGradGuard is alive on this thread.
+bool grad_enabled();
+
+// While it lives, ops on this thread record nothing.
+class NoGradGuard {
+ public:
+  NoGradGuard();
+  ~NoGradGuard();
+  NoGradGuard(const NoGradGuard&) = delete;
+  NoGradGuard& operator=(const NoGradGuard&) = delete;
+
+ private:
+  bool before_;
+};
+
+// no_grad([&] { return model(x); })
+template <class F>
+auto no_grad(F&& f) {
+  NoGradGuard guard;
+  return f();
+}
+
+// The gradients of sum(outputs * gradients) with respect to `inputs`, which may be leaves or
+// results; no leaf's grad() changes. An input that no output depends on is an AutogradError.
+// Undefined gradients stand for 1 and need a scalar output.
+Tensors grad(const Tensors& outputs, const Tensors& inputs, const Tensors& gradients = {},
+             BackwardOptions options = {});
+
+}  // namespace triad

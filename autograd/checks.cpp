@@ -1,0 +1,49 @@
+#include <triad/autograd/checks.h>
+
+#include <triad/autograd/reductions.h>
+#include <triad/core/format.h>
+
+namespace triad {
+
+void check_defined(const char* op, const Tensor& x) {
+  if (!x.defined()) throw_error<ValueError>("{}: got an undefined tensor", op);
+}
+
+void check_float(const char* op, const Tensor& x) {
+  check_defined(op, x);
+  if (!is_floating_point(x.dtype()))
+    throw_error<DTypeError>("{}: needs f32 or f64, got {}; write x.to(f32)", op, x.dtype());
+}
+
+void check_number(const char* op, const Tensor& x) {
+  check_defined(op, x);
+  if (x.dtype() == boolean)
+    throw_error<DTypeError>("{}: needs numbers, got bool; write x.to(f32)", op);
+}
+
+void check_bool(const char* op, const Tensor& x) {
+  check_defined(op, x);
+  if (x.dtype() != boolean)
+    throw_error<DTypeError>("{}: needs bool, got {}; write x != 0", op, x.dtype());
+}
+
+void check_same_type(const char* op, const Tensor& a, const Tensor& b) {
+  check_defined(op, a);
+  check_defined(op, b);
+  if (a.dtype() != b.dtype())
+    throw_error<DTypeError>("{}: the types differ, {} and {}; write .to({}) or .to({})", op,
+                            a.dtype(), b.dtype(), a.dtype(), b.dtype());
+  if (a.device() != b.device())
+    throw_error<DeviceError>("{}: the tensors are on different devices", op);
+}
+
+Tensor sum_to(const Tensor& g, const Shape& shape) {
+  if (g.shape() == shape) return g;
+  const int extra = g.dim() - shape.rank();
+  std::vector<std::int64_t> axes;
+  for (int i = 0; i < g.dim(); ++i)
+    if (i < extra || (shape[i - extra] == 1 && g.shape()[i] != 1)) axes.push_back(i);
+  return sum(g, axes, true).reshape(shape);
+}
+
+}  // namespace triad

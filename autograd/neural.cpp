@@ -1,0 +1,186 @@
+#include <triad/autograd/neural.h>
+
+#include <triad/autograd/autograd.h>
+#include <triad/autograd/checks.h>
+#include <triad/autograd/ops.h>
+#include <triad/backends/kernels.h>
+#include <triad/core/format.h>
+
+namespace triad {
+namespace {
+
+Tensor empty_like(const Tensor& x) { return empty(x.shape(), x.dtype(), x.device()); }
+
+// The kernels below work on rows: x as contiguous [R,C], without history.
+Tensor as_rows(const Tensor& x) {
+  const std::int64_t C = x.shape().back();
+  return x.detach().contiguous().reshape(
+      {Shape(x.shape().begin(), x.shape().end() - 1).numel(), C});
+}
+
+// Applies an op on the last axis to another one.
+template <class Op>
+Tensor along(const char* name, const Tensor& x, std::int64_t axis, Op op) {
+  check_float(name, x);
+  const int i = normalize_axis(name, axis, x.dim());
+  return i == x.dim() - 1 ? op(x) : op(x.transpose(i, -1)).transpose(i, -1);
+}
+
+Tensor softmax_last(const Tensor& x) {
+  Tensor rows = as_rows(x), y = empty_like(rows);
+  on(x.device(), [&](auto device) { kernels::softmax(device, rows, y); });
+  return record_fused("softmax", y.reshape(x.shape()), {x}, [x, y](const Tensor& g) {
+    Tensor dx = empty_like(y);
+    on(g.device(), [&](auto device) { kernels::softmax_backward(device, as_rows(g), y, dx); });
+    return Tensors{dx.reshape(x.shape())};
+  });
+}
+
+Tensor log_softmax_last(const Tensor& x) {
+  Tensor rows = as_rows(x), y = empty_like(rows);
+  on(x.device(), [&](auto device) { kernels::log_softmax(device, rows, y); });
+  return record_fused("log_softmax", y.reshape(x.shape()), {x}, [x, y](const Tensor& g) {
+    Tensor dx = empty_like(y);
+    on(g.device(), [&](auto device) { kernels::log_softmax_backward(device, as_rows(g), y, dx); });
+    return Tensors{dx.reshape(x.shape())};
+  });
+}
+
+}  // namespace
+
+Tensor softmax(const Tensor& x, std::int64_t axis) {
+  return along("softmax", x, axis, softmax_last);
+}
+
+Tensor log_softmax(const Tensor& x, std::int64_t axis) {
+  return along("log_softmax", x, axis, log_softmax_last);
+}
+
+Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, double eps) {
+  check_float("layer_norm", x);
+  if (x.dim() < 1)
+    throw_error<ShapeError>("layer_norm: needs at least one axis, got {}", x.shape());
+  for (const Tensor& p : {weight, bias}) {
+    if (!p.defined()) continue;
+    check_same_type("layer_norm", x, p);
+    if (p.shape() != Shape{x.size(-1)})
+      throw_error<ShapeError>("layer_norm: needs weight and bias [{}] for x {}, got {}", x.size(-1),
+                              x.shape(), p.shape());
+  }
+  Tensor rows = as_rows(x), y = empty_like(rows);
+  Tensor mean = empty({rows.size(0)}, x.dtype(), x.device()), rstd = empty_like(mean);
+  on(x.device(), [&](auto device) {
+    kernels::layer_norm(device, rows, weight.detach(), bias.detach(), eps, y, mean, rstd);
+  });
+  auto rule = [x, weight, bias, rows, mean, rstd](const Tensor& g) {
+    auto wanted = [](const Tensor& t) { return t.requires_grad() ? empty_like(t) : Tensor(); };
+    Tensor dx = x.requires_grad() ? empty_like(rows) : Tensor(), dweight = wanted(weight),
+           dbias = wanted(bias);
+    on(g.device(), [&](auto device) {
+      kernels::layer_norm_backward(device, as_rows(g), rows, weight.detach(), mean, rstd, dx,
+                                   dweight, dbias);
+    });
+    return Tensors{dx.defined() ? dx.reshape(x.shape()) : dx, dweight, dbias};
+  };
+  return record_fused("layer_norm", y.reshape(x.shape()), {x, weight, bias}, rule);
+}
+
+// ---------------------------------------------------------------------- embedding
+
+namespace {
+
+// Throws unless every id lies in 0..count-1.
+void check_range(const char* op, const Tensor& ids, std::int64_t count) {
+  if (ids.numel() == 0) return;
+  Tensor range = empty({2}, i64, ids.device());
+  on(ids.device(), [&](auto device) { kernels::index_range(device, ids, range); });
+  const std::int64_t low = range.select(0, 0).item<std::int64_t>(),
+                     high = range.select(0, 1).item<std::int64_t>();
+  if (low < 0 || high >= count)
+    throw_error<IndexError>("{}: needs indices in 0..{}, got {}", op, count - 1,
+                            low < 0 ? low : high);
+}
+
+void check_i64(const char* op, const Tensor& x) {
+  check_defined(op, x);
+  if (x.dtype() != i64)
+    throw_error<DTypeError>("{}: needs i64 indices, got {}; write x.to(i64)", op, x.dtype());
+}
+
+}  // namespace
+
+Tensor embedding(const Tensor& ids, const Tensor& weight) {
+  check_i64("embedding", ids);
+  check_float("embedding", weight);
+  if (weight.dim() != 2)
+    throw_error<ShapeError>("embedding: needs weight [V,C], got {}", weight.shape());
+  const std::int64_t C = weight.size(1);
+  check_range("embedding", ids, weight.size(0));
+  Tensor flat = ids.reshape({-1}).contiguous(),
+         y = empty({flat.size(0), C}, weight.dtype(), weight.device());
+  on(ids.device(),
+     [&](auto device) { kernels::embedding(device, weight.detach().contiguous(), flat, y); });
+  Shape shape = ids.shape();
+  shape.push_back(C);
+  return record_fused("embedding", y.reshape(shape), {weight}, [flat, weight](const Tensor& g) {
+    Tensor dweight = empty_like(weight);
+    on(g.device(),
+       [&](auto device) { kernels::embedding_backward(device, as_rows(g), flat, dweight); });
+    return Tensors{dweight};
+  });
+}
+
+// ---------------------------------------------------------------------- dropout
+
+namespace {
+
+Tensor dropout_with(const Tensor& x, double p, RandomStream random) {
+  Tensor input = x.detach().contiguous(), y = empty_like(input);
+  on(x.device(), [&](auto device) { kernels::dropout(device, random, p, input, y); });
+  return record("dropout", y, {x},
+                [p, random](const Tensor& g) { return Tensors{dropout_with(g, p, random)}; });
+}
+
+}  // namespace
+
+Tensor dropout(const Tensor& x, double p, bool training) {
+  check_float("dropout", x);
+  if (!(p >= 0 && p < 1)) throw_error<ValueError>("dropout: needs 0 <= p < 1, got {}", p);
+  return training && p > 0 ? dropout_with(x, p, next_stream()) : x;
+}
+
+// ---------------------------------------------------------------------- losses
+
+Tensor cross_entropy(const Tensor& logits, const Tensor& target, std::int64_t ignore_index) {
+  check_float("cross_entropy", logits);
+  check_i64("cross_entropy", target);
+  if (logits.dim() < 1 || target.shape() != Shape(logits.shape().begin(), logits.shape().end() - 1))
+    throw_error<ShapeError>("cross_entropy: needs logits [...,C] and target [...], got {} and {}",
+                            logits.shape(), target.shape());
+  Tensor flat = target.reshape({-1}).contiguous(), counts = flat != double(ignore_index);
+  check_range("cross_entropy", where(counts, flat, scalar(0, {.dtype = i64})), logits.size(-1));
+  Tensor rows = as_rows(logits);
+  Tensor losses = empty({rows.size(0)}, logits.dtype(), logits.device()),
+         logsumexp = empty_like(losses);
+  on(logits.device(), [&](auto device) {
+    kernels::cross_entropy(device, rows, flat, ignore_index, losses, logsumexp);
+  });
+  Tensor counted = counts.to(logits.dtype()), total = sum(counted);
+  auto rule = [logits, rows, flat, logsumexp, counted, total](const Tensor& g) {
+    Tensor scale = g * counted / total, dlogits = empty_like(rows);
+    on(g.device(), [&](auto device) {
+      kernels::cross_entropy_backward(device, rows, flat, logsumexp, scale, dlogits);
+    });
+    return Tensors{dlogits.reshape(logits.shape())};
+  };
+  return record_fused("cross_entropy", sum(losses) / total, {logits}, rule);
+}
+
+Tensor mse_loss(const Tensor& input, const Tensor& target) {
+  check_same_type("mse_loss", input, target);
+  if (input.shape() != target.shape())
+    throw_error<ShapeError>("mse_loss: the sizes differ, {} and {}", input.shape(), target.shape());
+  return mean(square(input - target));
+}
+
+}  // namespace triad

@@ -1,0 +1,227 @@
+#include <triad/autograd/views.h>
+
+#include <triad/autograd/checks.h>
+#include <triad/autograd/ops.h>
+#include <triad/backends/kernels.h>
+#include <triad/core/format.h>
+
+namespace triad {
+
+// ---------------------------------------------------------------------- all elements in another
+// order
+
+namespace {
+
+// A copy of x in row-major order under new sizes, without history.
+Tensor packed(const Tensor& x, const Shape& shape) {
+  Tensor y = empty(x.shape(), x.dtype(), x.device());
+  on(x.device(), [&](auto device) { kernels::copy(device, x, y); });
+  return y.with_layout(contiguous_layout(shape));
+}
+
+Tensor reshape_as(const char* op, const Tensor& x, const Shape& to, bool may_copy) {
+  check_defined(op, x);
+  const Shape shape = reshape_sizes(op, x.shape(), to);
+  if (shape == x.shape()) return x;
+  auto layout = reshaped(x.layout(), shape);
+  if (!layout && !may_copy)
+    throw_error<ShapeError>("{}: {} with strides {} is no view of sizes {}; use reshape", op,
+                            x.shape(), x.strides(), shape);
+  return record(op, layout ? x.with_layout(*layout) : packed(x, shape), {x},
+                [from = x.shape()](const Tensor& g) { return Tensors{g.reshape(from)}; });
+}
+
+}  // namespace
+
+Tensor Tensor::reshape(const Shape& shape) const {
+  return reshape_as("reshape", *this, shape, true);
+}
+Tensor Tensor::view(const Shape& shape) const { return reshape_as("view", *this, shape, false); }
+
+Tensor Tensor::flatten(std::int64_t start, std::int64_t end) const {
+  if (dim() == 0) return reshape({1});
+  const int first = normalize_axis("flatten", start, dim()),
+            last = normalize_axis("flatten", end, dim());
+  if (first > last) throw_error<ValueError>("flatten: axis {} comes after axis {}", first, last);
+  Shape sizes(shape().begin(), shape().begin() + first);
+  sizes.push_back(Shape(shape().begin() + first, shape().begin() + last + 1).numel());
+  for (int i = last + 1; i < dim(); ++i) sizes.push_back(shape()[i]);
+  return reshape(sizes);
+}
+
+Tensor Tensor::permute(const Shape& order) const {
+  Shape back = Shape::filled(dim(), 0);
+  Tensor y = with_layout(permuted(layout_, order));
+  for (int i = 0; i < dim(); ++i) back[normalize_axis("permute", order[i], dim())] = i;
+  return record("permute", y, {*this},
+                [back](const Tensor& g) { return Tensors{g.permute(back)}; });
+}
+
+Tensor Tensor::transpose(std::int64_t a, std::int64_t b) const {
+  return record("transpose", with_layout(transposed(layout_, a, b)), {*this},
+                [a, b](const Tensor& g) { return Tensors{g.transpose(a, b)}; });
+}
+
+Tensor Tensor::unsqueeze(std::int64_t axis) const {
+  return record("unsqueeze", with_layout(unsqueezed(layout_, axis)), {*this},
+                [from = shape()](const Tensor& g) { return Tensors{g.reshape(from)}; });
+}
+
+Tensor Tensor::squeeze(std::int64_t axis) const {
+  return record("squeeze", with_layout(squeezed(layout_, axis)), {*this},
+                [from = shape()](const Tensor& g) { return Tensors{g.reshape(from)}; });
+}
+
+Tensor Tensor::expand(const Shape& shape) const {
+  return record("expand", with_layout(expanded(layout_, shape)), {*this},
+                [from = this->shape()](const Tensor& g) { return Tensors{sum_to(g, from)}; });
+}
+
+// ---------------------------------------------------------------------- some of the elements
+
+namespace {
+
+using Cut = std::function<Layout(const Layout&)>;
+
+// The inverse of a window: zeros of sizes `shape` with g at the place that `cut` names.
+Tensor embed(const char* name, const Tensor& g, const Shape& shape, const Cut& cut) {
+  Tensor y = zeros(shape, {.dtype = g.dtype(), .device = g.device()});
+  Tensor place = y.with_layout(cut(y.layout()));
+  on(g.device(), [&](auto device) { kernels::copy(device, g, place); });
+  return record(name, y, {g},
+                [name, cut](const Tensor& gg) { return Tensors{window(name, gg, cut)}; });
+}
+
+}  // namespace
+
+Tensor window(const char* name, const Tensor& x, const Cut& cut) {
+  check_defined(name, x);
+  Tensor y = record(name, x.with_layout(cut(x.layout())), {x},
+                    [name, shape = x.shape(), cut](const Tensor& g) {
+                      return Tensors{embed(name, g, shape, cut)};
+                    });
+  if (y.node()) y.node()->window = cut(contiguous_layout(x.shape()));
+  return y;
+}
+
+Tensor Tensor::slice(std::int64_t axis, std::int64_t start, std::int64_t end,
+                     std::int64_t step) const {
+  return window("slice", *this, [=](const Layout& x) { return sliced(x, axis, start, end, step); });
+}
+
+Tensor Tensor::select(std::int64_t axis, std::int64_t index) const {
+  return window("select", *this, [=](const Layout& x) { return selected(x, axis, index); });
+}
+
+std::vector<Tensor> Tensor::split(std::int64_t size, std::int64_t axis) const {
+  if (size < 1) throw_error<ValueError>("split: needs a size of at least 1, got {}", size);
+  Tensors parts;
+  const std::int64_t total = this->size(axis);
+  for (std::int64_t at = 0; at == 0 || at < total; at += size)
+    parts.push_back(slice(axis, at, std::min(at + size, total)));
+  return parts;
+}
+
+std::vector<Tensor> Tensor::split(const std::vector<std::int64_t>& sizes, std::int64_t axis) const {
+  std::int64_t at = 0;
+  Tensors parts;
+  for (std::int64_t size : sizes) {
+    if (size < 0) throw_error<ValueError>("split: sizes must not be negative, got {}", size);
+    parts.push_back(slice(axis, at, at + size));
+    at += size;
+  }
+  if (at != size(axis))
+    throw_error<ShapeError>("split: the sizes add up to {}, axis {} of {} has {}", at, axis,
+                            shape(), size(axis));
+  return parts;
+}
+
+// ---------------------------------------------------------------------- copies
+
+Tensor Tensor::contiguous() const { return is_contiguous() ? *this : clone(); }
+
+Tensor Tensor::clone() const {
+  check_defined("clone", *this);
+  return record("clone", packed(*this, shape()), {*this},
+                [](const Tensor& g) { return Tensors{g}; });
+}
+
+Tensor Tensor::to(DType dtype) const {
+  check_defined("to", *this);
+  if (dtype == dtype_) return *this;
+  Tensor y = empty(shape(), dtype, device());
+  on(device(), [&](auto device) { kernels::copy(device, *this, y); });
+  if (!is_floating_point(dtype)) return y;
+  return record("to", y, {*this}, [from = dtype_](const Tensor& g) { return Tensors{g.to(from)}; });
+}
+
+// There is one kind of device in this build.
+Tensor Tensor::to(Device) const { return *this; }
+
+namespace {
+
+void check_writable(const char* op, const Tensor& x) {
+  check_defined(op, x);
+  if (x.requires_grad() && (!x.is_leaf() || grad_enabled()))
+    throw_error<AutogradError>(
+        "{}: the tensor has a history ({}); write under a NoGradGuard to a leaf only", op,
+        x.node()->name);
+}
+
+}  // namespace
+
+void Tensor::copy_(const Tensor& source) const {
+  check_writable("copy_", *this);
+  check_defined("copy_", source);
+  Tensor wide = source.with_layout(expanded(source.layout(), shape()));
+  on(device(), [&](auto device) { kernels::copy(device, wide, *this); });
+}
+
+void Tensor::fill_(double value) const {
+  check_writable("fill_", *this);
+  on(device(), [&](auto device) { kernels::fill(device, value, *this); });
+}
+
+// ---------------------------------------------------------------------- joins
+
+Tensor cat(const Tensors& parts, std::int64_t axis, const Tensor& buffer) {
+  if (parts.empty()) throw_error<ValueError>("cat: needs at least one tensor");
+  check_defined("cat", parts[0]);
+  const int along = normalize_axis("cat", axis, parts[0].dim());
+  Shape shape = parts[0].shape();
+  shape[along] = 0;
+  std::vector<std::int64_t> sizes;
+  for (const Tensor& part : parts) {
+    check_same_type("cat", parts[0], part);
+    Shape rest = part.shape();
+    if (rest.rank() == shape.rank()) rest[along] = shape[along];
+    if (rest != shape)
+      throw_error<ShapeError>("cat: {} and {} differ in more than axis {}", parts[0].shape(),
+                              part.shape(), along);
+    sizes.push_back(part.shape()[along]);
+    shape[along] += sizes.back();
+  }
+  Tensor y = buffer.defined() ? buffer.detach() : empty(shape, parts[0].dtype(), parts[0].device());
+  if (y.shape() != shape || y.dtype() != parts[0].dtype())
+    throw_error<ShapeError>("cat: the buffer is {}{}, the result {}{}", y.dtype(), y.shape(),
+                            parts[0].dtype(), shape);
+  std::int64_t at = 0;
+  for (const Tensor& part : parts) {
+    Tensor place = y.with_layout(sliced(y.layout(), along, at, at + part.shape()[along], 1));
+    at += part.shape()[along];
+    if (part.storage() == place.storage() && part.layout() == place.layout()) continue;
+    on(y.device(), [&](auto device) { kernels::copy(device, part, place); });
+  }
+  return record("cat", y, parts, [sizes, along](const Tensor& g) { return g.split(sizes, along); });
+}
+
+Tensor stack(const Tensors& parts, std::int64_t axis) {
+  Tensors wide;
+  for (const Tensor& part : parts) {
+    check_defined("stack", part);
+    wide.push_back(part.unsqueeze(axis));
+  }
+  return cat(wide, axis < 0 && !wide.empty() ? axis + wide[0].dim() : axis);
+}
+
+}  // namespace triad

@@ -1,0 +1,121 @@
+// Vec<T>: one SIMD register of T with the operators and functions of a number, over Highway.
+//
+// A formula written as a template over its number type (backends/math.h) runs on float, on double
+// and, through this file, on a whole register at a time. Static dispatch: the widest instructions
+// that the compiler's -march allows.
+#pragma once
+
+#define HWY_COMPILE_ONLY_STATIC  // no run-time choice: one build, one machine
+#define HWY_DISABLE_PCLMUL_AES   // -march=x86-64-v3 has no AES, and nothing here needs it
+#include <hwy/contrib/math/math-inl.h>
+#include <hwy/highway.h>
+
+#include <cmath>
+#include <cstddef>
+#include <limits>
+
+namespace triad::cpu {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+template <class T>
+struct Vec {
+  using Tag = hn::ScalableTag<T>;
+  using Raw = hn::Vec<Tag>;
+  static constexpr Tag tag{};
+  static constexpr std::size_t lanes = hn::MaxLanes(Tag());
+
+  Raw raw;
+
+  Vec() : raw(hn::Zero(tag)) {}
+  Vec(Raw r) : raw(r) {}
+  Vec(T value) : raw(hn::Set(tag, value)) {}
+
+  static Vec load(const T* p) { return hn::LoadU(tag, p); }
+  void store(T* p) const { hn::StoreU(raw, tag, p); }
+
+  // The first n lanes, 0 <= n <= lanes; the others read as zero and are not touched in memory.
+  static Vec load_first(const T* p, std::size_t n) {
+    return hn::MaskedLoad(hn::FirstN(tag, n), tag, p);
+  }
+  void store_first(T* p, std::size_t n) const { hn::BlendedStore(raw, hn::FirstN(tag, n), tag, p); }
+
+  Vec& operator+=(Vec b) { return *this = *this + b; }
+  Vec& operator-=(Vec b) { return *this = *this - b; }
+  Vec& operator*=(Vec b) { return *this = *this * b; }
+
+  friend Vec operator+(Vec a, Vec b) { return hn::Add(a.raw, b.raw); }
+  friend Vec operator-(Vec a, Vec b) { return hn::Sub(a.raw, b.raw); }
+  friend Vec operator*(Vec a, Vec b) { return hn::Mul(a.raw, b.raw); }
+  friend Vec operator/(Vec a, Vec b) { return hn::Div(a.raw, b.raw); }
+  friend Vec operator-(Vec a) { return hn::Neg(a.raw); }
+
+  friend auto operator<(Vec a, Vec b) { return hn::Lt(a.raw, b.raw); }
+  friend auto operator<=(Vec a, Vec b) { return hn::Le(a.raw, b.raw); }
+  friend auto operator>(Vec a, Vec b) { return hn::Gt(a.raw, b.raw); }
+  friend auto operator>=(Vec a, Vec b) { return hn::Ge(a.raw, b.raw); }
+  friend auto operator==(Vec a, Vec b) { return hn::Eq(a.raw, b.raw); }
+  friend auto operator!=(Vec a, Vec b) { return hn::Ne(a.raw, b.raw); }
+
+  // a * b + c and c - a * b, rounded once where the machine can.
+  friend Vec fma(Vec a, Vec b, Vec c) { return hn::MulAdd(a.raw, b.raw, c.raw); }
+  friend Vec fnma(Vec a, Vec b, Vec c) { return hn::NegMulAdd(a.raw, b.raw, c.raw); }
+  friend Vec max(Vec a, Vec b) { return hn::Max(a.raw, b.raw); }
+  friend Vec min(Vec a, Vec b) { return hn::Min(a.raw, b.raw); }
+  friend Vec abs(Vec a) { return hn::Abs(a.raw); }
+  friend Vec sqrt(Vec a) { return hn::Sqrt(a.raw); }
+
+  // Lane by lane: yes where the mask holds, else no.
+  friend Vec select(hn::Mask<Tag> mask, Vec yes, Vec no) {
+    return hn::IfThenElse(mask, yes.raw, no.raw);
+  }
+
+  friend T sum_lanes(Vec a) { return hn::GetLane(hn::SumOfLanes(tag, a.raw)); }
+  friend T max_lanes(Vec a) { return hn::GetLane(hn::MaxOfLanes(tag, a.raw)); }
+  friend T min_lanes(Vec a) { return hn::GetLane(hn::MinOfLanes(tag, a.raw)); }
+};
+
+// Highway's functions, within 3 ulp of the exact value, completed where IEEE asks for more: its exp
+// turns NaN into 0 and is garbage where it overflows, its log is finite at 0, at infinity and below
+// zero, its sin and cos hold up to 39000 and forget the sign of -0.
+template <class T>
+Vec<T> exp(Vec<T> x) {
+  constexpr T overflow = sizeof(T) == 4 ? T(104) : T(710);
+  return select(x == x, Vec<T>(hn::Exp(Vec<T>::tag, min(x, Vec<T>(overflow)).raw)), x);
+}
+template <class T>
+Vec<T> log(Vec<T> x) {
+  constexpr T inf = std::numeric_limits<T>::infinity(), nan = std::numeric_limits<T>::quiet_NaN();
+  Vec<T> y = hn::Log(Vec<T>::tag, x.raw);
+  y = select(x < Vec<T>(inf), y, x);  // log(inf) = inf, log(nan) = nan
+  return select(x > Vec<T>(T(0)), y,
+                select(x == Vec<T>(T(0)), Vec<T>(-inf), select(x == x, Vec<T>(nan), x)));
+}
+template <class T>
+Vec<T> tanh(Vec<T> x) {
+  return hn::Tanh(Vec<T>::tag, x.raw);
+}
+
+// y, with the lanes where |x| > 39000 or x is NaN replaced by f(x).
+template <class T, class F>
+Vec<T> complete_large(Vec<T> x, Vec<T> y, F f) {
+  if (hn::AllTrue(Vec<T>::tag, abs(x) <= Vec<T>(T(39000)))) return y;
+  T in[Vec<T>::lanes], out[Vec<T>::lanes];
+  x.store(in);
+  y.store(out);
+  for (std::size_t i = 0; i < Vec<T>::lanes; ++i)
+    if (!(std::abs(in[i]) <= T(39000))) out[i] = f(in[i]);
+  return Vec<T>::load(out);
+}
+template <class T>
+Vec<T> sin(Vec<T> x) {
+  Vec<T> y = select(x == Vec<T>(T(0)), x, Vec<T>(hn::Sin(Vec<T>::tag, x.raw)));
+  return complete_large(x, y, [](T lane) { return std::sin(lane); });
+}
+template <class T>
+Vec<T> cos(Vec<T> x) {
+  Vec<T> y = hn::Cos(Vec<T>::tag, x.raw);
+  return complete_large(x, y, [](T lane) { return std::cos(lane); });
+}
+
+}  // namespace triad::cpu

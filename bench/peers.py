@@ -1,0 +1,151 @@
+"""The PyTorch side of `./run bench --peers`: hybrid_torch.py, eager, on the CPU.
+
+A long-lived process beside ours, so that both can alternate in one run: one JSON object a line on
+stdin, one a line on stdout, in order. It computes only between a request and its answer. Every
+answer is an object; one with "error" (text) says what was wrong, and the process goes on.
+End of input ends it. Before the first request it prints {"torch": version, "threads": n}.
+
+A workload is built once and then run many times; a new one replaces it.
+
+    {"op": "threads", "n": 2}                      -> {"threads": 2}
+
+    {"op": "hybrid", "head_types": ["standard", ...], "d_model": 512, "data": PATH}
+    {"op": "gpt", "data": PATH}                    -> {"parameters": count}
+
+        data is a safetensors file that holds `param.NAME` for every name of the state dict, and
+        for hybrid  `input.x` [B,T,M], `cotangent` [B,T,M]; max_seq_len is T, the rest defaults;
+        for gpt     `input.ids`, `input.targets` [16,256] i64; its layers and widths: see Gpt.
+
+    {"op": "outputs", "mode": MODE, "path": PATH}  -> {"path": PATH}
+
+        runs once and writes to compare: for hybrid `output`, with forward_backward also `grad.x`
+        and `grad.NAME`; for gpt `loss` and, with train_step, `final.NAME`, the parameters after it.
+
+    {"op": "time", "mode": MODE, "repeats": n}     -> {"seconds": [n numbers]}
+
+MODE is forward or forward_backward for hybrid, and forward or train_step for gpt. forward runs
+without a tape. forward_backward starts from no gradients and ends with those of x and of every
+parameter. train_step is loss, backward and one AdamW step: the model moves on, from call to call.
+The first repeat after a pause, or after the other side ran, is slow: ask for one more and drop it.
+Both sides spin at barriers, so on a machine that is busy with a third process neither time means
+anything (2 ms become 100).
+"""
+import json
+import pathlib
+import sys
+import time
+
+import torch
+import torch.nn.functional as F
+
+sys.dont_write_bytecode = True  # leave no __pycache__ in the sources
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "tests" / "golden"))
+import hybrid_torch  # noqa: E402
+import safetensors_file  # noqa: E402
+
+
+def load(path):
+    """The tensors of a data file, and the state dict in it."""
+    tensors = {name: torch.from_numpy(a) for name, a in safetensors_file.read(path).items()}
+    return tensors, {n.removeprefix("param."): t for n, t in tensors.items() if n.startswith("param.")}
+
+
+class Hybrid:
+    modes = ("forward", "forward_backward")
+
+    def __init__(self, request):
+        tensors, parameters = load(request["data"])
+        self.x, self.cotangent = tensors["input.x"].requires_grad_(), tensors["cotangent"]
+        bins = self.x.shape[1] // 2 + 1
+        self.module = hybrid_torch.HybridAttentionLayer(
+            request["d_model"], request["head_types"], bins
+        )
+        self.module.load_state_dict(parameters)
+
+    def forward(self):
+        with torch.no_grad():
+            return {"output": self.module(self.x)}
+
+    def forward_backward(self):
+        self.module.zero_grad()
+        self.x.grad = None
+        output = self.module(self.x)
+        output.backward(self.cotangent)
+        gradients = {f"grad.{name}": p.grad for name, p in self.module.named_parameters()}
+        return {"output": output, "grad.x": self.x.grad, **gradients}
+
+
+class Gpt:
+    """A GPT of 10.9 M parameters: 6 layers of 6 standard heads, d_model 384, T 256, 256 bytes."""
+
+    modes = ("forward", "train_step")
+
+    def __init__(self, request):
+        tensors, parameters = load(request["data"])
+        self.ids, self.targets = tensors["input.ids"], tensors["input.targets"]
+        self.module = hybrid_torch.TransformerLM(256, 384, 6, ["standard"] * 6, max_seq_len=256)
+        self.module.load_state_dict(parameters)
+        self.adamw = torch.optim.AdamW(self.module.parameters(), lr=1e-3, weight_decay=0.1)
+
+    def loss(self):
+        logits = self.module(self.ids)
+        return F.cross_entropy(logits.view(-1, logits.shape[-1]), self.targets.view(-1))
+
+    def forward(self):
+        with torch.no_grad():
+            return {"loss": self.loss()}
+
+    def train_step(self):
+        self.adamw.zero_grad()
+        loss = self.loss()
+        loss.backward()
+        self.adamw.step()
+        return {"loss": loss, **{f"final.{name}": p for name, p in self.module.named_parameters()}}
+
+
+class Peer:
+    """Holds the workload and answers requests."""
+
+    workload = None
+
+    def threads(self, request):
+        torch.set_num_threads(request["n"])
+        return {"threads": torch.get_num_threads()}
+
+    def build(self, request):
+        self.workload = None  # two at once would only take memory
+        self.workload = {"hybrid": Hybrid, "gpt": Gpt}[request["op"]](request)
+        return {"parameters": sum(p.numel() for p in self.workload.module.parameters())}
+
+    def run(self, request):
+        if self.workload is None or request["mode"] not in self.workload.modes:
+            raise ValueError(f"no workload that has the mode {request['mode']}")
+        return getattr(self.workload, request["mode"])
+
+    def outputs(self, request):
+        tensors = self.run(request)()
+        arrays = {name: t.detach().numpy() for name, t in tensors.items()}
+        safetensors_file.write(request["path"], arrays)
+        return {"path": request["path"]}
+
+    def time(self, request):
+        run, seconds = self.run(request), []
+        for _ in range(request["repeats"]):
+            start = time.perf_counter()
+            run()
+            seconds.append(time.perf_counter() - start)
+        return {"seconds": seconds}
+
+
+if __name__ == "__main__":
+    peer = Peer()
+    ops = {"threads": peer.threads, "outputs": peer.outputs, "time": peer.time}
+    ops |= {"hybrid": peer.build, "gpt": peer.build}
+    print(json.dumps({"torch": torch.__version__, "threads": torch.get_num_threads()}), flush=True)
+    for line in sys.stdin:
+        try:
+            request = json.loads(line)
+            answer = ops[request["op"]](request)
+        except Exception as error:  # the caller decides what a refused request means
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(answer), flush=True)

@@ -1,0 +1,56 @@
+// Random numbers by Philox 4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3",
+// SC 2011): a function from (seed, stream, counter) to 128 random bits, with no state to carry.
+//
+// Every op that draws takes one stream from the generator; element i of it is lane i % 4 of counter
+// i / 4. So an element's value depends on nothing but the seed, how many random ops ran before, and
+// i: not on threads or devices. Dropout keeps (seed, stream) and draws its mask again in backward.
+#pragma once
+
+#include <cstdint>
+
+#ifdef __CUDACC__
+#define TRIAD_HD __host__ __device__
+#else
+#define TRIAD_HD
+#endif
+
+namespace triad {
+
+struct Philox4 {
+  std::uint32_t lane[4];
+};
+
+TRIAD_HD inline Philox4 philox(std::uint64_t seed, std::uint64_t stream, std::uint64_t counter) {
+  std::uint32_t c0 = std::uint32_t(counter), c1 = std::uint32_t(counter >> 32);
+  std::uint32_t c2 = std::uint32_t(stream), c3 = std::uint32_t(stream >> 32);
+  std::uint32_t k0 = std::uint32_t(seed), k1 = std::uint32_t(seed >> 32);
+  for (int round = 0; round < 10; ++round) {
+    std::uint64_t p0 = std::uint64_t(0xD2511F53u) * c0, p1 = std::uint64_t(0xCD9E8D57u) * c2;
+    c0 = std::uint32_t(p1 >> 32) ^ c1 ^ k0;
+    c2 = std::uint32_t(p0 >> 32) ^ c3 ^ k1;
+    c1 = std::uint32_t(p1);
+    c3 = std::uint32_t(p0);
+    k0 += 0x9E3779B9u;
+    k1 += 0xBB67AE85u;
+  }
+  return {{c0, c1, c2, c3}};
+}
+
+// 32 random bits as a float in [0, 1), 24 of them used; 64 as a double, 53 used.
+TRIAD_HD inline float uniform_float(std::uint32_t bits) { return float(bits >> 8) * 0x1p-24f; }
+TRIAD_HD inline double uniform_double(std::uint32_t high, std::uint32_t low) {
+  return double((std::uint64_t(high) << 21) ^ (low >> 11)) * 0x1p-53;
+}
+
+// One op's share of the random numbers.
+struct RandomStream {
+  std::uint64_t seed = 0, stream = 0;
+};
+
+// The generator that randn, rand and dropout draw from: a seed and the number of streams taken.
+void manual_seed(std::uint64_t seed);
+RandomStream next_stream();
+RandomStream random_state();                // to save in a checkpoint, and
+void set_random_state(RandomStream state);  // to continue from it
+
+}  // namespace triad

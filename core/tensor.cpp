@@ -1,0 +1,123 @@
+#include <triad/core/tensor.h>
+
+#include <triad/core/format.h>
+
+namespace triad {
+
+const char* name(DType dtype) {
+  switch (dtype) {
+    case f32:
+      return "f32";
+    case f64:
+      return "f64";
+    case i64:
+      return "i64";
+    case boolean:
+      return "bool";
+  }
+  return "?";
+}
+
+std::size_t item_size(DType dtype) {
+  return visit_any(dtype, [](auto zero) { return sizeof zero; });
+}
+
+Tensor empty(const Shape& shape, DType dtype, Device device) {
+  for (std::int64_t size : shape)
+    if (size < 0) throw_error<ShapeError>("empty: sizes must not be negative, got {}", shape);
+  std::int64_t bytes;
+  if (__builtin_mul_overflow(shape.numel(), std::int64_t(item_size(dtype)), &bytes))
+    throw_error<ShapeError>("empty: {} has too many elements", shape);
+  return {Storage::allocate(std::size_t(bytes), device), contiguous_layout(shape), dtype};
+}
+
+std::int64_t Tensor::size(std::int64_t axis) const {
+  return shape()[normalize_axis("size", axis, dim())];
+}
+
+Device Tensor::device() const { return storage_ ? storage_->device() : Device::cpu(); }
+
+void Tensor::check_dtype(DType asked) const {
+  if (!defined()) throw_error<Error>("data: the tensor is undefined");
+  if (asked != dtype_) throw_error<DTypeError>("data: the tensor is {}, not {}", dtype_, asked);
+}
+
+namespace {
+
+// Calls f with each element's place in the storage, in row-major order.
+template <class F>
+void for_each_offset(const Layout& x, F f) {
+  if (x.shape.numel() == 0) return;
+  std::int64_t index[kMaxRank] = {}, at = x.offset;
+  for (;;) {
+    f(at);
+    int i = x.shape.rank() - 1;
+    for (; i >= 0; --i) {
+      at += x.strides[i];
+      if (++index[i] < x.shape[i]) break;
+      at -= x.strides[i] * x.shape[i];
+      index[i] = 0;
+    }
+    if (i < 0) return;
+  }
+}
+
+}  // namespace
+
+void Tensor::check_one_element() const {
+  if (!defined()) throw_error<Error>("item: the tensor is undefined");
+  if (numel() != 1)
+    throw_error<ShapeError>("item: needs a tensor with one element, got {}", shape());
+}
+
+template <class T>
+std::vector<T> Tensor::to_vector() const {
+  check_dtype(dtype_of<T>());
+  std::vector<T> values;
+  values.reserve(std::size_t(numel()));
+  const T* base = reinterpret_cast<const T*>(storage_->data());
+  for_each_offset(layout_, [&](std::int64_t at) { values.push_back(base[at]); });
+  return values;
+}
+template std::vector<float> Tensor::to_vector() const;
+template std::vector<double> Tensor::to_vector() const;
+template std::vector<std::int64_t> Tensor::to_vector() const;
+template std::vector<bool> Tensor::to_vector() const;
+
+namespace {
+
+constexpr std::int64_t kShown = 6;  // entries of an axis that are shown; of longer ones both ends
+
+void print(const Tensor& x, std::string& out, int depth) {
+  if (x.dim() == 0) {
+    if (x.dtype() == boolean)
+      out += x.item<bool>() ? "true" : "false";
+    else if (x.dtype() == i64)
+      out += fmt::format("{}", *x.data<std::int64_t>());
+    else
+      out += fmt::format("{:.4g}", x.item<double>());
+    return;
+  }
+  out += '[';
+  const std::int64_t size = x.shape()[0];
+  for (std::int64_t i = 0; i < size; ++i) {
+    if (i > 0) out += x.dim() == 1 ? ", " : ",\n" + std::string(std::size_t(depth) + 1, ' ');
+    if (size > kShown && i == kShown / 2) {
+      out += "..., ";
+      i = size - kShown / 2;
+    }
+    print(x.with_layout(selected(x.layout(), 0, i)), out, depth + 1);
+  }
+  out += ']';
+}
+
+}  // namespace
+
+std::string Tensor::str() const {
+  if (!defined()) return "undefined tensor";
+  std::string out = fmt::format("{}{} ", name(dtype_), shape());
+  print(*this, out, int(out.size()));
+  return out;
+}
+
+}  // namespace triad

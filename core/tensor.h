@@ -1,0 +1,121 @@
+// Tensor: a handle to shared storage, seen through an immutable layout, with its history beside it.
+//
+// Copying a Tensor copies the handle, not the data. The history (how the value was computed, for
+// backward) belongs to the handle: see autograd/autograd.h. Methods that compute are ops with a
+// gradient like any other and are defined with the ops.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include <triad/core/device.h>
+#include <triad/core/dtype.h>
+#include <triad/core/layout.h>
+#include <triad/core/storage.h>
+
+namespace triad {
+
+struct Node;  // autograd/autograd.h
+
+struct BackwardOptions {
+  bool retain_graph = false;  // keep what backward needs, to run it again
+  bool create_graph = false;  // give the gradients a history of their own; implies retain_graph
+};
+
+inline constexpr std::int64_t kEnd = INT64_MAX;  // as the end of a slice: everything that is left
+
+class Tensor {
+ public:
+  Tensor() = default;  // undefined: no storage, no shape
+  Tensor(std::shared_ptr<Storage> storage, Layout layout, DType dtype)
+      : storage_(std::move(storage)), layout_(std::move(layout)), dtype_(dtype) {}
+
+  bool defined() const { return storage_ != nullptr; }
+  explicit operator bool() const { return defined(); }
+
+  const Shape& shape() const { return layout_.shape; }
+  const Shape& strides() const { return layout_.strides; }
+  const Layout& layout() const { return layout_; }
+  int dim() const { return layout_.shape.rank(); }
+  std::int64_t size(std::int64_t axis) const;  // negative axes count from the end
+  std::int64_t numel() const { return layout_.shape.numel(); }
+  DType dtype() const { return dtype_; }
+  Device device() const;
+  const std::shared_ptr<Storage>& storage() const { return storage_; }
+  bool is_contiguous() const { return triad::is_contiguous(layout_); }
+
+  // The first element; a T that is not the dtype is a DTypeError. Strides are the caller's
+  // business.
+  template <class T>
+  T* data() const {
+    check_dtype(dtype_of<T>());
+    return reinterpret_cast<T*>(storage_->data()) + layout_.offset;
+  }
+  // The value of a tensor with one element, converted to T.
+  template <class T>
+  T item() const {
+    check_one_element();
+    return visit_any(dtype_, [&](auto zero) { return T(*data<decltype(zero)>()); });
+  }
+  template <class T>
+  std::vector<T> to_vector() const;  // all elements in row-major order; T must be the dtype
+
+  // The same storage through another layout, without history: what view ops are made of.
+  Tensor with_layout(Layout layout) const { return {storage_, std::move(layout), dtype_}; }
+
+  // ---- autograd (defined in autograd/)
+  bool requires_grad() const { return node_ != nullptr; }
+  Tensor& requires_grad_(bool on = true);  // makes this handle, and copies of it, a leaf
+  bool is_leaf() const;
+  Tensor grad() const;  // of a leaf; undefined before backward
+  void set_grad(Tensor grad) const;
+  void backward(
+      BackwardOptions options = {}) const;  // of a scalar; adds to the grad() of every leaf
+  void backward(const Tensor& gradient, BackwardOptions options = {}) const;
+  Tensor detach() const { return {storage_, layout_, dtype_}; }
+  const std::shared_ptr<Node>& node() const { return node_; }
+  void set_node(std::shared_ptr<Node> node) { node_ = std::move(node); }
+
+  // ---- views and copies (defined in autograd/views.cpp): PyTorch's names and rules
+  Tensor reshape(const Shape& shape) const;  // a view where strides allow it, else a copy
+  Tensor view(const Shape& shape) const;     // a view, or a ShapeError
+  Tensor flatten(std::int64_t start = 0, std::int64_t end = -1) const;
+  Tensor permute(const Shape& order) const;
+  Tensor transpose(std::int64_t a, std::int64_t b) const;
+  Tensor slice(std::int64_t axis, std::int64_t start, std::int64_t end = kEnd,
+               std::int64_t step = 1) const;
+  Tensor select(std::int64_t axis, std::int64_t index) const;
+  Tensor expand(const Shape& shape) const;
+  Tensor unsqueeze(std::int64_t axis) const;
+  Tensor squeeze(std::int64_t axis) const;
+  std::vector<Tensor> split(std::int64_t size, std::int64_t axis = 0) const;
+  std::vector<Tensor> split(const std::vector<std::int64_t>& sizes, std::int64_t axis = 0) const;
+  Tensor contiguous() const;  // itself when it is already
+  Tensor clone() const;
+  Tensor to(DType dtype) const;
+  Tensor to(Device device) const;
+
+  // ---- writing in place, only without history: an AutogradError otherwise
+  void copy_(const Tensor& source) const;  // broadcasts and casts
+  void fill_(double value) const;
+
+  std::string str() const;  // shape, type and the values, long axes summarised
+
+ private:
+  void check_dtype(DType asked) const;
+  void check_one_element() const;
+
+  std::shared_ptr<Storage> storage_;
+  Layout layout_;
+  DType dtype_ = f32;
+  std::shared_ptr<Node> node_;
+};
+
+// Uninitialised and contiguous, without history. The other ways to make a tensor:
+// autograd/creation.h.
+Tensor empty(const Shape& shape, DType dtype = f32, Device device = {});
+
+}  // namespace triad

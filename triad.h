@@ -1,0 +1,9 @@
+// All of triad's public headers.
+#pragma once
+
+#include <triad/autograd/autograd.h>
+#include <triad/autograd/gradcheck.h>
+#include <triad/autograd/ops.h>
+#include <triad/core/random.h>
+#include <triad/core/tensor.h>
+#include <triad/core/threads.h>
