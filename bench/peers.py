@@ -27,8 +27,7 @@ MODE is forward or forward_backward for hybrid, and forward or train_step for gp
 without a tape. forward_backward starts from no gradients and ends with those of x and of every
 parameter. train_step is loss, backward and one AdamW step: the model moves on, from call to call.
 The first repeat after a pause, or after the other side ran, is slow: ask for one more and drop it.
-Both sides spin at barriers, so on a machine that is busy with a third process neither time means
-anything (2 ms become 100).
+On a machine busy with a third process no time means anything: threads spin, 2 ms become 100.
 """
 import json
 import pathlib
@@ -124,8 +123,7 @@ class Peer:
 
     def outputs(self, request):
         tensors = self.run(request)()
-        arrays = {name: t.detach().numpy() for name, t in tensors.items()}
-        safetensors_file.write(request["path"], arrays)
+        safetensors_file.write(request["path"], {n: t.detach().numpy() for n, t in tensors.items()})
         return {"path": request["path"]}
 
     def time(self, request):

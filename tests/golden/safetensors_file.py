@@ -1,7 +1,6 @@
 """The safetensors format in numpy: 8 bytes of header length, a JSON header, the data.
 
-Enough for the golden data and the benchmarks' peer, without a package. On our side of the file
-stands <triad/nn/safetensors.h>.
+Enough for the golden data and the benchmarks' peer, without a package.
 """
 import json
 import pathlib
