@@ -1,0 +1,283 @@
+// The scalar formulas behind the ops, written once: X is float or double, on any device, or a whole
+// register of them (backends/cpu/vec.h, which brings its own exp, select, ...).
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#include <triad/core/random.h>
+
+namespace triad::math {
+
+// float for float and for a register of floats.
+template <class X>
+struct NumberOf {
+  using type = X;
+};
+template <template <class> class V, class T>
+struct NumberOf<V<T>> {
+  using type = T;
+};
+
+template <class X>
+TRIAD_HD X select(bool condition, X yes, X no) {
+  return condition ? yes : no;
+}
+
+// c[0] + c[1] x + ... + c[N-1] x^(N-1)
+template <class X, class T, int N>
+TRIAD_HD X polynomial(X x, const T (&c)[N]) {
+  using std::fma;
+  X y(c[N - 1]);
+  for (int i = N - 2; i >= 0; --i) y = fma(y, x, X(c[i]));
+  return y;
+}
+
+// ---------------------------------------------------------------------- one argument
+
+struct Neg {
+  template <class X>
+  TRIAD_HD X operator()(X x) const {
+    return -x;
+  }
+};
+
+struct Abs {
+  template <class X>
+  TRIAD_HD X operator()(X x) const {
+    using std::abs;
+    return abs(x);
+  }
+};
+
+struct Exp {
+  template <class X>
+  TRIAD_HD X operator()(X x) const {
+    using std::exp;
+    return exp(x);
+  }
+};
+
+struct Log {
+  template <class X>
+  TRIAD_HD X operator()(X x) const {
+    using std::log;
+    return log(x);
+  }
+};
+
+struct Sqrt {
+  template <class X>
+  TRIAD_HD X operator()(X x) const {
+    using std::sqrt;
+    return sqrt(x);
+  }
+};
+
+struct Square {
+  template <class X>
+  TRIAD_HD X operator()(X x) const {
+    return x * x;
+  }
+};
+
+struct Tanh {
+  template <class X>
+  TRIAD_HD X operator()(X x) const {
+    using std::tanh;
+    return tanh(x);
+  }
+};
+
+struct Sin {
+  template <class X>
+  TRIAD_HD X operator()(X x) const {
+    using std::sin;
+    return sin(x);
+  }
+};
+
+struct Cos {
+  template <class X>
+  TRIAD_HD X operator()(X x) const {
+    using std::cos;
+    return cos(x);
+  }
+};
+
+// -1, 0 or 1; of zero itself, of NaN NaN.
+struct Sign {
+  template <class X>
+  TRIAD_HD X operator()(X x) const {
+    return select(x > X(0), X(1), select(x < X(0), X(-1), x));
+  }
+};
+
+// The normal distribution at a >= 0: its density phi(a) without the factor 1 / sqrt(2 pi), and its
+// upper tail Phi(-a), both to a few ulp of themselves however small they are.
+//
+// tail = exp(-a^2/2) Q(a) with Q smooth. Substituting u = (k - a) / (k + a), which takes [0, inf)
+// to (-1, 1], Q = (1 + u)/2 P(u) with a polynomial P, fitted at Chebyshev nodes (relative error
+// 1.3e-8 for float, 1.2e-17 for double) after Shepherd and Laframboise, "Chebyshev approximation of
+// (1 + 2x) exp(x^2) erfc x", Math. Comp. 36 (1981).
+template <class X>
+struct NormalTail {
+  X density, tail;
+};
+
+template <class T>
+struct TailFit;
+template <>
+struct TailFit<float> {
+  static constexpr float k = 4, end = 14.5f;  // beyond `end` the tail is 0
+  TRIAD_HD static auto& coefficients() {
+    static constexpr float c[] = {
+        0.188821285f,   0.151974152f,     0.0967841699f,    0.0466307515f,  0.0151016174f,
+        0.00188180323f, -0.000880893514f, -0.000392328411f, 4.87004628e-5f, 3.07457893e-5f};
+    return c;
+  }
+};
+template <>
+struct TailFit<double> {
+  static constexpr double k = 5, end = 39;
+  TRIAD_HD static auto& coefficients() {
+    static constexpr double c[] = {
+        0.15383860995001259,     0.13307650057801134,    0.099061123193995283,
+        0.062706631334260909,    0.033004073234076944,   0.013823727741262033,
+        0.0041590133599766359,   0.00059867535410170849, -0.00015957387969321402,
+        -0.00010897981295462598, -1.1875145601983173e-5, 9.952562854117161e-6,
+        3.3362427484084123e-6,   -7.9618043157360822e-7, -5.5385341919948605e-7,
+        6.7323073620249423e-8,   8.6628207137251699e-8,  -8.4549987480130697e-9,
+        -1.3188443324954446e-8,  1.8627121988652118e-9,  1.5326143601520082e-9,
+        -3.506096802816464e-10,  -3.1754937654946731e-11};
+    return c;
+  }
+};
+
+template <class X>
+TRIAD_HD NormalTail<X> normal_tail(X a) {
+  using std::exp;
+  using std::fma;
+  using Fit = TailFit<typename NumberOf<X>::type>;
+  const X square = a * a, lost = fma(a, a, -square);  // exp would magnify the rounding of a^2
+  const X density = exp(X(-0.5) * square) * fma(X(-0.5), lost, X(1));
+  const X t = X(1) / (X(Fit::k) + a);
+  const X u = (X(Fit::k) - a) * t;
+  return {density, density * (X(Fit::k) * t) * polynomial(u, Fit::coefficients())};
+}
+
+// x Phi(x) = x/2 (1 + erf(x / sqrt 2)), without cancellation where x is far below 0.
+struct Gelu {
+  template <class X>
+  TRIAD_HD X operator()(X x) const {
+    using std::abs;
+    const X end(TailFit<typename NumberOf<X>::type>::end);
+    const X a = select(abs(x) < end, abs(x), end);  // keeps inf * 0 away
+    const X lower = -a * normal_tail(a).tail;       // gelu(-a)
+    return select(x < X(0), lower, x + lower);
+  }
+};
+
+// Phi(x) + x phi(x)
+struct GeluGrad {
+  template <class X>
+  TRIAD_HD X operator()(X x) const {
+    using std::abs;
+    using std::fma;
+    const X end(TailFit<typename NumberOf<X>::type>::end);
+    const X a = select(abs(x) < end, abs(x), end);
+    const NormalTail<X> normal = normal_tail(a);
+    const X lower =
+        fma(a * X(-0.3989422804014326779), normal.density, normal.tail);  // 1/sqrt(2 pi)
+    return select(x < X(0), lower, select(x == x, X(1) - lower, x));
+  }
+};
+
+// ---------------------------------------------------------------------- two arguments
+
+struct Add {
+  template <class X>
+  TRIAD_HD X operator()(X a, X b) const {
+    return a + b;
+  }
+};
+
+struct Sub {
+  template <class X>
+  TRIAD_HD X operator()(X a, X b) const {
+    return a - b;
+  }
+};
+
+struct Mul {
+  template <class X>
+  TRIAD_HD X operator()(X a, X b) const {
+    return a * b;
+  }
+};
+
+struct Div {
+  template <class X>
+  TRIAD_HD X operator()(X a, X b) const {
+    return a / b;
+  }
+};
+
+// NaN where either is, unlike the machine's instruction.
+struct Max {
+  template <class X>
+  TRIAD_HD X operator()(X a, X b) const {
+    return select(a > b, a, select(a == a, b, a));
+  }
+};
+
+struct Min {
+  template <class X>
+  TRIAD_HD X operator()(X a, X b) const {
+    return select(a < b, a, select(a == a, b, a));
+  }
+};
+
+// ---------------------------------------------------------------------- normal random numbers
+
+// cos and sin of 2 pi u for u in [0, 1), in double: exact reduction to an eighth of a turn, then
+// the polynomials of fdlibm (Sun Microsystems 1993, k_sin.c and k_cos.c).
+template <class X>
+struct CosSin {
+  X cos, sin;
+};
+
+template <class X>
+TRIAD_HD CosSin<X> cos_sin_turns(X u) {
+  using std::floor;
+  using std::fma;
+  constexpr double sine[] = {-1.66666666666666324348e-01, 8.33333333332248946124e-03,
+                             -1.98412698298579493134e-04, 2.75573137070700676789e-06,
+                             -2.50507602534068634195e-08, 1.58969099521155010221e-10};
+  constexpr double cosine[] = {4.16666666666666019037e-02, -1.38888888888741095749e-03,
+                               2.48015872894767294178e-05, -2.75573143513906633035e-07,
+                               2.08757232129817482790e-09, -1.13596475577881948265e-11};
+  const X quarter = floor(fma(u, X(4), X(0.5)));  // the nearest quarter of a turn, 0 .. 4
+  const X x = (u - quarter * X(0.25)) * X(6.283185307179586477), z = x * x;
+  const X s = fma(x * z, polynomial(z, sine), x);
+  const X c = fma(z * z, polynomial(z, cosine), fma(z, X(-0.5), X(1)));
+  const X odd = quarter - X(2) * floor(quarter * X(0.5));
+  const X cos = select(odd == X(1), s, c), sin = select(odd == X(1), c, s);
+  const X left = quarter - X(1.5), below = quarter - X(2.5);
+  return {select(left * left < X(1), -cos, cos), select(below * below < X(1), -sin, sin)};
+}
+
+// Box and Muller, "A note on the generation of random normal deviates" (1958): two independent
+// standard normals from u1 in (0, 1] and u2 in [0, 1), in double. For a pair of floats
+// u1 = (w[0] + 1) 2^-32 and u2 = w[1] 2^-32 from two random words; for a pair of doubles
+// u1 = 1 - uniform_double(w[0], w[1]) and u2 = uniform_double(w[2], w[3]) from four.
+template <class X>
+TRIAD_HD CosSin<X> normal_pair(X u1, X u2) {
+  using std::log;
+  using std::sqrt;
+  const X radius = sqrt(X(-2) * log(u1));
+  const CosSin<X> angle = cos_sin_turns(u2);
+  return {radius * angle.cos, radius * angle.sin};
+}
+
+}  // namespace triad::math
