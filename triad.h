@@ -7,3 +7,4 @@
 #include <triad/core/random.h>
 #include <triad/core/tensor.h>
 #include <triad/core/threads.h>
+#include <triad/nn/transformer.h>

@@ -1,0 +1,80 @@
+#include <triad/nn/layers.h>
+
+#include <cmath>
+
+#include <triad/core/format.h>
+
+namespace triad::nn {
+
+Linear::Linear(const Options& options) {
+  const auto [in, out, with_bias] = options;
+  if (in < 0 || out < 0)
+    throw_error<ValueError>("Linear: sizes must not be negative, got {} and {}", in, out);
+  const double bound = in > 0 ? 1 / std::sqrt(double(in)) : 0;
+  auto uniform = [&](const Shape& shape) { return parameter((rand(shape) * 2.0 - 1.0) * bound); };
+  weight = uniform({out, in});
+  if (with_bias) bias = uniform({out});
+}
+
+Tensor Linear::forward(const Tensor& x) { return linear(x, weight, bias); }
+
+Tensor Linear::forward_rows(const Tensor& x, std::int64_t begin, std::int64_t end) {
+  if (begin == 0 && end == weight.size(0)) return forward(x);
+  return linear(x, weight.slice(0, begin, end), bias.defined() ? bias.slice(0, begin, end) : bias);
+}
+
+void Linear::visit(Visitor& visitor) {
+  visitor("weight", weight);
+  visitor("bias", bias);
+}
+
+std::string Linear::options_text() const {
+  return fmt::format("{} -> {}{}", weight.size(1), weight.size(0),
+                     bias.defined() ? "" : ", no bias");
+}
+
+Embedding::Embedding(std::int64_t num_embeddings, std::int64_t embedding_dim)
+    : weight(parameter(randn({num_embeddings, embedding_dim}))) {}
+
+std::string Embedding::options_text() const {
+  return fmt::format("{} x {}", weight.size(0), weight.size(1));
+}
+
+LayerNorm::LayerNorm(std::int64_t features, double eps)
+    : weight(parameter(ones({features}))), bias(parameter(zeros({features}))), eps(eps) {}
+
+void LayerNorm::visit(Visitor& visitor) {
+  visitor("weight", weight);
+  visitor("bias", bias);
+}
+
+std::string LayerNorm::options_text() const {
+  return fmt::format("{}, eps {}", weight.size(0), eps);
+}
+
+Dropout::Dropout(double p) : p(p) {
+  if (!(p >= 0 && p < 1)) throw_error<ValueError>("Dropout: needs 0 <= p < 1, got {}", p);
+}
+
+std::string Dropout::options_text() const { return fmt::format("{}", p); }
+
+Tensor Sequential::forward(const Tensor& x) {
+  Tensor y = x;
+  for (auto& layer : layers_) y = layer->forward(y);
+  return y;
+}
+
+void Sequential::visit(Visitor& visitor) {
+  for (std::size_t i = 0; i < layers_.size(); ++i) visitor(std::to_string(i), *layers_[i]);
+}
+
+MLP::MLP(std::int64_t d_model, double dropout)
+    : fc1(d_model, 4 * d_model), fc2(4 * d_model, d_model), drop(dropout) {}
+
+void MLP::visit(Visitor& visitor) {
+  visitor("fc1", fc1);
+  visitor("fc2", fc2);
+  visitor("drop", drop);
+}
+
+}  // namespace triad::nn

@@ -1,0 +1,157 @@
+#include <triad/nn/module.h>
+
+#include <algorithm>
+#include <set>
+
+#include <triad/core/format.h>
+
+namespace triad::nn {
+namespace {
+
+// Calls on_parameter with the dotted name of every parameter below a module, and on_module before
+// each module's parts.
+class Walk : public Visitor {
+ public:
+  std::function<void(const std::string&, Tensor&)> on_parameter = [](const std::string&, Tensor&) {
+  };
+  std::function<void(const std::string&, Module&)> on_module = [](const std::string&, Module&) {};
+
+  void start(Module& module) {
+    on_module("", module);
+    module.visit(*this);
+  }
+  void operator()(const std::string& name, Tensor& parameter) override {
+    if (parameter.defined()) on_parameter(prefix_ + name, parameter);
+  }
+  void operator()(const std::string& name, Module& module) override {
+    on_module(prefix_ + name, module);
+    const std::string outer = prefix_;
+    prefix_ += name + ".";
+    module.visit(*this);
+    prefix_ = outer;
+  }
+
+ private:
+  std::string prefix_;
+};
+
+void for_each_parameter(Module& module, std::function<void(const std::string&, Tensor&)> f) {
+  Walk walk;
+  walk.on_parameter = std::move(f);
+  walk.start(module);
+}
+
+// visit() hands out references, so that to() can replace parameters; reading changes nothing.
+Module& readable(const Module& module) { return const_cast<Module&>(module); }
+
+}  // namespace
+
+Tensor parameter(Tensor value) { return value.requires_grad_(); }
+
+NamedTensors Module::named_parameters() const {
+  NamedTensors found;
+  std::set<const Node*> seen;
+  for_each_parameter(readable(*this), [&](const std::string& name, Tensor& p) {
+    if (seen.insert(p.node().get()).second) found.emplace_back(name, p);
+  });
+  return found;
+}
+
+std::vector<Tensor> Module::parameters() const {
+  std::vector<Tensor> found;
+  for (auto& [name, p] : named_parameters()) found.push_back(p);
+  return found;
+}
+
+std::int64_t Module::parameter_count() const {
+  std::int64_t count = 0;
+  for (const Tensor& p : parameters()) count += p.numel();
+  return count;
+}
+
+StateDict Module::state_dict() const {
+  StateDict state;
+  for_each_parameter(readable(*this),
+                     [&](const std::string& name, Tensor& p) { state[name] = p.detach(); });
+  return state;
+}
+
+Module::LoadReport Module::load_state_dict(const StateDict& state, bool strict) {
+  const StateDict own = state_dict();
+  LoadReport report;
+  for (const auto& [name, p] : own) {
+    auto it = state.find(name);
+    if (it == state.end()) {
+      report.missing.push_back(name);
+    } else if (it->second.shape() != p.shape() || it->second.dtype() != p.dtype()) {
+      report.mismatched.push_back(fmt::format("{} (here {}{}, there {}{})", name, p.dtype(),
+                                              p.shape(), it->second.dtype(), it->second.shape()));
+    }
+  }
+  for (const auto& [name, value] : state)
+    if (!own.contains(name)) report.unexpected.push_back(name);
+  if (strict && !report.empty())
+    throw_error<ValueError>("load_state_dict of {}: missing [{}], unexpected [{}], mismatched [{}]",
+                            type_name(), fmt::join(report.missing, ", "),
+                            fmt::join(report.unexpected, ", "), fmt::join(report.mismatched, ", "));
+  for (const auto& [name, p] : own)
+    if (auto it = state.find(name);
+        it != state.end() && it->second.shape() == p.shape() && it->second.dtype() == p.dtype())
+      p.copy_(it->second);
+  return report;
+}
+
+void Module::apply(const std::function<void(Module&)>& f) {
+  Walk walk;
+  walk.on_module = [&](const std::string&, Module& module) { f(module); };
+  walk.start(*this);
+}
+
+void Module::train(bool on) {
+  apply([on](Module& module) { module.training_ = on; });
+}
+
+namespace {
+
+// Replaces every parameter, those with two names by the same new one.
+void replace_parameters(Module& module, const std::function<Tensor(const Tensor&)>& make) {
+  std::map<const Node*, Tensor> made;
+  std::vector<Tensor> kept;  // so that no new node takes the address of a replaced one
+  for_each_parameter(module, [&](const std::string&, Tensor& p) {
+    kept.push_back(p);
+    auto [it, is_new] = made.try_emplace(p.node().get());
+    if (is_new) it->second = parameter(make(p.detach()));
+    p = it->second;
+  });
+}
+
+}  // namespace
+
+void Module::to(DType dtype) {
+  replace_parameters(*this, [dtype](const Tensor& p) { return p.to(dtype); });
+}
+
+void Module::to(Device device) {
+  replace_parameters(*this, [device](const Tensor& p) { return p.to(device); });
+}
+
+void Module::zero_grad() {
+  for (const Tensor& p : parameters()) p.set_grad({});
+}
+
+std::string Module::str() const {
+  std::string text;
+  Walk walk;
+  walk.on_module = [&](const std::string& path, Module& module) {
+    const std::size_t depth =
+        path.empty() ? 0 : 1 + std::size_t(std::count(path.begin(), path.end(), '.'));
+    const std::string name = path.substr(path.rfind('.') + 1);
+    text += fmt::format("{:{}}{}{}{}({}): {} parameters\n", "", 2 * depth, name,
+                        name.empty() ? "" : ": ", module.type_name(), module.options_text(),
+                        module.parameter_count());
+  };
+  walk.start(readable(*this));
+  return text;
+}
+
+}  // namespace triad::nn

@@ -1,0 +1,93 @@
+// Module: something with parameters. It names its parts once, in visit(); parameters, state dicts,
+// moving, counting and printing all follow from that.
+//
+//   struct Affine : nn::Module {
+//     Tensor weight = nn::parameter(ones({8}));
+//     nn::Linear out{8, 4};
+//     void visit(nn::Visitor& v) override { v("weight", weight); v("out", out); }
+//     Tensor operator()(const Tensor& x) { return out(x * weight); }
+//   };
+#pragma once
+
+#include <functional>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <triad/autograd/ops.h>
+
+namespace triad::nn {
+
+class Module;
+
+// Sees each part of a module, by the name it has there.
+class Visitor {
+ public:
+  virtual ~Visitor() = default;
+  virtual void operator()(const std::string& name,
+                          Tensor& parameter) = 0;  // undefined ones are skipped
+  virtual void operator()(const std::string& name, Module& module) = 0;
+};
+
+using NamedTensors = std::vector<std::pair<std::string, Tensor>>;
+using StateDict = std::map<std::string, Tensor>;
+
+class Module {
+ public:
+  Module() = default;
+  virtual ~Module() = default;
+  // A copy would share its parameters with the original; a move keeps them.
+  Module(const Module&) = delete;
+  Module& operator=(const Module&) = delete;
+  Module(Module&&) = default;
+  Module& operator=(Module&&) = default;
+
+  virtual void visit(Visitor& visitor) = 0;
+  virtual std::string type_name() const = 0;               // "Linear"
+  virtual std::string options_text() const { return ""; }  // what the summary shows in brackets
+
+  // By dotted name, in the order of visit(). A parameter that has two names (tied weights) comes
+  // once, under the first.
+  NamedTensors named_parameters() const;
+  std::vector<Tensor> parameters() const;
+  std::int64_t parameter_count() const;
+
+  // Every parameter under every name, sharing its memory with the module, without history.
+  StateDict state_dict() const;
+  // Copies the values in. Names or sizes that do not match are one ValueError that lists all of the
+  // missing, unexpected and mismatched, and then nothing was changed. With strict = false the rest
+  // is loaded and the report returned.
+  struct LoadReport {
+    std::vector<std::string> missing, unexpected, mismatched;
+    bool empty() const { return missing.empty() && unexpected.empty() && mismatched.empty(); }
+  };
+  LoadReport load_state_dict(const StateDict& state, bool strict = true);
+
+  void apply(const std::function<void(Module&)>& f);  // to this module and all below it
+
+  void train(bool on = true);  // dropout acts in training only; a new module is in training
+  void eval() { train(false); }
+  bool training() const { return training_; }
+  void to(DType dtype);    // parameters become new leaves: make the optimizer afterwards
+  void to(Device device);  // likewise
+  void zero_grad();        // forgets every gradient
+
+  std::string str()
+      const;  // a line for each module, indented, with its options and parameter count
+
+ private:
+  bool training_ = true;
+};
+
+// A leaf that requires a gradient.
+Tensor parameter(Tensor value);
+
+// A module from one tensor to one tensor: what Sequential is made of.
+class Layer : public Module {
+ public:
+  virtual Tensor forward(const Tensor& x) = 0;
+  Tensor operator()(const Tensor& x) { return forward(x); }
+};
+
+}  // namespace triad::nn

@@ -1,0 +1,173 @@
+#include <triad/nn/transformer.h>
+
+#include <triad/core/format.h>
+
+namespace triad::nn {
+
+// ---------------------------------------------------------------------- block
+
+TransformerBlock::TransformerBlock(const Options& o)
+    : TransformerBlock(o.d_model,
+                       std::make_unique<HybridAttentionLayer>(
+                           HybridAttentionLayer::Options{.d_model = o.d_model,
+                                                         .head_types = o.head_types,
+                                                         .max_seq_len = o.max_seq_len,
+                                                         .causal = o.causal,
+                                                         .residual = false,
+                                                         .token_gate = o.token_gate,
+                                                         .use_dct = o.use_dct,
+                                                         .dropout = o.dropout}),
+                       o.dropout) {}
+
+TransformerBlock::TransformerBlock(std::int64_t d_model, std::unique_ptr<SelfAttention> attn,
+                                   double dropout)
+    : norm1(d_model), norm2(d_model), attn(std::move(attn)), mlp(d_model, dropout) {}
+
+Tensor TransformerBlock::operator()(const Tensor& x, const AttentionMasks& masks) {
+  Tensor y = x + attn->forward(norm1(x), masks);
+  return y + mlp(norm2(y));
+}
+
+Tensor TransformerBlock::step(const Tensor& x, LayerCache& cache) {
+  NoGradGuard guard;
+  Tensor y = x + attn->step(norm1(x), cache);
+  return y + mlp(norm2(y));
+}
+
+void TransformerBlock::visit(Visitor& visitor) {
+  visitor("norm1", norm1);
+  visitor("attn", *attn);
+  visitor("norm2", norm2);
+  visitor("mlp", mlp);
+}
+
+// ---------------------------------------------------------------------- what both models share
+
+namespace {
+
+void check_sizes(const char* model,
+                 std::initializer_list<std::pair<const char*, std::int64_t>> sizes) {
+  for (const auto& [what, size] : sizes)
+    if (size < 1)
+      throw_error<ValueError>("{}: needs a {} of at least 1, got {}", model, what, size);
+}
+
+template <class Options>
+Options checked(const char* model, const Options& o) {
+  check_sizes(model, {{"vocab_size", o.vocab_size},
+                      {"d_model", o.d_model},
+                      {"layers", o.layers},
+                      {"max_seq_len", o.max_seq_len}});
+  return o;
+}
+
+template <class Options>
+std::vector<TransformerBlock> make_blocks(const Options& o, bool causal) {
+  std::vector<TransformerBlock> blocks;
+  for (std::int64_t i = 0; i < o.layers; ++i)
+    blocks.emplace_back(TransformerBlock::Options{.d_model = o.d_model,
+                                                  .head_types = o.head_types,
+                                                  .max_seq_len = o.max_seq_len,
+                                                  .causal = causal,
+                                                  .dropout = o.dropout});
+  return blocks;
+}
+
+// tok[ids] + pos[first, first + T)
+template <class Model>
+Tensor embed(Model& model, const Tensor& ids, std::int64_t first = 0) {
+  const std::int64_t T = ids.dim() == 2 ? ids.size(1) : 0, table = model.pos.weight.size(0);
+  if (ids.dim() != 2 || ids.numel() == 0 || first + T > table)
+    throw_error<ShapeError>(
+        "{}: needs ids [B,T] with B and T at least 1 and at most {} positions, got {} at position "
+        "{}",
+        model.type_name(), table, ids.shape(), first);
+  return model.drop(model.tok(ids) + model.pos.weight.slice(0, first, first + T));
+}
+
+template <class Model>
+void visit_parts(Model& model, Visitor& visitor) {
+  visitor("tok", model.tok);
+  visitor("pos", model.pos);
+  visitor("drop", model.drop);
+  for (std::size_t i = 0; i < model.blocks.size(); ++i)
+    visitor(fmt::format("blocks.{}", i), model.blocks[i]);
+  visitor("norm", model.norm);
+  visitor("head", model.head);
+}
+
+}  // namespace
+
+// ---------------------------------------------------------------------- language model
+
+TransformerLM::TransformerLM(const Options& o)
+    : options(checked("TransformerLM", o)),
+      tok(o.vocab_size, o.d_model),
+      pos(o.max_seq_len, o.d_model),
+      drop(o.dropout),
+      blocks(make_blocks(o, true)),
+      norm(o.d_model),
+      head(o.d_model, o.vocab_size, false) {
+  NoGradGuard guard;
+  apply([](Module& module) {
+    auto normal = [](const Tensor& weight) { weight.copy_(randn(weight.shape()) * 0.02); };
+    if (auto* linear = dynamic_cast<Linear*>(&module)) {
+      normal(linear->weight);
+      if (linear->bias.defined()) linear->bias.fill_(0);
+    } else if (auto* table = dynamic_cast<Embedding*>(&module)) {
+      normal(table->weight);
+    }
+  });
+  pos.weight.copy_(randn(pos.weight.shape()) * 0.01);
+  if (o.tie_weights) head.weight = tok.weight;
+}
+
+Tensor TransformerLM::operator()(const Tensor& ids) {
+  Tensor x = embed(*this, ids);
+  for (TransformerBlock& block : blocks) x = block(x);
+  return head(norm(x));
+}
+
+Tensor TransformerLM::step(const Tensor& ids, DecodeCache& cache) {
+  if (training()) throw ValueError("TransformerLM: step is for eval mode; call eval() first");
+  if (ids.dim() != 2 || ids.size(1) != 1)
+    throw_error<ShapeError>("TransformerLM: step needs ids [B,1], got {}", ids.shape());
+  NoGradGuard guard;
+  cache.layers.resize(blocks.size(), {.capacity = options.max_seq_len});
+  Tensor x = embed(*this, ids, cache.length);
+  for (std::size_t i = 0; i < blocks.size(); ++i) x = blocks[i].step(x, cache.layers[i]);
+  ++cache.length;
+  return head(norm(x));
+}
+
+void TransformerLM::visit(Visitor& visitor) { visit_parts(*this, visitor); }
+
+std::string TransformerLM::options_text() const {
+  return fmt::format("{} tokens, d_model {}, {} layers, at most {} positions", options.vocab_size,
+                     options.d_model, options.layers, options.max_seq_len);
+}
+
+// ---------------------------------------------------------------------- classifier
+
+TransformerClassifier::TransformerClassifier(const Options& o)
+    : options(checked("TransformerClassifier", o)),
+      tok(o.vocab_size, o.d_model),
+      pos(o.max_seq_len, o.d_model),
+      drop(o.dropout),
+      blocks(make_blocks(o, false)),
+      norm(o.d_model),
+      head(o.d_model, o.classes) {}
+
+Tensor TransformerClassifier::operator()(const Tensor& ids, const Tensor& token_mask) {
+  Tensor x = embed(*this, ids);
+  for (TransformerBlock& block : blocks) x = block(x, {.token_mask = token_mask});
+  x = norm(x);
+  if (!token_mask.defined()) return head(mean(x, {1}));
+  Tensor weight = token_mask.to(x.dtype()).unsqueeze(-1);
+  Tensor count = maximum(sum(weight, {1}), scalar(1, {.dtype = x.dtype(), .device = x.device()}));
+  return head(sum(x * weight, {1}) / count);
+}
+
+void TransformerClassifier::visit(Visitor& visitor) { visit_parts(*this, visitor); }
+
+}  // namespace triad::nn

@@ -1,0 +1,95 @@
+// Pre-norm transformers: a block, a causal language model, a classifier.
+#pragma once
+
+#include <memory>
+
+#include <triad/nn/hybrid.h>
+
+namespace triad::nn {
+
+// x + attn(norm1(x)), then x + mlp(norm2(x)): the residual path is never normalised.
+class TransformerBlock : public Module {
+ public:
+  struct Options {
+    std::int64_t d_model = 0;
+    std::vector<HeadType> head_types = {};
+    std::int64_t max_seq_len = 1024;
+    bool causal = false;
+    bool token_gate = false, use_dct = false;
+    double dropout = 0;
+  };
+  explicit TransformerBlock(const Options& options);  // with a HybridAttentionLayer
+  // With any attention [B,T,d_model] -> [B,T,d_model] that leaves the residual to the block.
+  TransformerBlock(std::int64_t d_model, std::unique_ptr<SelfAttention> attn, double dropout = 0);
+
+  Tensor operator()(const Tensor& x, const AttentionMasks& masks = {});
+  Tensor step(const Tensor& x, LayerCache& cache);
+  void visit(Visitor& visitor) override;
+  std::string type_name() const override { return "TransformerBlock"; }
+
+  LayerNorm norm1, norm2;
+  std::unique_ptr<SelfAttention> attn;
+  MLP mlp;
+};
+
+// The state of step-by-step decoding; an empty one stands before the first token.
+struct DecodeCache {
+  std::vector<LayerCache> layers = {};
+  std::int64_t length = 0;
+};
+
+// Token ids i64 [B,T] -> logits [B,T,vocab_size], T <= max_seq_len; position t sees ids 0..t.
+// Weights start as 0.02 N(0,1), positions as 0.01 N(0,1), biases at 0.
+class TransformerLM : public Module {
+ public:
+  struct Options {
+    std::int64_t vocab_size = 0, d_model = 0, layers = 0;
+    std::vector<HeadType> head_types = {};
+    std::int64_t max_seq_len = 0;
+    double dropout = 0;
+    bool tie_weights = false;  // head.weight is tok.weight
+  };
+  explicit TransformerLM(const Options& options);
+
+  Tensor operator()(const Tensor& ids);
+  // One more token for each sequence, ids [B,1] -> logits [B,1,vocab_size]; in eval mode, without
+  // history.
+  Tensor step(const Tensor& ids, DecodeCache& cache);
+  void visit(Visitor& visitor) override;
+  std::string type_name() const override { return "TransformerLM"; }
+  std::string options_text() const override;
+
+  const Options options;
+  Embedding tok, pos;
+  Dropout drop;
+  std::vector<TransformerBlock> blocks;
+  LayerNorm norm;
+  Linear head;
+};
+
+// Token ids i64 [B,T] and, with padding, token_mask bool [B,T] -> logits [B,classes]: the mean over
+// real tokens of what the blocks make of them, then a Linear. A row of padding alone gives
+// head.bias.
+class TransformerClassifier : public Module {
+ public:
+  struct Options {
+    std::int64_t vocab_size = 0, d_model = 0, layers = 0;
+    std::vector<HeadType> head_types = {};
+    std::int64_t max_seq_len = 0, classes = 0;
+    double dropout = 0;
+  };
+  explicit TransformerClassifier(const Options& options);
+
+  Tensor operator()(const Tensor& ids, const Tensor& token_mask = {});
+  void visit(Visitor& visitor) override;
+  std::string type_name() const override { return "TransformerClassifier"; }
+
+  const Options options;
+  Embedding tok, pos;
+  Dropout drop;
+  std::vector<TransformerBlock> blocks;
+  LayerNorm norm;
+  Linear head;
+};
+
+}  // namespace triad::nn
