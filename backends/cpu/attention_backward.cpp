@@ -1,0 +1,239 @@
+// Flash attention, backward: the weights are computed again from q, k and lse, tile by tile.
+//
+// With a = exp(scale q k^T - lse) the weights before dropout, f the factors of dropout and
+// delta_t = sum over d of dout_t out_t (which is sum over s of a_ts da_ts, dropout or not):
+//
+//   dv = (a f)^T dout      da = f (dout v^T)      ds = scale a (da - delta)
+//   dq = ds k              dk = ds^T q
+//
+// (Dao et al., "FlashAttention", 2022, algorithm 4.) A task is a range of keys of one head. It
+// walks along its key tiles, and for each along the queries, and so makes dk and dv alone. To dq
+// every task of the head contributes: where a head has more than one, each has a dq of its own, and
+// they are added up in order at the end.
+#include <triad/backends/cpu/attention_tile.h>
+#include <triad/backends/cpu/gemm_tile.h>
+#include <triad/backends/cpu/transpose_tile.h>
+#include <triad/backends/kernels.h>
+#include <triad/core/threads.h>
+
+#include <omp.h>
+
+namespace triad::cpu {
+namespace {
+
+constexpr Index kQueries = 64;  // of a tile: two tiles of weights fit the first cache level
+
+// Heads are split into ranges of keys until there are this many tasks, enough to keep many cores
+// busy, but none shorter than this many key tiles, so that adding up dq stays cheap.
+constexpr Index kTasks = 32, kTilesPerTask = 4;
+
+// The working memory of one thread.
+template <class T>
+struct Scratch {
+  T* keys;                // [D, kKeys], transposed and scaled
+  T* values;              // [D, kKeys], transposed
+  T* weights;             // [kQueries, kKeys]: scores, then a f
+  T* ds;                  // [kQueries, kKeys]: da, then ds
+  T *dk, *dv;             // [kKeys, D]
+  std::uint8_t* allowed;  // [kQueries, kKeys]
+
+  static Index bytes(Index D) {
+    return Index(sizeof(T)) * (4 * D * kKeys + 2 * kQueries * kKeys) + kQueries * kKeys;
+  }
+  Scratch(std::byte* memory, Index D)
+      : keys(reinterpret_cast<T*>(memory)),
+        values(keys + D * kKeys),
+        weights(values + D * kKeys),
+        ds(weights + kQueries * kKeys),
+        dk(ds + kQueries * kKeys),
+        dv(dk + kKeys * D),
+        allowed(reinterpret_cast<std::uint8_t*>(dv + kKeys * D)) {}
+};
+
+template <class T>
+struct Problem {
+  Heads<const T> q, k, v, dout, out;
+  Heads<T> dq, dk, dv;
+  const T* lse;  // [B,H,T]
+  T* delta;      // [B,H,T]
+  Index H, Tq, S, D;
+  T scale;
+  Restrictions restrictions;
+  WeightDropout dropout;
+
+  Index row(Index b, Index h, Index t) const { return (b * H + h) * Tq + t; }
+};
+
+// A row of scores becomes weights a f, a row of da (before dropout) becomes ds.
+template <class T>
+void gradient_row(const Problem<T>& p, const Tile& tile, Index i, const std::uint8_t* allowed,
+                  T* weights, T* ds) {
+  constexpr Index kLanes = Vec<T>::lanes;
+  constexpr T kInf = std::numeric_limits<T>::infinity();
+  const Index row = p.row(tile.b, tile.h, tile.t + i);
+  // Where a row may attend to nothing, lse is -inf and every weight is exp(-inf - 0) = 0.
+  const Vec<T> lse(p.lse[row] == -kInf ? T(0) : p.lse[row]), delta(p.delta[row]), scale(p.scale);
+  T factors[kKeys];
+  if (p.dropout.on()) p.dropout.factors(tile, i, factors);
+  for (Index j = 0; j < tile.columns; j += kLanes) {
+    Vec<T> score = Vec<T>::load(weights + j), da = Vec<T>::load(ds + j);
+    if (allowed) score = restricted(score, allowed + j);
+    Vec<T> a = exp(score - lse), dropped = a;
+    if (p.dropout.on()) {
+      const Vec<T> factor = Vec<T>::load(factors + j);
+      dropped = a * factor;
+      da *= factor;
+    }
+    dropped.store(weights + j);
+    (a * (da - delta) * scale).store(ds + j);
+  }
+}
+
+// One tile of weights: adds to scratch.dk, scratch.dv and dq, whose rows lie dq_row apart.
+template <class T>
+void add_tile(const Problem<T>& p, const Scratch<T>& scratch, const Tile& tile, T* dq,
+              Index dq_row) {
+  constexpr Index kLanes = Vec<T>::lanes;
+  const Allowed allowed = p.restrictions.of(tile, scratch.allowed);
+  if (allowed == Allowed::none) return;
+  const Index rows = tile.rows, columns = tile.columns;
+  const Index padded = (columns + kLanes - 1) / kLanes * kLanes;
+  const T* q = p.q.row(tile.b, tile.h, tile.t);
+  const T* dout = p.dout.row(tile.b, tile.h, tile.t);
+  T *weights = scratch.weights, *ds = scratch.ds;
+
+  gemm_tile<T>(rows, padded, p.D, {q, p.q.t, 1}, scratch.keys, kKeys, weights, kKeys, false);
+  gemm_tile<T>(rows, padded, p.D, {dout, p.dout.t, 1}, scratch.values, kKeys, ds, kKeys, false);
+  for (Index i = 0; i < rows; ++i) {
+    gradient_row(p, tile, i, allowed == Allowed::all ? nullptr : scratch.allowed + i * kKeys,
+                 weights + i * kKeys, ds + i * kKeys);
+  }
+  if (p.dv.data) {
+    gemm_tile<T>(columns, p.D, rows, {weights, 1, kKeys}, dout, p.dout.t, scratch.dv, p.D, true);
+  }
+  if (p.dk.data) {
+    gemm_tile<T>(columns, p.D, rows, {ds, 1, kKeys}, q, p.q.t, scratch.dk, p.D, true);
+  }
+  if (dq) {
+    gemm_tile<T>(rows, p.D, columns, {ds, kKeys, 1}, p.k.row(tile.b, tile.h, tile.s), p.k.t, dq,
+                 dq_row, true);
+  }
+}
+
+// dk and dv of one key tile, and what it contributes to dq, whose row t is dq + t dq_row.
+template <class T>
+void key_tile(const Problem<T>& p, const Scratch<T>& scratch, Index b, Index h, Index s, T* dq,
+              Index dq_row) {
+  const Index columns = std::min(kKeys, p.S - s);
+  if (columns < kKeys) std::fill_n(scratch.keys, 2 * p.D * kKeys, T(0));  // keys and values
+  transpose_tile(p.scale, columns, p.D, p.k.row(b, h, s), p.k.t, scratch.keys, kKeys);
+  transpose_tile(T(1), columns, p.D, p.v.row(b, h, s), p.v.t, scratch.values, kKeys);
+  std::fill_n(scratch.dk, 2 * kKeys * p.D, T(0));  // dk and dv
+  const Index first = p.restrictions.first_query(s) / kQueries * kQueries;
+  for (Index t = first; t < p.Tq; t += kQueries) {
+    const Tile tile{b, h, t, std::min(kQueries, p.Tq - t), s, columns};
+    add_tile(p, scratch, tile, dq ? dq + t * dq_row : nullptr, dq_row);
+  }
+  for (Index j = 0; j < columns; ++j) {
+    if (p.dk.data) std::copy_n(scratch.dk + j * p.D, p.D, p.dk.row(b, h, s + j));
+    if (p.dv.data) std::copy_n(scratch.dv + j * p.D, p.D, p.dv.row(b, h, s + j));
+  }
+}
+
+template <class T>
+void backward(const Problem<T>& p, Index B) {
+  const Index heads = B * p.H, key_tiles = (p.S + kKeys - 1) / kKeys;
+  const Index wanted = (kTasks + heads - 1) / std::max<Index>(heads, 1);
+  const Index ranges = std::clamp<Index>(key_tiles / kTilesPerTask, 1, std::max<Index>(wanted, 1));
+  const Index tasks = heads * ranges, rows = heads * p.Tq;
+  const Index threads = std::clamp<Index>(std::max(tasks, rows / 64), 1, get_num_threads());
+  const Index bytes = (Scratch<T>::bytes(p.D) + 63) / 64 * 64;
+  const auto memory = Storage::allocate(std::size_t(threads * bytes));
+  const bool in_parts = p.dq.data && ranges > 1;  // parts [ranges][B H T][D] of dq
+  const auto parts_memory =
+      Storage::allocate(in_parts ? std::size_t(ranges * rows * p.D) * sizeof(T) : 0);
+  T* parts = reinterpret_cast<T*>(parts_memory->data());
+
+#pragma omp parallel num_threads(int(threads))
+  {
+#pragma omp for schedule(static)
+    for (Index row = 0; row < rows; ++row) {
+      const Index t = row % p.Tq, h = row / p.Tq % p.H, b = row / p.Tq / p.H;
+      const T *dout = p.dout.row(b, h, t), *out = p.out.row(b, h, t);
+      Vec<T> sum;
+      for (Index d = 0; d < p.D; d += Vec<T>::lanes) {
+        const std::size_t n = std::min<Index>(Vec<T>::lanes, p.D - d);
+        sum = fma(Vec<T>::load_first(dout + d, n), Vec<T>::load_first(out + d, n), sum);
+      }
+      p.delta[row] = sum_lanes(sum);
+      if (p.dq.data) std::fill_n(p.dq.row(b, h, t), p.D, T(0));
+    }
+
+    const Scratch<T> scratch(memory->data() + omp_get_thread_num() * bytes, p.D);
+#pragma omp for schedule(dynamic)
+    for (Index task = 0; task < tasks; ++task) {
+      const Index range = task / heads, b = task % heads / p.H, h = task % heads % p.H;
+      T* dq = nullptr;
+      Index dq_row = p.D;
+      if (in_parts) {
+        dq = parts + (range * rows + p.row(b, h, 0)) * p.D;
+        std::fill_n(dq, p.Tq * p.D, T(0));
+      } else if (p.dq.data) {
+        dq = p.dq.row(b, h, 0);
+        dq_row = p.dq.t;
+      }
+      const Index end = (range + 1) * key_tiles / ranges;
+      for (Index tile = range * key_tiles / ranges; tile < end; ++tile) {
+        key_tile(p, scratch, b, h, tile * kKeys, dq, dq_row);
+      }
+    }
+
+    if (in_parts) {
+#pragma omp for schedule(static)
+      for (Index row = 0; row < rows; ++row) {
+        T* dq = p.dq.row(row / p.Tq / p.H, row / p.Tq % p.H, row % p.Tq);
+        for (Index range = 0; range < ranges; ++range) {
+          const T* part = parts + (range * rows + row) * p.D;
+          for (Index d = 0; d < p.D; ++d) dq[d] += part[d];
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace triad::cpu
+
+namespace triad::kernels {
+
+void attention_backward(Cpu, const Tensor& dout, const Tensor& q, const Tensor& k, const Tensor& v,
+                        const Tensor& out, const Tensor& lse, const AttentionArgs& args,
+                        const Tensor& dq, const Tensor& dk, const Tensor& dv) {
+  using cpu::Heads, cpu::Index;
+  const Index B = q.shape()[0], H = q.shape()[1], Tq = q.shape()[2], D = q.shape()[3];
+  const Index S = k.shape()[2];
+  const Tensor delta = empty({B, H, Tq}, q.dtype());
+  visit_float("attention", q.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    cpu::backward(cpu::Problem<T>{.q = Heads<const T>(q),
+                                  .k = Heads<const T>(k),
+                                  .v = Heads<const T>(v),
+                                  .dout = Heads<const T>(dout),
+                                  .out = Heads<const T>(out),
+                                  .dq = Heads<T>(dq),
+                                  .dk = Heads<T>(dk),
+                                  .dv = Heads<T>(dv),
+                                  .lse = lse.data<T>(),
+                                  .delta = delta.data<T>(),
+                                  .H = H,
+                                  .Tq = Tq,
+                                  .S = S,
+                                  .D = D,
+                                  .scale = T(args.scale),
+                                  .restrictions = cpu::Restrictions(args, Tq, S),
+                                  .dropout = cpu::WeightDropout(args, H, Tq, S)},
+                  B);
+  });
+}
+
+}  // namespace triad::kernels
