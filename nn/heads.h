@@ -26,9 +26,9 @@ struct AttentionMasks {
 
 // What a group of heads remembers of the tokens that were decoded so far, to decode the next one.
 struct HeadCache {
-  Tensor keys,
-      values;   // [B,count,capacity,D], the first `length` filled; spectral heads: values only
-  Tensor taps;  // of a causal spectral filter
+  Tensor keys = {};    // [B,count,capacity,D], the first `length` filled; spectral heads have none
+  Tensor values = {};  // likewise
+  Tensor taps = {};    // of a causal spectral filter, the last one first
   std::int64_t length = 0, capacity = 0;
 };
 

@@ -146,7 +146,7 @@ std::string Module::str() const {
     const std::size_t depth =
         path.empty() ? 0 : 1 + std::size_t(std::count(path.begin(), path.end(), '.'));
     const std::string name = path.substr(path.rfind('.') + 1);
-    text += fmt::format("{:{}}{}{}{}({}): {} parameters\n", "", 2 * depth, name,
+    text += fmt::format("{}{}{}{}({}): {} parameters\n", std::string(2 * depth, ' '), name,
                         name.empty() ? "" : ": ", module.type_name(), module.options_text(),
                         module.parameter_count());
   };

@@ -1,0 +1,85 @@
+#include "report.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <fstream>
+
+#include <triad/core/threads.h>
+
+namespace triad::bench {
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  const std::size_t n = values.size();
+  return n == 0 ? 0 : (values[(n - 1) / 2] + values[n / 2]) / 2;
+}
+
+namespace {
+
+std::string milliseconds(const std::vector<double>& seconds) {
+  const auto [low, high] = std::minmax_element(seconds.begin(), seconds.end());
+  return fmt::format("{:.2f} ({:.2f} to {:.2f})", 1e3 * median(seconds), 1e3 * *low, 1e3 * *high);
+}
+
+std::string cpu_name() {
+  std::ifstream info("/proc/cpuinfo");
+  for (std::string line; std::getline(info, line);)
+    if (line.starts_with("model name")) return line.substr(line.find(':') + 2);
+  return "unknown";
+}
+
+std::string widest_vectors() {
+#if defined(__AVX512F__)
+  return "AVX-512";
+#elif defined(__AVX2__)
+  return "AVX2";
+#else
+  return "baseline";
+#endif
+}
+
+}  // namespace
+
+std::string table_head(bool with_peer) {
+  std::string head =
+      fmt::format("| {:18} | {:8} | {:16} | {:28} |", "model", "(B,T)", "what", "triad, ms");
+  std::string rule = fmt::format("| {:-<18} | {:-<8} | {:-<16} | {:-<28} |", "", "", "", "");
+  if (with_peer) {
+    head += fmt::format(" {:28} | {:>6} |", "PyTorch eager, ms", "ratio");
+    rule += fmt::format(" {:-<28} | {:->5}: |", "", "");
+  }
+  return head + "\n" + rule;
+}
+
+std::string table_line(const Row& row) {
+  std::string line = fmt::format("| {:18} | {:8} | {:16} | {:28} |", row.name, row.size, row.mode,
+                                 milliseconds(row.ours));
+  if (!row.theirs.empty())
+    line += fmt::format(" {:28} | {:6.2f} |", milliseconds(row.theirs), median(row.ratios));
+  return line;
+}
+
+nlohmann::json to_json(const std::vector<Row>& rows, const std::string& torch_version) {
+  nlohmann::json result{
+      {"cpu", cpu_name()}, {"vectors", widest_vectors()}, {"threads", get_num_threads()}};
+  if (!torch_version.empty()) result["torch"] = torch_version;
+  for (const Row& row : rows) {
+    nlohmann::json entry{{"name", row.name},
+                         {"size", row.size},
+                         {"mode", row.mode},
+                         {"triad_seconds", row.ours},
+                         {"triad_median", median(row.ours)}};
+    if (!row.theirs.empty()) {
+      entry["torch_seconds"] = row.theirs;
+      entry["torch_median"] = median(row.theirs);
+      entry["ratios"] = row.ratios;
+      entry["ratio_median"] = median(row.ratios);
+    }
+    if (row.difference) entry["output_difference"] = *row.difference;
+    result["rows"].push_back(entry);
+  }
+  return result;
+}
+
+}  // namespace triad::bench

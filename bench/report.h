@@ -1,0 +1,25 @@
+// What was measured: a table to read, and a JSON file with every number.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace triad::bench {
+
+struct Row {
+  std::string name, size, mode;
+  std::vector<double> ours = {}, theirs = {};  // seconds of every run that counts
+  std::vector<double>
+      ratios;  // of each round: the peer's median over ours, above 1 when ours is faster
+  std::optional<double> difference = {};  // of the outputs, relative to the largest
+};
+
+double median(std::vector<double> values);
+
+std::string table_head(bool with_peer);
+std::string table_line(const Row& row);
+nlohmann::json to_json(const std::vector<Row>& rows, const std::string& torch_version);
+
+}  // namespace triad::bench

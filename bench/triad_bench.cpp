@@ -1,0 +1,165 @@
+// Measures what users wait for: attention layers and a training step; with --peers beside PyTorch.
+//
+// Both sides run in turns, round by round, so that a machine that speeds up or slows down does so
+// for both; the ratio is that of a round, and the number to quote is the median of the ratios.
+// Before anything is timed, both sides compute the same thing from the same numbers and are
+// compared.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <chrono>
+#include <filesystem>
+
+#include <triad/core/threads.h>
+#include <triad/nn/files.h>
+#include <triad/nn/safetensors.h>
+
+#include "peer.h"
+#include "report.h"
+#include "workloads.h"
+
+namespace triad::bench {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Options {
+  std::string python;  // of the peer; empty: no peer
+  std::string only;    // part of a row's name
+  int rounds = 5;
+  int threads = get_num_threads();
+  double seconds = 0.2;  // of a side in a round, at least one run
+  fs::path out = fs::path(TRIAD_SOURCE_DIR) / "bench" / "results" / "cpu.json";
+};
+
+double seconds_of(const Workload& w, const std::string& mode) {
+  const auto start = std::chrono::steady_clock::now();
+  w.run(mode);
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+// Two sides of fp32 that add in another order agree to about this.
+constexpr double kAgree = 1e-3;
+
+// The largest difference of any output, relative to the largest value of that output.
+double difference(const nn::StateDict& ours, const nn::StateDict& theirs) {
+  double worst = 0;
+  for (const auto& [name, a] : ours) {
+    auto it = theirs.find(name);
+    if (it == theirs.end()) continue;  // a parameter that takes no part has no gradient there
+    const double size = max(abs(it->second)).item<double>();
+    const double off = max(abs(a - it->second)).item<double>();
+    // A gradient that is zero but for rounding (a key's bias) has no scale of its own.
+    worst = std::max(worst, off / std::max(size, 1e-3));
+  }
+  return worst;
+}
+
+class Bench {
+ public:
+  explicit Bench(const Options& options) : options_(options) {
+    set_num_threads(options.threads);
+    folder_ = fs::temp_directory_path() /
+              fmt::format("triad_bench_{}", std::hash<std::string>{}(options.out));
+    if (options.python.empty()) return;
+    peer_ = std::make_unique<Peer>(options.python);
+    peer_->ask({{"op", "threads"}, {"n", options.threads}});
+    fs::create_directories(folder_);
+  }
+  ~Bench() {
+    std::error_code ignored;
+    fs::remove_all(folder_, ignored);
+  }
+
+  void run(const Workload& w) {
+    if ((w.name + " " + w.size).find(options_.only) == std::string::npos) return;
+    if (peer_) {
+      nlohmann::json request = w.request;
+      request["data"] = folder_ / "data.safetensors";
+      nn::save_safetensors(folder_ / "data.safetensors", w.data);
+      peer_->ask(request);
+    }
+    for (const std::string& mode : w.modes) {
+      rows_.push_back({.name = w.name, .size = w.size, .mode = mode});
+      if (peer_) compare(w, mode, rows_.back());
+      measure(w, mode, rows_.back());
+      fmt::print("{}\n", table_line(rows_.back()));
+      std::fflush(stdout);
+    }
+  }
+
+  void write() {
+    fs::create_directories(options_.out.parent_path());
+    nn::write_file_atomically(options_.out,
+                              to_json(rows_, peer_ ? peer_->version() : "").dump(1) + "\n");
+    fmt::print("every number: {}\n", options_.out.string());
+  }
+
+  bool has_peer() const { return peer_ != nullptr; }
+
+ private:
+  void compare(const Workload& w, const std::string& mode, Row& row) {
+    const fs::path path = folder_ / "outputs.safetensors";
+    peer_->ask({{"op", "outputs"}, {"mode", mode}, {"path", path}});
+    row.difference = difference(w.outputs(mode), nn::load_safetensors(path));
+    if (!(*row.difference <= kAgree))
+      throw Error(fmt::format("{} {} {}: the outputs differ by {:.1e}; nothing to compare",
+                              row.name, row.size, mode, *row.difference));
+  }
+
+  void measure(const Workload& w, const std::string& mode, Row& row) {
+    seconds_of(w, mode);
+    const int repeats = std::max(1, int(options_.seconds / seconds_of(w, mode)));
+    for (int round = 0; round < options_.rounds; ++round) {
+      std::vector<double> ours;
+      seconds_of(w, mode);  // the first run after a pause is slow, on both sides
+      for (int i = 0; i < repeats; ++i) ours.push_back(seconds_of(w, mode));
+      row.ours.insert(row.ours.end(), ours.begin(), ours.end());
+      if (!peer_) continue;
+      const nlohmann::json answer =
+          peer_->ask({{"op", "time"}, {"mode", mode}, {"repeats", repeats + 1}});
+      auto theirs = answer.at("seconds").get<std::vector<double>>();
+      theirs.erase(theirs.begin());
+      row.theirs.insert(row.theirs.end(), theirs.begin(), theirs.end());
+      row.ratios.push_back(median(theirs) / median(ours));
+    }
+  }
+
+  Options options_;
+  fs::path folder_;  // of the files that both sides read
+  std::unique_ptr<Peer> peer_;
+  std::vector<Row> rows_;
+};
+
+void run_all(const Options& options) {
+  Bench bench(options);
+  fmt::print("{} threads\n\n{}\n", options.threads, table_head(bench.has_peer()));
+  constexpr std::pair<std::int64_t, std::int64_t> sizes[] = {
+      {2, 64}, {4, 128}, {2, 1024}, {1, 4096}};
+  for (auto [B, T] : sizes)
+    for (const auto& [name, heads] : configurations()) bench.run(hybrid(name, heads, B, T));
+  bench.run(gpt());
+  bench.write();
+}
+
+}  // namespace
+}  // namespace triad::bench
+
+int main(int argc, char** argv) {
+  triad::bench::Options options;
+  CLI::App app("Measures attention layers and a training step.");
+  app.add_option("--peers", options.python, "a Python that has PyTorch, to run beside");
+  app.add_option("--only", options.only, "rows whose name and size contain this text");
+  app.add_option("--rounds", options.rounds, "rounds to alternate")->check(CLI::PositiveNumber);
+  app.add_option("--seconds", options.seconds, "of each side in a round")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--threads", options.threads, "threads of both sides")->check(CLI::PositiveNumber);
+  app.add_option("--out", options.out, "the JSON file");
+  CLI11_PARSE(app, argc, argv);
+  try {
+    triad::bench::run_all(options);
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "triad_bench: {}\n", error.what());
+    return 2;
+  }
+}
