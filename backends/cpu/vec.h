@@ -64,6 +64,7 @@ struct Vec {
   friend Vec min(Vec a, Vec b) { return hn::Min(a.raw, b.raw); }
   friend Vec abs(Vec a) { return hn::Abs(a.raw); }
   friend Vec sqrt(Vec a) { return hn::Sqrt(a.raw); }
+  friend Vec floor(Vec a) { return hn::Floor(a.raw); }
 
   // Lane by lane: yes where the mask holds, else no.
   friend Vec select(hn::Mask<Tag> mask, Vec yes, Vec no) {
@@ -75,11 +76,19 @@ struct Vec {
   friend T min_lanes(Vec a) { return hn::GetLane(hn::MinOfLanes(tag, a.raw)); }
 };
 
+// The first and the second half of the lanes, in double.
+inline Vec<double> widen_low(Vec<float> a) {
+  return hn::PromoteTo(Vec<double>::tag, hn::LowerHalf(a.raw));
+}
+inline Vec<double> widen_high(Vec<float> a) {
+  return hn::PromoteTo(Vec<double>::tag, hn::UpperHalf(hn::Half<Vec<float>::Tag>(), a.raw));
+}
+
 // Highway's functions, within 3 ulp of the exact value, completed where IEEE asks for more: its exp
 // turns NaN into 0 and is garbage where it overflows, its log is finite at 0, at infinity and below
 // zero, its sin and cos hold up to 39000 and forget the sign of -0.
 template <class T>
-Vec<T> exp(Vec<T> x) {
+HWY_INLINE Vec<T> exp(Vec<T> x) {
   constexpr T overflow = sizeof(T) == 4 ? T(104) : T(710);
   return select(x == x, Vec<T>(hn::Exp(Vec<T>::tag, min(x, Vec<T>(overflow)).raw)), x);
 }

@@ -1,0 +1,184 @@
+// Copies between any strides and types, and the fills.
+//
+// The axes are first put into the order of the destination's memory and neighbours merged. What is
+// left is one of three: contiguous runs on both sides (a slice, or heads moved past the sequence
+// axis, [B,T,H,D] <-> [B,H,T,D]), a transposed matrix, done in squares that fit the cache, or
+// anything at all, element by element.
+#include <cstring>
+#include <type_traits>
+
+#include <triad/backends/cpu/parallel.h>
+#include <triad/backends/cpu/strided.h>
+#include <triad/backends/kernels.h>
+
+namespace triad::kernels {
+namespace {
+
+using cpu::kTile;
+
+constexpr std::int64_t kGrain = 32768;
+
+// Layouts of x and y with their axes permuted alike, so that y's strides descend.
+struct Pair {
+  Shape shape, x, y;
+
+  Pair(const Tensor& from, const Tensor& to)
+      : shape(to.shape()), x(from.strides()), y(to.strides()) {
+    for (int i = 1; i < shape.rank(); ++i)
+      for (int j = i; j > 0 && y[j - 1] < y[j]; --j) {
+        std::swap(shape[j - 1], shape[j]);
+        std::swap(x[j - 1], x[j]);
+        std::swap(y[j - 1], y[j]);
+      }
+  }
+};
+
+// Calls f(n, source run, destination run) over all elements, with the destination gathered before
+// when `read` and scattered after.
+template <class From, class To, class F>
+void for_each_run(const Pair& pair, const From* x, To* y, bool read, F f) {
+  cpu::parallel_for(pair.shape.numel(), kGrain, [&](std::int64_t begin, std::int64_t end) {
+    cpu::Reader<From> in(x, pair.shape, pair.x, begin);
+    cpu::Cursor<To> out(y, pair.shape, pair.y, begin);
+    To buffer[kTile];
+    for (std::int64_t i = begin, n; i < end; i += n) {
+      n = std::min({end - i, in.span(), out.span()});
+      const From* from = in.next(n);
+      if (To* to = out.here(n)) {
+        f(n, from, to);
+        continue;
+      }
+      if (read) {
+        auto again = out;
+        again.gather(n, buffer);
+      }
+      f(n, from, buffer);
+      out.scatter(n, buffer);
+    }
+  });
+}
+
+// y[i, j] = x[j, i]: rows of y are contiguous, columns of x are. `rows` by `columns` of y.
+template <class T>
+void transpose(std::int64_t rows, std::int64_t columns, const T* x, std::int64_t x_stride, T* y,
+               std::int64_t y_stride) {
+  constexpr std::int64_t kSquare = 64 / sizeof(T);  // a cache line on each side
+  for (std::int64_t j0 = 0; j0 < columns; j0 += kSquare)
+    for (std::int64_t i0 = 0; i0 < rows; i0 += kSquare)
+      for (std::int64_t i = i0; i < std::min(rows, i0 + kSquare); ++i)
+        for (std::int64_t j = j0; j < std::min(columns, j0 + kSquare); ++j)
+          y[i * y_stride + j] = x[j * x_stride + i];
+}
+
+// A copy without conversion; T stands for its size.
+template <class T>
+void move(const Pair& pair, const T* x, T* y) {
+  const cpu::Loop<2> loop(pair.shape, {&pair.x, &pair.y});
+  const int inner = loop.rank - 1;
+  const auto &from = loop.stride[0], &to = loop.stride[1];
+  if (inner == 0 && from[0] == 1 && to[0] == 1)
+    return cpu::parallel_for(loop.size[0], kGrain, [&](std::int64_t begin, std::int64_t end) {
+      std::memcpy(y + begin, x + begin, std::size_t(end - begin) * sizeof(T));
+    });
+
+  int across = inner - 1;
+  while (across >= 0 && from[across] != 1) --across;
+  if (to[inner] != 1 || from[inner] <= 1 || across < 0)
+    return for_each_run(pair, x, y, false, [](std::int64_t n, const T* source, T* target) {
+      std::copy_n(source, n, target);
+    });
+
+  // A matrix for each index of the other axes; its rows are shared out in strips.
+  constexpr std::int64_t kStrip = 64;
+  const std::int64_t rows = loop.size[across], columns = loop.size[inner];
+  const std::int64_t strips = (rows + kStrip - 1) / kStrip;
+  const std::int64_t matrices = pair.shape.numel() / (rows * columns);
+  cpu::parallel_for(matrices * strips, 1 + kGrain / (kStrip * columns),
+                    [&](std::int64_t begin, std::int64_t end) {
+                      for (std::int64_t unit = begin; unit < end; ++unit) {
+                        const std::int64_t row = unit % strips * kStrip;
+                        const T* source = x + row;
+                        T* target = y + row * to[across];
+                        std::int64_t matrix = unit / strips;
+                        for (int i = inner; i-- > 0;) {
+                          if (i == across) continue;
+                          source += matrix % loop.size[i] * from[i];
+                          target += matrix % loop.size[i] * to[i];
+                          matrix /= loop.size[i];
+                        }
+                        transpose(std::min(kStrip, rows - row), columns, source, from[inner],
+                                  target, to[across]);
+                      }
+                    });
+}
+
+template <class From, class To>
+To converted(From value) {
+  if constexpr (std::is_same_v<To, bool>)
+    return value != From(0);
+  else
+    return To(value);
+}
+
+}  // namespace
+
+void copy(Cpu, const Tensor& x, const Tensor& y) {
+  if (y.numel() == 0) return;
+  const Pair pair(x, y);
+  visit_any(x.dtype(), [&](auto from_zero) {
+    visit_any(y.dtype(), [&](auto to_zero) {
+      using From = decltype(from_zero);
+      using To = decltype(to_zero);
+      const From* source = x.data<From>();
+      To* target = y.data<To>();
+      if constexpr (std::is_same_v<From, To>)
+        move(pair, source, target);
+      else
+        for_each_run(pair, source, target, false, [](std::int64_t n, const From* a, To* b) {
+          for (std::int64_t i = 0; i < n; ++i) b[i] = converted<From, To>(a[i]);
+        });
+    });
+  });
+}
+
+void add_into(Cpu, const Tensor& x, const Tensor& y) {
+  const Pair pair(x, y);
+  visit_any(y.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    if constexpr (std::is_same_v<T, bool>)
+      throw DTypeError("add_into: needs numbers, got bool");
+    else
+      for_each_run(pair, x.data<T>(), y.data<T>(), true, [](std::int64_t n, const T* a, T* b) {
+        for (std::int64_t i = 0; i < n; ++i) b[i] += a[i];
+      });
+  });
+}
+
+void fill(Cpu, double value, const Tensor& y) {
+  visit_any(y.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    const T number = converted<double, T>(value);
+    T* target = y.data<T>();
+    if (y.is_contiguous())
+      return cpu::parallel_for(y.numel(), kGrain, [&](std::int64_t begin, std::int64_t end) {
+        std::fill(target + begin, target + end, number);
+      });
+    const Pair pair(y, y);
+    cpu::parallel_for(y.numel(), kGrain, [&](std::int64_t begin, std::int64_t end) {
+      cpu::Cursor<T>(target, pair.shape, pair.y, begin).fill(end - begin, number);
+    });
+  });
+}
+
+void arange(Cpu, double start, double step, const Tensor& y) {
+  visit_any(y.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    T* target = y.data<T>();
+    cpu::parallel_for(y.numel(), kGrain, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i)
+        target[i] = converted<double, T>(start + double(i) * step);
+    });
+  });
+}
+
+}  // namespace triad::kernels

@@ -1,0 +1,276 @@
+// Elementwise ops: y[i] = f(a[i], ...).
+//
+// Each f becomes a row function, a loop over contiguous arrays; one driver brings operands of any
+// strides into that form and shares the work among the threads. The formulas are in math.h.
+#include <cmath>
+#include <limits>
+#include <type_traits>
+
+#include <triad/backends/cpu/parallel.h>
+#include <triad/backends/cpu/strided.h>
+#include <triad/backends/cpu/vec.h>
+#include <triad/backends/kernels.h>
+#include <triad/backends/math.h>
+
+namespace triad::kernels {
+namespace {
+
+using cpu::Vec;
+
+// Elements below which a second thread does not pay (AVX-512 machine, 2 cores: starting one costs
+// about 2 us), for memory-bound formulas and for those that compute 20 to 40 times as much.
+constexpr std::int64_t kGrain = 32768, kHeavyGrain = 4096;
+
+// ---------------------------------------------------------------------- the driver
+
+// An input of the driver: a tensor, or one number in the place of all elements.
+template <class T>
+struct Operand {
+  const T* data;
+  Shape shape, strides;
+  bool contiguous;
+
+  Operand(const Tensor& x)
+      : data(x.data<T>()), shape(x.shape()), strides(x.strides()), contiguous(x.is_contiguous()) {}
+  Operand(const T* number, const Tensor& like)
+      : data(number),
+        shape(like.shape()),
+        strides(Shape::filled(like.dim(), 0)),
+        contiguous(false) {}
+};
+
+template <class Out, class... In>
+using Row = void (*)(std::int64_t n, Out* y, const In*... inputs);
+
+template <class Out, class... In>
+void apply(std::int64_t grain, Row<Out, In...> row, const Tensor& y, const Operand<In>&... inputs) {
+  Out* out = y.data<Out>();
+  cpu::parallel_for(y.numel(), grain, [&](std::int64_t begin, std::int64_t end) {
+    if ((inputs.contiguous && ...)) return row(end - begin, out + begin, (inputs.data + begin)...);
+    auto run = [&](auto... reader) {
+      for (std::int64_t i = begin, n; i < end; i += n) {
+        n = std::min({end - i, reader.span()...});
+        row(n, out + i, reader.next(n)...);
+      }
+    };
+    run(cpu::Reader<In>(inputs.data, inputs.shape, inputs.strides, begin)...);
+  });
+}
+
+// ---------------------------------------------------------------------- rows
+
+// Floating point, a register at a time. The tail runs through the same instructions, so that an
+// element's bits do not depend on its place.
+template <class T, class F>
+void unary_row(std::int64_t n, T* y, const T* x) {
+  constexpr std::int64_t lanes = Vec<T>::lanes;
+  std::int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) F()(Vec<T>::load(x + i)).store(y + i);
+  if (i < n) F()(Vec<T>::load_first(x + i, n - i)).store_first(y + i, n - i);
+}
+
+template <class T, class F>
+void binary_row(std::int64_t n, T* y, const T* a, const T* b) {
+  constexpr std::int64_t lanes = Vec<T>::lanes;
+  std::int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) F()(Vec<T>::load(a + i), Vec<T>::load(b + i)).store(y + i);
+  if (i < n) F()
+  (Vec<T>::load_first(a + i, n - i), Vec<T>::load_first(b + i, n - i)).store_first(y + i, n - i);
+}
+
+// Everything else, left to the compiler.
+template <class In, class Out, auto f>
+void plain_unary_row(std::int64_t n, Out* y, const In* x) {
+  for (std::int64_t i = 0; i < n; ++i) y[i] = f(x[i]);
+}
+
+template <class In, class Out, auto f>
+void plain_binary_row(std::int64_t n, Out* y, const In* a, const In* b) {
+  for (std::int64_t i = 0; i < n; ++i) y[i] = f(a[i], b[i]);
+}
+
+template <class T>
+void where_row(std::int64_t n, T* y, const bool* condition, const T* a, const T* b) {
+  for (std::int64_t i = 0; i < n; ++i) y[i] = condition[i] ? a[i] : b[i];
+}
+
+// ---------------------------------------------------------------------- from the name to the row
+
+template <class T>
+Row<T, T> float_row(Unary f) {
+  switch (f) {
+    case Unary::neg:
+      return unary_row<T, math::Neg>;
+    case Unary::abs:
+      return unary_row<T, math::Abs>;
+    case Unary::exp:
+      return unary_row<T, math::Exp>;
+    case Unary::log:
+      return unary_row<T, math::Log>;
+    case Unary::sqrt:
+      return unary_row<T, math::Sqrt>;
+    case Unary::square:
+      return unary_row<T, math::Square>;
+    case Unary::tanh:
+      return unary_row<T, math::Tanh>;
+    case Unary::sin:
+      return unary_row<T, math::Sin>;
+    case Unary::cos:
+      return unary_row<T, math::Cos>;
+    case Unary::gelu:
+      return unary_row<T, math::Gelu>;
+    case Unary::gelu_grad:
+      return unary_row<T, math::GeluGrad>;
+    case Unary::sign:
+      return unary_row<T, math::Sign>;
+    case Unary::logical_not:
+      break;
+  }
+  throw DTypeError("logical_not: needs bool");
+}
+
+// Integers wrap around, as the unsigned arithmetic beneath says.
+using I = std::int64_t;
+using U = std::uint64_t;
+
+Row<I, I> integer_row(Unary f) {
+  switch (f) {
+    case Unary::neg:
+      return plain_unary_row<I, I, [](I x) { return I(-U(x)); }>;
+    case Unary::abs:
+      return plain_unary_row<I, I, [](I x) { return I(x < 0 ? -U(x) : U(x)); }>;
+    case Unary::square:
+      return plain_unary_row<I, I, [](I x) { return I(U(x) * U(x)); }>;
+    case Unary::sign:
+      return plain_unary_row<I, I, [](I x) { return I(x > 0) - I(x < 0); }>;
+    default:
+      throw DTypeError("this op needs f32 or f64, got i64");
+  }
+}
+
+template <class T>
+Row<T, T, T> float_row(Binary f) {
+  switch (f) {
+    case Binary::add:
+      return binary_row<T, math::Add>;
+    case Binary::sub:
+      return binary_row<T, math::Sub>;
+    case Binary::mul:
+      return binary_row<T, math::Mul>;
+    case Binary::div:
+      return binary_row<T, math::Div>;
+    case Binary::max:
+      return binary_row<T, math::Max>;
+    case Binary::min:
+      return binary_row<T, math::Min>;
+    default:
+      throw DTypeError("logical operators need bool");
+  }
+}
+
+Row<I, I, I> integer_row(Binary f) {
+  switch (f) {
+    case Binary::add:
+      return plain_binary_row<I, I, [](I a, I b) { return I(U(a) + U(b)); }>;
+    case Binary::sub:
+      return plain_binary_row<I, I, [](I a, I b) { return I(U(a) - U(b)); }>;
+    case Binary::mul:
+      return plain_binary_row<I, I, [](I a, I b) { return I(U(a) * U(b)); }>;
+    case Binary::max:
+      return plain_binary_row<I, I, [](I a, I b) { return (a > b) ? a : b; }>;
+    case Binary::min:
+      return plain_binary_row<I, I, [](I a, I b) { return a < b ? a : b; }>;
+    default:
+      throw DTypeError("div needs f32 or f64 and logical operators bool, got i64");
+  }
+}
+
+template <class T>
+Row<bool, T, T> comparison_row(Binary f) {
+  switch (f) {
+    case Binary::eq:
+      return plain_binary_row<T, bool, [](T a, T b) { return a == b; }>;
+    case Binary::ne:
+      return plain_binary_row<T, bool, [](T a, T b) { return a != b; }>;
+    case Binary::lt:
+      return plain_binary_row<T, bool, [](T a, T b) { return a < b; }>;
+    case Binary::le:
+      return plain_binary_row<T, bool, [](T a, T b) { return a <= b; }>;
+    case Binary::gt:
+      return plain_binary_row<T, bool, [](T a, T b) { return (a > b); }>;
+    case Binary::ge:
+      return plain_binary_row<T, bool, [](T a, T b) { return a >= b; }>;
+    case Binary::logical_and:
+      if constexpr (std::is_same_v<T, bool>)
+        return plain_binary_row<T, bool, [](T a, T b) { return bool(a & b); }>;
+      break;
+    case Binary::logical_or:
+      if constexpr (std::is_same_v<T, bool>)
+        return plain_binary_row<T, bool, [](T a, T b) { return bool(a | b); }>;
+      break;
+    default:
+      break;
+  }
+  throw DTypeError("logical operators need bool, arithmetic needs numbers");
+}
+
+bool is_heavy(Unary f) {
+  return f != Unary::neg && f != Unary::abs && f != Unary::square && f != Unary::sign &&
+         f != Unary::sqrt;
+}
+
+template <class T>
+void binary_of(Binary f, const Operand<T>& a, const Operand<T>& b, const Tensor& y) {
+  if (y.dtype() == boolean) return apply<bool, T, T>(kGrain, comparison_row<T>(f), y, a, b);
+  if constexpr (std::is_floating_point_v<T>) apply<T, T, T>(kGrain, float_row<T>(f), y, a, b);
+  if constexpr (std::is_same_v<T, I>) apply<I, I, I>(kGrain, integer_row(f), y, a, b);
+}
+
+// The number as a T; a double outside the integers' range becomes the nearest end of it.
+template <class T>
+T to_number(double value) {
+  if constexpr (std::is_same_v<T, I>) {
+    if (value >= 0x1p63) return std::numeric_limits<I>::max();
+    if (value < -0x1p63) return std::numeric_limits<I>::min();
+  }
+  return T(value);
+}
+
+}  // namespace
+
+void unary(Cpu, Unary f, const Tensor& x, const Tensor& y) {
+  if (x.dtype() == boolean)
+    return apply<bool, bool>(kGrain, plain_unary_row<bool, bool, [](bool v) { return !v; }>, y,
+                             Operand<bool>(x));
+  if (x.dtype() == i64) return apply<I, I>(kGrain, integer_row(f), y, Operand<I>(x));
+  visit_float("unary", x.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    apply<T, T>(is_heavy(f) ? kHeavyGrain : kGrain, float_row<T>(f), y, Operand<T>(x));
+  });
+}
+
+void binary(Cpu, Binary f, const Tensor& a, const Tensor& b, const Tensor& y) {
+  visit_any(a.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    binary_of<T>(f, Operand<T>(a), Operand<T>(b), y);
+  });
+}
+
+void binary_scalar(Cpu, Binary f, const Tensor& a, double b, bool swapped, const Tensor& y) {
+  visit_any(a.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    const T number = to_number<T>(b);
+    const Operand<T> tensor(a), scalar(&number, a);
+    binary_of<T>(f, swapped ? scalar : tensor, swapped ? tensor : scalar, y);
+  });
+}
+
+void where(Cpu, const Tensor& condition, const Tensor& a, const Tensor& b, const Tensor& y) {
+  visit_any(y.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    apply<T, bool, T, T>(kGrain, where_row<T>, y, Operand<bool>(condition), Operand<T>(a),
+                         Operand<T>(b));
+  });
+}
+
+}  // namespace triad::kernels

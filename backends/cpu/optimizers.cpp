@@ -1,0 +1,89 @@
+// One pass over the memory of a parameter and its state per optimizer step: that memory is all that
+// a step costs. The arithmetic is that of torch.optim; factors that the step number or the learning
+// rate make are computed in double.
+#include <cmath>
+
+#include <triad/backends/cpu/parallel.h>
+#include <triad/backends/cpu/registers.h>
+#include <triad/backends/kernels.h>
+
+namespace triad::kernels {
+namespace {
+
+using cpu::Vec;
+
+constexpr std::int64_t kGrain = 16384;  // elements below which a second thread does not pay
+
+// Calls f(i, part) for every register of n elements of T.
+template <class T, class F>
+void for_each_register(std::int64_t n, F f) {
+  cpu::parallel_for(n, kGrain, [&](std::int64_t begin, std::int64_t end) {
+    cpu::for_each_register<T>(end - begin, [&](std::int64_t i, auto part) { f(begin + i, part); });
+  });
+}
+
+}  // namespace
+
+// Adam: Kingma and Ba, arXiv 1412.6980, algorithm 1; decoupled decay (AdamW): Loshchilov and
+// Hutter, arXiv 1711.05101.
+void adam_step(Cpu, const AdamArgs& args, const Tensor& gradient, const Tensor& p, const Tensor& m,
+               const Tensor& v) {
+  const double correction1 = 1 - std::pow(args.beta1, double(args.step));
+  const double correction2 = 1 - std::pow(args.beta2, double(args.step));
+  visit_float("adam_step", p.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    using X = Vec<T>;
+    const X decay(T(1 - args.lr * args.weight_decay)), l2{T(args.l2)};
+    const X new1{T(1 - args.beta1)}, keep2{T(args.beta2)}, new2{T(1 - args.beta2)};
+    const X eps{T(args.eps)}, root_scale{T(1 / std::sqrt(correction2))};
+    const X step{T(args.lr / correction1)};
+    const T* g = gradient.data<T>();
+    T *parameter = p.data<T>(), *mean = m.data<T>(), *square = v.data<T>();
+    for_each_register<T>(p.numel(), [=](std::int64_t i, auto part) {
+      X x = part.load(parameter + i), a = part.load(mean + i), b = part.load(square + i);
+      const X d = fma(l2, x, part.load(g + i));
+      a = fma(d - a, new1, a);
+      b = fma(d * d, new2, b * keep2);
+      x = fnma(step, a / fma(sqrt(b), root_scale, eps), x * decay);
+      part.store(a, mean + i);
+      part.store(b, square + i);
+      part.store(x, parameter + i);
+    });
+  });
+}
+
+void sgd_step(Cpu, const SgdArgs& args, const Tensor& gradient, const Tensor& p,
+              const Tensor& buffer) {
+  visit_float("sgd_step", p.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    using X = Vec<T>;
+    const X lr{T(args.lr)}, l2{T(args.l2)}, momentum{T(args.momentum)};
+    const X fresh{T(1 - args.dampening)};
+    const bool first = args.first, nesterov = args.nesterov;
+    const T* g = gradient.data<T>();
+    T *parameter = p.data<T>(), *velocity = args.momentum != 0 ? buffer.data<T>() : nullptr;
+    for_each_register<T>(p.numel(), [=](std::int64_t i, auto part) {
+      const X x = part.load(parameter + i);
+      X d = fma(l2, x, part.load(g + i));
+      if (velocity) {
+        const X a = first ? d : fma(momentum, part.load(velocity + i), fresh * d);
+        part.store(a, velocity + i);
+        d = nesterov ? fma(momentum, a, d) : a;
+      }
+      part.store(fnma(lr, d, x), parameter + i);
+    });
+  });
+}
+
+void scale(Cpu, double factor, const Tensor& x) {
+  visit_float("scale", x.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    const Vec<T> by{T(factor)};
+    T* data = x.data<T>();
+    for_each_register<T>(x.numel(), [=](std::int64_t i, auto part) {
+      part.store(part.load(data + i) * by, data + i);
+    });
+  });
+}
+
+}  // namespace triad::kernels

@@ -1,0 +1,130 @@
+// Random numbers: element i is a function of (seed, stream, i) alone, as core/random.h lays down,
+// so any thread may make any part. A tile of random words is drawn at a time and turned into
+// numbers while it is in cache.
+//
+// Words per element: f32 one (word i); f64 and i64 two (words 2i, the high half, and 2i + 1). A
+// pair of normals (elements 2j and 2j + 1) takes two words as f32 and four as f64.
+#include <cstdint>
+
+#include <triad/backends/cpu/parallel.h>
+#include <triad/backends/cpu/philox.h>
+#include <triad/backends/cpu/vec.h>
+#include <triad/backends/kernels.h>
+#include <triad/backends/math.h>
+
+namespace triad::kernels {
+namespace {
+
+using cpu::Vec;
+
+constexpr std::int64_t kTile = 1024;        // words
+constexpr std::int64_t kGrain = 8 * kTile;  // elements that are worth a thread (some 5 us)
+
+// Calls f(first, count, words) for tiles of n elements, each of `per_element` words.
+template <class F>
+void for_each_tile(RandomStream random, std::int64_t n, std::int64_t per_element, F f) {
+  const std::int64_t tile = kTile / per_element;
+  cpu::parallel_for(n, kGrain, [&](std::int64_t begin, std::int64_t end) {
+    std::uint32_t words[kTile];
+    for (std::int64_t i = begin; i < end; i += tile) {
+      const std::int64_t count = std::min(tile, end - i);
+      cpu::uniform_bits(random, std::uint64_t(i * per_element), count * per_element, words);
+      f(i, count, words);
+    }
+  });
+}
+
+// out[k] = u[k], v[k] in turn, n numbers in all.
+template <class T>
+void interleave(const double* u, const double* v, std::int64_t n, T* out) {
+  for (std::int64_t k = 0; k < n / 2; ++k) {
+    out[2 * k] = T(u[k]);
+    out[2 * k + 1] = T(v[k]);
+  }
+  if (n % 2) out[n - 1] = T(u[n / 2]);
+}
+
+}  // namespace
+
+void uniform(Cpu, RandomStream random, const Tensor& y) {
+  if (y.dtype() == f32) {
+    float* out = y.data<float>();
+    for_each_tile(random, y.numel(), 1,
+                  [=](std::int64_t first, std::int64_t n, const std::uint32_t* words) {
+                    for (std::int64_t i = 0; i < n; ++i) out[first + i] = uniform_float(words[i]);
+                  });
+  } else {
+    double* out = y.data<double>();
+    for_each_tile(random, y.numel(), 2,
+                  [=](std::int64_t first, std::int64_t n, const std::uint32_t* words) {
+                    for (std::int64_t i = 0; i < n; ++i)
+                      out[first + i] = uniform_double(words[2 * i], words[2 * i + 1]);
+                  });
+  }
+}
+
+void normal(Cpu, RandomStream random, const Tensor& y) {
+  visit_float("normal", y.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    constexpr std::int64_t words_per_pair = sizeof(T) / 2, pairs_per_tile = kTile / words_per_pair;
+    T* out = y.data<T>();
+    const std::int64_t pairs = (y.numel() + 1) / 2;
+    for_each_tile(random, pairs, words_per_pair,
+                  [&](std::int64_t first, std::int64_t n, const std::uint32_t* words) {
+                    double u1[pairs_per_tile], u2[pairs_per_tile];
+                    for (std::int64_t k = 0; k < n; ++k) {
+                      const std::uint32_t* w = words + words_per_pair * k;
+                      if constexpr (sizeof(T) == 4) {
+                        u1[k] = (double(w[0]) + 1) * 0x1p-32;
+                        u2[k] = double(w[1]) * 0x1p-32;
+                      } else {
+                        u1[k] = 1 - uniform_double(w[0], w[1]);
+                        u2[k] = uniform_double(w[2], w[3]);
+                      }
+                    }
+                    constexpr std::int64_t lanes = Vec<double>::lanes;
+                    static_assert(pairs_per_tile % lanes == 0);
+                    for (std::int64_t k = n; k % lanes != 0; ++k) u1[k] = u2[k] = 1;
+                    for (std::int64_t k = 0; k < n; k += lanes) {
+                      const auto pair =
+                          math::normal_pair(Vec<double>::load(u1 + k), Vec<double>::load(u2 + k));
+                      pair.cos.store(u1 + k);
+                      pair.sin.store(u2 + k);
+                    }
+                    interleave(u1, u2, std::min(2 * n, y.numel() - 2 * first), out + 2 * first);
+                  });
+  });
+}
+
+void random_integers(Cpu, RandomStream random, std::int64_t low, std::int64_t high,
+                     const Tensor& y) {
+  const std::uint64_t range = std::uint64_t(high) - std::uint64_t(low);
+  std::int64_t* out = y.data<std::int64_t>();
+  for_each_tile(random, y.numel(), 2,
+                [=](std::int64_t first, std::int64_t n, const std::uint32_t* words) {
+                  for (std::int64_t i = 0; i < n; ++i) {
+                    const std::uint64_t bits = std::uint64_t(words[2 * i]) << 32 | words[2 * i + 1];
+                    const auto offset = std::uint64_t((unsigned __int128)(bits)*range >> 64);
+                    out[first + i] = std::int64_t(std::uint64_t(low) + offset);
+                  }
+                });
+}
+
+void dropout(Cpu, RandomStream random, double p, const Tensor& x, const Tensor& y) {
+  const std::uint32_t threshold = cpu::dropout_threshold(p);
+  visit_float("dropout", x.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    const T* in = x.data<T>();
+    T* out = y.data<T>();
+    const T scale = T(1 / (1 - p));
+    for_each_tile(random, x.numel(), 1,
+                  [=](std::int64_t first, std::int64_t n, const std::uint32_t* words) {
+                    for (std::int64_t i = 0; i < n; ++i) {
+                      const T kept = in[first + i] * scale;
+                      out[first + i] = words[i] >> 8 < threshold ? T(0) : kept;
+                    }
+                  });
+  });
+}
+
+}  // namespace triad::kernels

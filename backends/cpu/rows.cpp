@@ -1,0 +1,151 @@
+// Softmax and what is made of it, one row of [R,C] at a time while it is in cache.
+//
+// The largest element m is taken off before exp, so that nothing overflows:
+// softmax(x) = exp(x - m) / sum exp(x - m). A row of only -inf gives NaN, as does a NaN in it.
+#include <cmath>
+#include <limits>
+
+#include <triad/backends/cpu/accumulate.h>
+#include <triad/backends/cpu/parallel.h>
+#include <triad/backends/cpu/registers.h>
+#include <triad/backends/kernels.h>
+
+namespace triad::kernels {
+namespace {
+
+using cpu::Accumulator;
+using cpu::for_each_register;
+using cpu::Vec;
+
+// Calls f(T{}, r) for each of the rows of x; a thread gets at least 8192 elements (some 5 us).
+template <class F>
+void for_each_row(const Tensor& x, F f) {
+  const std::int64_t R = x.shape()[0], C = x.shape()[1];
+  visit_float("rows", x.dtype(), [&](auto zero) {
+    cpu::parallel_for(R, 1 + 8192 / (C + 1), [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t r = begin; r < end; ++r) f(zero, r);
+    });
+  });
+}
+
+template <class T>
+T row_max(const T* x, std::int64_t C) {
+  constexpr T lowest = -std::numeric_limits<T>::infinity();
+  Vec<T> top = lowest;
+  for_each_register<T>(
+      C, [&](std::int64_t i, auto part) { top = max(top, part.load(x + i, lowest)); });
+  return max_lanes(top);
+}
+
+// The sum of exp(x - top), the terms stored in y if there is one.
+template <class T>
+double sum_exp(const T* x, std::int64_t C, T top, T* y = nullptr) {
+  Accumulator<T> sum;
+  for_each_register<T>(C, [&](std::int64_t i, auto part) {
+    const Vec<T> term = exp(part.load(x + i) - Vec<T>(top));
+    if (y) part.store(term, y + i);
+    sum.add(part.keep(term));
+  });
+  return sum.total();
+}
+
+}  // namespace
+
+void softmax(Cpu, const Tensor& x, const Tensor& y) {
+  const std::int64_t C = x.shape()[1];
+  for_each_row(x, [&](auto zero, std::int64_t r) {
+    using T = decltype(zero);
+    const T* in = x.data<T>() + r * C;
+    T* out = y.data<T>() + r * C;
+    const Vec<T> factor(T(1 / sum_exp(in, C, row_max(in, C), out)));
+    for_each_register<T>(
+        C, [&](std::int64_t i, auto part) { part.store(part.load(out + i) * factor, out + i); });
+  });
+}
+
+void softmax_backward(Cpu, const Tensor& dy, const Tensor& y, const Tensor& dx) {
+  const std::int64_t C = y.shape()[1];
+  for_each_row(y, [&](auto zero, std::int64_t r) {
+    using T = decltype(zero);
+    const T *g = dy.data<T>() + r * C, *p = y.data<T>() + r * C;
+    T* out = dx.data<T>() + r * C;
+    Accumulator<T> sum;
+    for_each_register<T>(
+        C, [&](std::int64_t i, auto part) { sum.add_product(part.load(g + i), part.load(p + i)); });
+    const Vec<T> dot(T(sum.total()));
+    for_each_register<T>(C, [&](std::int64_t i, auto part) {
+      part.store(part.load(p + i) * (part.load(g + i) - dot), out + i);
+    });
+  });
+}
+
+void log_softmax(Cpu, const Tensor& x, const Tensor& y) {
+  const std::int64_t C = x.shape()[1];
+  for_each_row(x, [&](auto zero, std::int64_t r) {
+    using T = decltype(zero);
+    const T* in = x.data<T>() + r * C;
+    T* out = y.data<T>() + r * C;
+    const T top = row_max(in, C);
+    const Vec<T> shift(top), rest(T(std::log(sum_exp(in, C, top))));
+    for_each_register<T>(C, [&](std::int64_t i, auto part) {
+      part.store(part.load(in + i) - shift - rest, out + i);
+    });
+  });
+}
+
+void log_softmax_backward(Cpu, const Tensor& dy, const Tensor& y, const Tensor& dx) {
+  const std::int64_t C = y.shape()[1];
+  for_each_row(y, [&](auto zero, std::int64_t r) {
+    using T = decltype(zero);
+    const T *g = dy.data<T>() + r * C, *log_p = y.data<T>() + r * C;
+    T* out = dx.data<T>() + r * C;
+    Accumulator<T> sum;
+    for_each_register<T>(C, [&](std::int64_t i, auto part) { sum.add(part.load(g + i)); });
+    const Vec<T> total(T(sum.total()));
+    for_each_register<T>(C, [&](std::int64_t i, auto part) {
+      part.store(fnma(exp(part.load(log_p + i)), total, part.load(g + i)), out + i);
+    });
+  });
+}
+
+void cross_entropy(Cpu, const Tensor& logits, const Tensor& target, std::int64_t ignore_index,
+                   const Tensor& losses, const Tensor& logsumexp) {
+  const std::int64_t C = logits.shape()[1];
+  const std::int64_t* targets = target.data<std::int64_t>();
+  for_each_row(logits, [&](auto zero, std::int64_t r) {
+    using T = decltype(zero);
+    T &loss = losses.data<T>()[r], &lse = logsumexp.data<T>()[r];
+    if (targets[r] == ignore_index) {
+      loss = lse = 0;
+      return;
+    }
+    const T* x = logits.data<T>() + r * C;
+    const T top = row_max(x, C);
+    const double rest = std::log(sum_exp(x, C, top));
+    lse = T(double(top) + rest);
+    loss = T(rest - (double(x[targets[r]]) - double(top)));
+  });
+}
+
+void cross_entropy_backward(Cpu, const Tensor& logits, const Tensor& target,
+                            const Tensor& logsumexp, const Tensor& scale, const Tensor& dlogits) {
+  const std::int64_t C = logits.shape()[1];
+  const std::int64_t* targets = target.data<std::int64_t>();
+  for_each_row(logits, [&](auto zero, std::int64_t r) {
+    using T = decltype(zero);
+    const T* x = logits.data<T>() + r * C;
+    T* out = dlogits.data<T>() + r * C;
+    const T factor = scale.data<T>()[r], lse = logsumexp.data<T>()[r];
+    if (factor == 0) {
+      std::fill_n(out, C, T(0));
+      return;
+    }
+    for_each_register<T>(C, [&](std::int64_t i, auto part) {
+      part.store(exp(part.load(x + i) - Vec<T>(lse)) * Vec<T>(factor), out + i);
+    });
+    // An ignored target is no index, and a NaN gradient makes its scale NaN instead of zero.
+    if (targets[r] >= 0 && targets[r] < C) out[targets[r]] -= factor;
+  });
+}
+
+}  // namespace triad::kernels

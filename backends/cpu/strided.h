@@ -1,0 +1,150 @@
+// Walking through tensors of any strides, a run of consecutive elements at a time.
+//
+// A kernel is a plain loop over contiguous arrays. What lies otherwise is gathered, a tile of a
+// thousand elements at a time, into a buffer that stays in the first-level cache; a run that is
+// contiguous already is used where it lies.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include <triad/core/layout.h>
+
+namespace triad::cpu {
+
+inline constexpr std::int64_t kTile = 1024;
+
+// The axes of a loop over N operands of one shape: size-1 axes dropped, and neighbours that one
+// stride describes in every operand merged. At least one axis; the last is the innermost.
+template <int N>
+struct Loop {
+  int rank = 0;
+  std::int64_t size[kMaxRank], stride[N][kMaxRank];
+
+  Loop(const Shape& shape, const Shape* const (&strides)[N]) {
+    for (int i = 0; i < shape.rank(); ++i) {
+      if (shape[i] == 1) continue;
+      bool merge = rank > 0;
+      for (int k = 0; k < N && merge; ++k)
+        merge = stride[k][rank - 1] == (*strides[k])[i] * shape[i];
+      if (!merge) size[rank++] = 1;
+      size[rank - 1] *= shape[i];
+      for (int k = 0; k < N; ++k) stride[k][rank - 1] = (*strides[k])[i];
+    }
+    if (rank > 0) return;
+    rank = size[0] = 1;
+    for (int k = 0; k < N; ++k) stride[k][0] = 1;
+  }
+};
+
+// A place in a strided array, moving forward in row-major order.
+template <class T>
+class Cursor {
+ public:
+  // At element `first` of the array whose first element is `data`.
+  Cursor(T* data, const Shape& shape, const Shape& strides, std::int64_t first)
+      : loop_(shape, {&strides}), at_(data) {
+    for (int i = loop_.rank; i-- > 0; first /= loop_.size[i]) {
+      index_[i] = first % loop_.size[i];
+      at_ += index_[i] * step(i);
+    }
+  }
+
+  // How many elements to ask for next: a contiguous run where that is worth it, else a tile.
+  std::int64_t span() const { return lies_contiguous() && left() >= kShort ? left() : kTile; }
+
+  // The next n elements where they lie, or nullptr when they must be gathered or scattered.
+  T* here(std::int64_t n) {
+    if (!lies_contiguous() || n > left()) return nullptr;
+    T* run = at_;
+    advance(n);
+    return run;
+  }
+
+  // The next element.
+  T* next() {
+    T* element = at_;
+    advance(1);
+    return element;
+  }
+
+  template <class U>
+  void gather(std::int64_t n, U* buffer) {
+    runs(n, [&](const T* p, std::int64_t stride, std::int64_t count) {
+      if (stride == 1)
+        std::copy_n(p, count, buffer);
+      else if (stride == 0)
+        std::fill_n(buffer, count, *p);
+      else
+        for (std::int64_t i = 0; i < count; ++i) buffer[i] = p[i * stride];
+      buffer += count;
+    });
+  }
+
+  void scatter(std::int64_t n, const T* buffer) {
+    runs(n, [&](T* p, std::int64_t stride, std::int64_t count) {
+      for (std::int64_t i = 0; i < count; ++i) p[i * stride] = buffer[i];
+      buffer += count;
+    });
+  }
+
+  void fill(std::int64_t n, T value) {
+    runs(n, [&](T* p, std::int64_t stride, std::int64_t count) {
+      for (std::int64_t i = 0; i < count; ++i) p[i * stride] = value;
+    });
+  }
+
+ private:
+  static constexpr std::int64_t kShort = 256;  // runs shorter than this are gathered with others
+
+  std::int64_t step(int axis) const { return loop_.stride[0][axis]; }
+  std::int64_t left() const { return loop_.size[loop_.rank - 1] - index_[loop_.rank - 1]; }
+  bool lies_contiguous() const { return step(loop_.rank - 1) == 1; }
+
+  // Forward by n elements, not beyond the end of the innermost axis.
+  void advance(std::int64_t n) {
+    int i = loop_.rank - 1;
+    at_ += n * step(i);
+    for (index_[i] += n; index_[i] == loop_.size[i] && i > 0; ++index_[i]) {
+      at_ += step(i - 1) - loop_.size[i] * step(i);
+      index_[i--] = 0;
+    }
+  }
+
+  template <class F>
+  void runs(std::int64_t n, F f) {
+    while (n > 0) {
+      const std::int64_t count = std::min(n, left());
+      f(at_, step(loop_.rank - 1), count);
+      advance(count);
+      n -= count;
+    }
+  }
+
+  Loop<1> loop_;
+  T* at_;
+  std::int64_t index_[kMaxRank] = {};
+};
+
+// The elements of a strided array as contiguous runs.
+template <class T>
+class Reader {
+ public:
+  Reader(const T* data, const Shape& shape, const Shape& strides, std::int64_t first)
+      : cursor_(data, shape, strides, first) {}
+
+  std::int64_t span() const { return cursor_.span(); }
+
+  // The next n elements, n <= span(); they stay until the next call.
+  const T* next(std::int64_t n) {
+    if (const T* run = cursor_.here(n)) return run;
+    cursor_.gather(n, buffer_);
+    return buffer_;
+  }
+
+ private:
+  Cursor<const T> cursor_;
+  T buffer_[kTile];
+};
+
+}  // namespace triad::cpu
