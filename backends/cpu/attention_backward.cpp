@@ -21,8 +21,6 @@
 namespace triad::cpu {
 namespace {
 
-constexpr Index kQueries = 64;  // of a tile: two tiles of weights fit the first cache level
-
 // Heads are split into ranges of keys until there are this many tasks, enough to keep many cores
 // busy, but none shorter than this many key tiles, so that adding up dq stays cheap.
 constexpr Index kTasks = 32, kTilesPerTask = 4;
@@ -73,14 +71,14 @@ void gradient_row(const Problem<T>& p, const Tile& tile, Index i, const std::uin
   const Index row = p.row(tile.b, tile.h, tile.t + i);
   // Where a row may attend to nothing, lse is -inf and every weight is exp(-inf - 0) = 0.
   const Vec<T> lse(p.lse[row] == -kInf ? T(0) : p.lse[row]), delta(p.delta[row]), scale(p.scale);
-  T factors[kKeys];
-  if (p.dropout.on()) p.dropout.factors(tile, i, factors);
+  std::uint32_t bits[kKeys] = {};
+  if (p.dropout.on()) p.dropout.draw(tile, i, bits);
   for (Index j = 0; j < tile.columns; j += kLanes) {
     Vec<T> score = Vec<T>::load(weights + j), da = Vec<T>::load(ds + j);
     if (allowed) score = restricted(score, allowed + j);
-    Vec<T> a = exp(score - lse), dropped = a;
+    Vec<T> a = exp_weight(score - lse), dropped = a;
     if (p.dropout.on()) {
-      const Vec<T> factor = Vec<T>::load(factors + j);
+      const Vec<T> factor = p.dropout.template factor<T>(bits + j);
       dropped = a * factor;
       da *= factor;
     }

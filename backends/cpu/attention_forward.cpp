@@ -15,9 +15,6 @@
 namespace triad::cpu {
 namespace {
 
-// Queries of a tile: the more, the less often a key tile is transposed; the fewer, the more tasks.
-constexpr Index kQueries = 128;
-
 // The working memory of one thread.
 template <class T>
 struct Scratch {
@@ -42,9 +39,11 @@ struct Scratch {
         allowed(reinterpret_cast<std::uint8_t*>(m + kQueries)) {}
 };
 
-// Turns a row of scores into weights exp(score - m), after updating m, l and o.
+// Turns a row of scores into weights exp(score - m), and with dropout multiplies them by its
+// factors, after updating m, l and o. `allowed` and `bits` may be null.
 template <class T>
-void softmax_row(T* scores, Index registers, const std::uint8_t* allowed, Index D, T* o, T* l,
+void softmax_row(T* scores, Index registers, const std::uint8_t* allowed,
+                 const WeightDropout& dropout, const std::uint32_t* bits, Index D, T* o, T* l,
                  T* m) {
   constexpr Index kLanes = Vec<T>::lanes;
   constexpr T kInf = std::numeric_limits<T>::infinity();
@@ -71,9 +70,9 @@ void softmax_row(T* scores, Index registers, const std::uint8_t* allowed, Index 
   // A row that may attend to nothing so far has m = -inf; its weights are exp(-inf - 0) = 0.
   const Vec<T> shift(now == -kInf ? T(0) : now);
   for (Index j = 0; j < registers; ++j) {
-    const Vec<T> weight = exp(Vec<T>::load(scores + j * kLanes) - shift);
+    const Vec<T> weight = exp_weight(Vec<T>::load(scores + j * kLanes) - shift);
     sum += weight;
-    weight.store(scores + j * kLanes);
+    (bits ? weight * dropout.factor<T>(bits + j * kLanes) : weight).store(scores + j * kLanes);
   }
   sum.store(l);
 }
@@ -107,17 +106,13 @@ void attend(const Problem<T>& p, const Scratch<T>& scratch, Index b, Index h, In
     transpose_tile(p.scale, tile.columns, p.D, p.k.row(b, h, s), p.k.t, scratch.keys, kKeys);
     gemm_tile<T>(rows, registers * kLanes, p.D, {p.q.row(b, h, t), p.q.t, 1}, scratch.keys, kKeys,
                  scratch.scores, kKeys, false);
+    std::uint32_t bits[kKeys] = {};
     for (Index i = 0; i < rows; ++i) {
+      if (p.dropout.on()) p.dropout.draw(tile, i, bits);
       softmax_row(scratch.scores + i * kKeys, registers,
-                  allowed == Allowed::all ? nullptr : scratch.allowed + i * kKeys, p.D,
-                  scratch.o + i * p.D, scratch.l + i * kLanes, scratch.m + i);
-    }
-    if (p.dropout.on()) {
-      T factors[kKeys];
-      for (Index i = 0; i < rows; ++i) {
-        p.dropout.factors(tile, i, factors);
-        for (Index j = 0; j < tile.columns; ++j) scratch.scores[i * kKeys + j] *= factors[j];
-      }
+                  allowed == Allowed::all ? nullptr : scratch.allowed + i * kKeys, p.dropout,
+                  p.dropout.on() ? bits : nullptr, p.D, scratch.o + i * p.D, scratch.l + i * kLanes,
+                  scratch.m + i);
     }
     gemm_tile<T>(rows, p.D, tile.columns, {scratch.scores, kKeys, 1}, p.v.row(b, h, s), p.v.t,
                  scratch.o, p.D, true);

@@ -20,9 +20,11 @@ namespace triad::cpu {
 
 using Index = std::ptrdiff_t;
 
-// Keys of a tile. A key tile transposed is the right side of q k^T: 64 floats are one full strip
-// of gemm_tile on AVX-512, and D x 64 of them fit the first cache level for D up to 128.
-inline constexpr Index kKeys = 64;
+// Sizes of a tile. 64 keys transposed are the right side of q k^T: one strip of gemm_tile for
+// floats on AVX-512, and with D up to 128 they fit the first cache level. 64 queries and not 128: a
+// causal mask then leaves fewer tiles half empty (16 % at T = 256), while transposing each key tile
+// twice as often costs 2 % (2 cores with AVX-512, B = 2, H = 8, D = 64).
+inline constexpr Index kKeys = 64, kQueries = 64;
 
 // A head tensor [B,H,T,D] of any strides but 1 along D; without data for an undefined one.
 template <class T>
@@ -119,21 +121,47 @@ inline Allowed Restrictions::of(const Tile& tile, std::uint8_t* allowed) const {
   return every ? Allowed::all : any ? Allowed::some : Allowed::none;
 }
 
+// A register of whole numbers below 2^24 as floating-point ones.
+template <class T, class Ints>
+Vec<T> to_floating(Ints ints) {
+  if constexpr (sizeof(T) == sizeof(std::int32_t)) {
+    return hn::ConvertTo(Vec<T>::tag, ints);
+  } else {
+    return hn::PromoteTo(Vec<T>::tag, ints);
+  }
+}
+
 // A register of scores, -inf where the query may not attend.
 template <class T>
 Vec<T> restricted(Vec<T> scores, const std::uint8_t* allowed) {
-  using Tag = typename Vec<T>::Tag;
-  constexpr hn::Rebind<std::uint8_t, Tag> bytes;
-  constexpr hn::Rebind<std::int32_t, Tag> ints;
-  const auto flags = hn::PromoteTo(ints, hn::LoadU(bytes, allowed));
-  Vec<T> flag;
-  if constexpr (sizeof(T) == sizeof(std::int32_t)) {
-    flag = hn::ConvertTo(Tag(), flags);
-  } else {
-    flag = hn::PromoteTo(Tag(), flags);
-  }
-  return select(flag == Vec<T>(), Vec<T>(-std::numeric_limits<T>::infinity()), scores);
+  constexpr hn::Rebind<std::uint8_t, typename Vec<T>::Tag> bytes;
+  constexpr hn::Rebind<std::int32_t, typename Vec<T>::Tag> ints;
+  const Vec<T> flags = to_floating<T>(hn::PromoteTo(ints, hn::LoadU(bytes, allowed)));
+  return select(flags == Vec<T>(), Vec<T>(-std::numeric_limits<T>::infinity()), scores);
 }
+
+// exp of a score minus the largest one: right to 2 ulp for -87 < x < 87, 0 below that, NaN for NaN.
+// A general exp, with its infinities and denormals, costs twice as much and took a sixth of the
+// forward kernel's time.
+inline Vec<float> exp_weight(Vec<float> x) {
+  using V = Vec<float>;
+  constexpr hn::RebindToSigned<V::Tag> ints;
+  // exp(x) = 2^n exp(r), n the integer nearest to x / ln 2. Adding 1.5 * 2^23 + 127 to x / ln 2
+  // rounds it to an integer and leaves n + 127, the exponent bits of 2^n, at the low end.
+  const V magic(12582912.0f + 127.0f);
+  const V shifted = fma(x, V(1.44269504f), magic), n = shifted - magic;
+  const V power = hn::BitCast(V::tag, hn::ShiftLeft<23>(hn::BitCast(ints, shifted.raw)));
+  const V r = fnma(n, V(-2.12194440e-4f), fnma(n, V(0.693359375f), x));  // ln 2 in two parts
+  V p(1.9875691500e-4f);  // on |r| < ln 2 / 2; coefficients of Cephes' expf (Moshier)
+  p = fma(p, r, V(1.3981999507e-3f));
+  p = fma(p, r, V(8.3334519073e-3f));
+  p = fma(p, r, V(4.1665795894e-2f));
+  p = fma(p, r, V(1.6666665459e-1f));
+  p = fma(p, r, V(5.0000001201e-1f));
+  p = fma(p * r, r, r) + V(1.0f);
+  return select(x < V(-87.0f), V(), p * power);
+}
+inline Vec<double> exp_weight(Vec<double> x) { return exp(x); }
 
 // Dropout of the weights: each is kept, and scaled up, or zero.
 class WeightDropout {
@@ -149,14 +177,19 @@ class WeightDropout {
 
   bool on() const { return on_; }
 
-  // factors[j] = what weight (row, s + j) of the tile is multiplied by; zero past the last key.
-  template <class T>
-  void factors(const Tile& tile, Index row, T* factors) const {
-    std::uint32_t bits[kKeys];
+  // The random words of one row of a tile.
+  void draw(const Tile& tile, Index row, std::uint32_t* bits) const {
     const Index first = ((tile.b * H_ + tile.h) * T_ + tile.t + row) * S_ + tile.s;
     uniform_bits(random_, std::uint64_t(first), tile.columns, bits);
-    std::fill_n(bits + tile.columns, kKeys - tile.columns, 0u);
-    for (Index j = 0; j < kKeys; ++j) factors[j] = bits[j] >> 8 >= threshold_ ? T(scale_) : T(0);
+  }
+  // What a register of weights is multiplied by, from their random words.
+  template <class T>
+  Vec<T> factor(const std::uint32_t* bits) const {
+    constexpr hn::Rebind<std::uint32_t, typename Vec<T>::Tag> words;
+    constexpr hn::Rebind<std::int32_t, typename Vec<T>::Tag> ints;
+    const auto uniform = hn::ShiftRight<8>(hn::LoadU(words, bits));
+    return select(to_floating<T>(hn::BitCast(ints, uniform)) < Vec<T>(T(threshold_)), Vec<T>(),
+                  Vec<T>(T(scale_)));
   }
 
  private:

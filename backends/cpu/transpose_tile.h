@@ -49,8 +49,8 @@ void transpose_tile(T factor, std::ptrdiff_t rows, std::ptrdiff_t columns, const
   constexpr std::ptrdiff_t kSide = 16 / sizeof(T);
   const std::ptrdiff_t whole_rows = rows / kSide * kSide;
   const std::ptrdiff_t whole_columns = columns / kSide * kSide;
-  for (std::ptrdiff_t j = 0; j < whole_columns; j += kSide) {
-    for (std::ptrdiff_t i = 0; i < whole_rows; i += kSide) {
+  for (std::ptrdiff_t i = 0; i < whole_rows; i += kSide) {
+    for (std::ptrdiff_t j = 0; j < whole_columns; j += kSide) {
       transpose_square(factor, from + i * from_row + j, from_row, to + j * to_row + i, to_row);
     }
   }
