@@ -1,4 +1,4 @@
-#include "report.h"
+#include <triad/bench/report.h>
 
 #include <fmt/format.h>
 

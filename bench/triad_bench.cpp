@@ -14,9 +14,9 @@
 #include <triad/nn/files.h>
 #include <triad/nn/safetensors.h>
 
-#include "peer.h"
-#include "report.h"
-#include "workloads.h"
+#include <triad/bench/peer.h>
+#include <triad/bench/report.h>
+#include <triad/bench/workloads.h>
 
 namespace triad::bench {
 namespace {

@@ -1,4 +1,4 @@
-#include "workloads.h"
+#include <triad/bench/workloads.h>
 
 #include <fmt/format.h>
 
