@@ -11,8 +11,8 @@ namespace triad::bench {
 struct Row {
   std::string name, size, mode;
   std::vector<double> ours = {}, theirs = {};  // seconds of every run that counts
-  std::vector<double>
-      ratios;  // of each round: the peer's median over ours, above 1 when ours is faster
+  // Of each round: the peer's median over ours, above 1 when ours is faster.
+  std::vector<double> ratios = {};
   std::optional<double> difference = {};  // of the outputs, relative to the largest
 };
 
