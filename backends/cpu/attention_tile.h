@@ -140,29 +140,6 @@ Vec<T> restricted(Vec<T> scores, const std::uint8_t* allowed) {
   return select(flags == Vec<T>(), Vec<T>(-std::numeric_limits<T>::infinity()), scores);
 }
 
-// exp of a score minus the largest one: right to 2 ulp for -87 < x < 87, 0 below that, NaN for NaN.
-// A general exp, with its infinities and denormals, costs twice as much and took a sixth of the
-// forward kernel's time.
-inline Vec<float> exp_weight(Vec<float> x) {
-  using V = Vec<float>;
-  constexpr hn::RebindToSigned<V::Tag> ints;
-  // exp(x) = 2^n exp(r), n the integer nearest to x / ln 2. Adding 1.5 * 2^23 + 127 to x / ln 2
-  // rounds it to an integer and leaves n + 127, the exponent bits of 2^n, at the low end.
-  const V magic(12582912.0f + 127.0f);
-  const V shifted = fma(x, V(1.44269504f), magic), n = shifted - magic;
-  const V power = hn::BitCast(V::tag, hn::ShiftLeft<23>(hn::BitCast(ints, shifted.raw)));
-  const V r = fnma(n, V(-2.12194440e-4f), fnma(n, V(0.693359375f), x));  // ln 2 in two parts
-  V p(1.9875691500e-4f);  // on |r| < ln 2 / 2; coefficients of Cephes' expf (Moshier)
-  p = fma(p, r, V(1.3981999507e-3f));
-  p = fma(p, r, V(8.3334519073e-3f));
-  p = fma(p, r, V(4.1665795894e-2f));
-  p = fma(p, r, V(1.6666665459e-1f));
-  p = fma(p, r, V(5.0000001201e-1f));
-  p = fma(p * r, r, r) + V(1.0f);
-  return select(x < V(-87.0f), V(), p * power);
-}
-inline Vec<double> exp_weight(Vec<double> x) { return exp(x); }
-
 // Dropout of the weights: each is kept, and scaled up, or zero.
 class WeightDropout {
  public:
