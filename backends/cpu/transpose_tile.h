@@ -47,11 +47,17 @@ template <class T>
 void transpose_tile(T factor, std::ptrdiff_t rows, std::ptrdiff_t columns, const T* from,
                     std::ptrdiff_t from_row, T* to, std::ptrdiff_t to_row) {
   constexpr std::ptrdiff_t kSide = 16 / sizeof(T);
+  // So many rows of `to` are written to at a time: few enough that each one's cache line is still
+  // there for the next piece, though lines a power of two apart share a handful of places.
+  constexpr std::ptrdiff_t kBlock = 32;
   const std::ptrdiff_t whole_rows = rows / kSide * kSide;
   const std::ptrdiff_t whole_columns = columns / kSide * kSide;
-  for (std::ptrdiff_t i = 0; i < whole_rows; i += kSide) {
-    for (std::ptrdiff_t j = 0; j < whole_columns; j += kSide) {
-      transpose_square(factor, from + i * from_row + j, from_row, to + j * to_row + i, to_row);
+  for (std::ptrdiff_t block = 0; block < whole_columns; block += kBlock) {
+    const std::ptrdiff_t end = std::min(block + kBlock, whole_columns);
+    for (std::ptrdiff_t i = 0; i < whole_rows; i += kSide) {
+      for (std::ptrdiff_t j = block; j < end; j += kSide) {
+        transpose_square(factor, from + i * from_row + j, from_row, to + j * to_row + i, to_row);
+      }
     }
   }
   for (std::ptrdiff_t i = 0; i < rows; ++i) {
