@@ -3,7 +3,7 @@
 #pragma once
 
 #include <cmath>
-#include <cstdint>
+#include <concepts>
 
 #include <triad/core/random.h>
 
@@ -22,6 +22,12 @@ struct NumberOf<V<T>> {
 template <class X>
 TRIAD_HD X select(bool condition, X yes, X no) {
   return condition ? yes : no;
+}
+
+// exp where what underflows may be 0; registers have a faster one.
+template <std::floating_point X>
+TRIAD_HD X exp_weight(X x) {
+  return std::exp(x);
 }
 
 // c[0] + c[1] x + ... + c[N-1] x^(N-1)
@@ -114,7 +120,7 @@ struct Sign {
 };
 
 // The normal distribution at a >= 0: its density phi(a) without the factor 1 / sqrt(2 pi), and its
-// upper tail Phi(-a), both to a few ulp of themselves however small they are.
+// upper tail Phi(-a), both to a few ulp of themselves unless they underflow.
 //
 // tail = exp(-a^2/2) Q(a) with Q smooth. Substituting u = (k - a) / (k + a), which takes [0, inf)
 // to (-1, 1], Q = (1 + u)/2 P(u) with a polynomial P, fitted at Chebyshev nodes (relative error
@@ -156,11 +162,10 @@ struct TailFit<double> {
 
 template <class X>
 TRIAD_HD NormalTail<X> normal_tail(X a) {
-  using std::exp;
   using std::fma;
   using Fit = TailFit<typename NumberOf<X>::type>;
   const X square = a * a, lost = fma(a, a, -square);  // exp would magnify the rounding of a^2
-  const X density = exp(X(-0.5) * square) * fma(X(-0.5), lost, X(1));
+  const X density = exp_weight(X(-0.5) * square) * fma(X(-0.5), lost, X(1));
   const X t = X(1) / (X(Fit::k) + a);
   const X u = (X(Fit::k) - a) * t;
   return {density, density * (X(Fit::k) * t) * polynomial(u, Fit::coefficients())};

@@ -76,9 +76,15 @@ void move(const Pair& pair, const T* x, T* y) {
   const cpu::Loop<2> loop(pair.shape, {&pair.x, &pair.y});
   const int inner = loop.rank - 1;
   const auto &from = loop.stride[0], &to = loop.stride[1];
-  if (inner == 0 && from[0] == 1 && to[0] == 1)
-    return cpu::parallel_for(loop.size[0], kGrain, [&](std::int64_t begin, std::int64_t end) {
-      std::memcpy(y + begin, x + begin, std::size_t(end - begin) * sizeof(T));
+  if (from[inner] == 1 && to[inner] == 1)
+    return cpu::parallel_for(pair.shape.numel(), kGrain, [&](std::int64_t begin, std::int64_t end) {
+      cpu::Cursor<const T> in(x, pair.shape, pair.x, begin);
+      cpu::Cursor<T> out(y, pair.shape, pair.y, begin);
+      for (std::int64_t i = begin, n; i < end; i += n) {
+        n = std::min({end - i, in.left(), out.left()});
+        T* target = out.here(n);
+        std::memcpy(target, in.here(n), std::size_t(n) * sizeof(T));
+      }
     });
 
   int across = inner - 1;

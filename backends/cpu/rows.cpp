@@ -1,6 +1,6 @@
 // Softmax and what is made of it, one row of [R,C] at a time while it is in cache.
 //
-// The largest element m is taken off before exp, so that nothing overflows:
+// The largest element m is taken off before exp, so that nothing overflows and exp_weight serves:
 // softmax(x) = exp(x - m) / sum exp(x - m). A row of only -inf gives NaN, as does a NaN in it.
 #include <cmath>
 #include <limits>
@@ -42,7 +42,7 @@ template <class T>
 double sum_exp(const T* x, std::int64_t C, T top, T* y = nullptr) {
   Accumulator<T> sum;
   for_each_register<T>(C, [&](std::int64_t i, auto part) {
-    const Vec<T> term = exp(part.load(x + i) - Vec<T>(top));
+    const Vec<T> term = exp_weight(part.load(x + i) - Vec<T>(top));
     if (y) part.store(term, y + i);
     sum.add(part.keep(term));
   });
@@ -103,7 +103,7 @@ void log_softmax_backward(Cpu, const Tensor& dy, const Tensor& y, const Tensor& 
     for_each_register<T>(C, [&](std::int64_t i, auto part) { sum.add(part.load(g + i)); });
     const Vec<T> total(T(sum.total()));
     for_each_register<T>(C, [&](std::int64_t i, auto part) {
-      part.store(fnma(exp(part.load(log_p + i)), total, part.load(g + i)), out + i);
+      part.store(fnma(exp_weight(part.load(log_p + i)), total, part.load(g + i)), out + i);
     });
   });
 }
@@ -141,7 +141,7 @@ void cross_entropy_backward(Cpu, const Tensor& logits, const Tensor& target,
       return;
     }
     for_each_register<T>(C, [&](std::int64_t i, auto part) {
-      part.store(exp(part.load(x + i) - Vec<T>(lse)) * Vec<T>(factor), out + i);
+      part.store(exp_weight(part.load(x + i) - Vec<T>(lse)) * Vec<T>(factor), out + i);
     });
     // An ignored target is no index, and a NaN gradient makes its scale NaN instead of zero.
     if (targets[r] >= 0 && targets[r] < C) out[targets[r]] -= factor;

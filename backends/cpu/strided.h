@@ -53,6 +53,9 @@ class Cursor {
   // How many elements to ask for next: a contiguous run where that is worth it, else a tile.
   std::int64_t span() const { return lies_contiguous() && left() >= kShort ? left() : kTile; }
 
+  // How many elements are left of the innermost axis.
+  std::int64_t left() const { return loop_.size[loop_.rank - 1] - index_[loop_.rank - 1]; }
+
   // The next n elements where they lie, or nullptr when they must be gathered or scattered.
   T* here(std::int64_t n) {
     if (!lies_contiguous() || n > left()) return nullptr;
@@ -98,7 +101,6 @@ class Cursor {
   static constexpr std::int64_t kShort = 256;  // runs shorter than this are gathered with others
 
   std::int64_t step(int axis) const { return loop_.stride[0][axis]; }
-  std::int64_t left() const { return loop_.size[loop_.rank - 1] - index_[loop_.rank - 1]; }
   bool lies_contiguous() const { return step(loop_.rank - 1) == 1; }
 
   // Forward by n elements, not beyond the end of the innermost axis.
