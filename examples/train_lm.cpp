@@ -1,0 +1,246 @@
+// Trains a causal language model over bytes, whose attention heads may be of several types, on any
+// text; and shows what triad looks like in use.
+//
+//   train_lm --data my_text/ --heads "standard*4, spectral*2, holonomy*2" --out runs/mine
+#include <triad/triad.h>
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+#include <triad/examples/common/decoding.h>
+#include <triad/examples/common/loss_chart.h>
+#include <triad/examples/common/printable.h>
+#include <triad/examples/common/program.h>
+#include <triad/examples/common/progress.h>
+#include <triad/examples/common/run_folder.h>
+#include <triad/examples/common/stop_signal.h>
+#include <triad/examples/common/text_data.h>
+
+namespace triad::examples {
+namespace {
+
+// TRIAD_HEADERS is where the compiler that builds this program keeps the C++ standard library: text
+// that is there on every machine that can build it.
+constexpr const char* kDefaultData = TRIAD_HEADERS;
+
+constexpr double kWeightDecay = 0.1, kMaxNorm = 1.0, kFinalLr = 0.1;  // the last as a share of lr
+constexpr std::int64_t kMaxWarmup = 100;
+
+bool read_command_line(int argc, char** argv, TrainingOptions& o) {
+  CLI::App app(
+      "Trains a language model on the bytes of a text. Ctrl-C saves the model and ends with exit "
+      "code 130.\nThe run's folder holds config.json, metrics.jsonl, model.safetensors and "
+      "loss.svg.",
+      "train_lm");
+  app.add_option(
+         "--data", o.data,
+         fmt::format("files, and folders with all files below; by default {}", kDefaultData))
+      ->type_name("PATH...");
+  app.add_option("--heads", o.heads, "types of the attention heads of every layer")
+      ->type_name("LIST")
+      ->capture_default_str();
+  auto number = [&](const char* flag, auto& value, const char* help, double low, double high) {
+    return app.add_option(flag, value, help)
+        ->check(in_range(low, high))
+        ->type_name("NUMBER")
+        ->capture_default_str();
+  };
+  number("--d-model", o.d_model, "channels", 1, 16384);
+  number("--layers", o.layers, "transformer blocks", 1, 1024);
+  number("--seq", o.seq, "bytes that the model sees at once", 1, 65536);
+  number("--batch", o.batch, "windows of text in a step", 1, 65536);
+  number("--steps", o.steps, "steps of training", 1, 1e9);
+  number("--lr", o.lr,
+         "the highest learning rate; it rises in a tenth of the steps and falls to a tenth", 0, 10);
+  number("--dropout", o.dropout, "share of activations left out in training", 0, 0.99);
+  number("--seed", o.seed, "the same seed gives the same model", 0, 1e18);
+  number("--eval-every", o.eval_every,
+         "steps between held-out losses, when the model is saved, too; 0: a tenth of all", 0, 1e9);
+  number("--sample", o.sample, "bytes of text written at the end", 0, 1e9);
+  number("--threads", o.threads, "0: all cores", 0, 1024);
+  app.add_option("--out", o.out, "the run's folder; an earlier run there is replaced")
+      ->type_name("FOLDER")
+      ->capture_default_str();
+  if (!parse(app, argc, argv)) return false;
+  if (o.data.empty()) o.data = {kDefaultData};
+  if (o.eval_every == 0) o.eval_every = std::max<std::int64_t>(1, o.steps / 10);
+  return true;
+}
+
+// Refuses what cannot fit before the system would have to kill the program: at the least, four
+// copies of 12 M^2 weights a layer, and of every position 16 activations a channel and layer.
+void check_memory(const TrainingOptions& o) {
+  const double M = double(o.d_model), layers = double(o.layers);
+  const double tokens = double(o.batch) * double(o.seq);
+  const double needed = 4 * layers * (4 * 12 * M * M + tokens * 16 * M);
+  const double there = double(sysconf(_SC_PHYS_PAGES)) * double(sysconf(_SC_PAGESIZE));
+  constexpr double kGiB = 1 << 30;
+  if (needed > there)
+    throw ValueError(
+        fmt::format("training takes more than {:.0f} GiB and this machine has {:.0f}: lower "
+                    "--d-model, --layers, "
+                    "--batch or --seq",
+                    needed / kGiB, there / kGiB));
+}
+
+class Training {
+ public:
+  Training(const TrainingOptions& options, const TextData& text, nn::TransformerLM& model,
+           RunFolder& folder)
+      : o_(options),
+        text_(text),
+        model_(model),
+        folder_(folder),
+        parameters_(model.parameters()),
+        optimizer_(nn::decay_groups(model, kWeightDecay), {.lr = options.lr}),
+        progress_(options.steps) {}
+
+  // All steps, or fewer after a stop signal. What goes wrong leaves the files of the last
+  // measurement.
+  void run() {
+    folder_.save(model_);
+    while (done_ < o_.steps && stop_signal() == 0) {
+      Metrics metrics = step();
+      if (done_ % o_.eval_every == 0 || done_ == o_.steps) {
+        metrics.val_loss = held_out_loss();
+        if (metrics.val_loss) save();
+      }
+      metrics.seconds = seconds_since(start_);
+      folder_.append(metrics);
+      progress_.show(metrics, metrics.seconds / double(done_) * double(o_.steps - done_));
+      history_.push_back(metrics);
+    }
+    progress_.end();
+    if (saved_ < done_) save();
+  }
+
+  std::int64_t steps_done() const { return done_; }
+  const std::vector<Metrics>& history() const { return history_; }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  static double seconds_since(Clock::time_point start) {
+    return std::chrono::duration<double>(Clock::now() - start).count();
+  }
+
+  Metrics step() {
+    const auto start = Clock::now();
+    const std::int64_t warmup = std::min(kMaxWarmup, o_.steps / 10);
+    optimizer_.set_lr(nn::cosine_lr(
+        done_,
+        {.lr = o_.lr, .steps = o_.steps, .warmup_steps = warmup, .final_lr = kFinalLr * o_.lr}));
+    const Batch batch = text_.sample(o_.batch);
+    optimizer_.zero_grad();
+    const Tensor loss = cross_entropy(model_(batch.ids), batch.targets);
+    const double value = loss.item<double>();
+    check_finite("loss", value, done_ + 1);
+    loss.backward();
+    check_finite("norm of the gradient", nn::clip_grad_norm(parameters_, kMaxNorm), done_ + 1);
+    optimizer_.step();
+    ++done_;
+    return {.step = done_,
+            .loss = value,
+            .lr = optimizer_.lr(),
+            .tokens_per_s = double(o_.batch * o_.seq) / seconds_since(start)};
+  }
+
+  // The mean over the held-out windows; nothing after a stop signal.
+  std::optional<double> held_out_loss() {
+    NoGradGuard guard;
+    model_.eval();
+    double sum = 0;
+    const std::int64_t windows = text_.held_out_windows();
+    for (std::int64_t first = 0; first < windows && stop_signal() == 0; first += o_.batch) {
+      const std::int64_t count = std::min(o_.batch, windows - first);
+      const Batch batch = text_.held_out(first, count);
+      sum += double(count) * cross_entropy(model_(batch.ids), batch.targets).item<double>();
+    }
+    model_.train();
+    if (stop_signal() != 0) return {};
+    check_finite("held-out loss", sum / double(windows), done_);
+    return sum / double(windows);
+  }
+
+  void save() {
+    folder_.save(model_);
+    saved_ = done_;
+  }
+
+  void check_finite(const char* what, double value, std::int64_t step) {
+    if (std::isfinite(value)) return;
+    progress_.end();
+    throw Failure(fmt::format(
+        "the {} is {} at step {}; {} is that of step {}: try a lower --lr (it is {})", what, value,
+        step, (folder_ / "model.safetensors").string(), saved_, o_.lr));
+  }
+
+  const TrainingOptions& o_;
+  const TextData& text_;
+  nn::TransformerLM& model_;
+  RunFolder& folder_;
+  std::vector<Tensor> parameters_;
+  nn::AdamW optimizer_;
+  Progress progress_;
+  std::vector<Metrics> history_;
+  std::int64_t done_ = 0, saved_ = 0;
+  const Clock::time_point start_ = Clock::now();
+};
+
+// Text from the model, beginning on a new line.
+void write_sample(nn::TransformerLM& model, std::int64_t bytes) {
+  say("\n---- sample\n");
+  Decoder decoder(model);
+  decoder.push('\n');
+  PrintableText text;
+  for (std::int64_t i = 0; i < bytes && stop_signal() == 0; ++i) {
+    const std::int64_t id = draw(decoder.logits(), {});
+    say(text.push(static_cast<unsigned char>(id)));
+    decoder.push(id);
+  }
+  say(text.finish() + "\n----\n");
+}
+
+int train(int argc, char** argv) {
+  TrainingOptions options;
+  if (!read_command_line(argc, argv, options)) return 0;
+  if (options.threads > 0) set_num_threads(options.threads);
+  manual_seed(options.seed);
+
+  check_memory(options);
+  Text text = read_text(options.data);
+  say(fmt::format("text: {:.1f} MB in {} files, a tenth held out\n",
+                  double(text.bytes.size()) / 1e6, text.files));
+  const TextData data(std::move(text.bytes), options.seq);
+  nn::TransformerLM model(options.model());
+  nn::check_causal(model);
+  say(fmt::format("model: {} parameters, {} layers of {} channels, heads {}\n",
+                  model.parameter_count(), options.layers, options.d_model,
+                  nn::heads_text(model.options.head_types)));
+  RunFolder folder(options);
+  note_stop_signals();
+
+  try {
+    Training training(options, data, model, folder);
+    training.run();
+    const std::string no_chart = draw_loss_chart(folder, training.history());
+    if (stop_signal() == 0 && options.sample > 0) write_sample(model, options.sample);
+    if (!no_chart.empty()) say(no_chart + "\n");
+    say(fmt::format("{} of {} steps done; the run is in {}\n", training.steps_done(), options.steps,
+                    one_line(options.out)));
+  } catch (const std::exception& error) {
+    throw Failure(error.what());
+  }
+  return stop_signal() == 0 ? 0 : 128 + stop_signal();
+}
+
+}  // namespace
+}  // namespace triad::examples
+
+int main(int argc, char** argv) {
+  return triad::examples::run_program("train_lm",
+                                      [&] { return triad::examples::train(argc, argv); });
+}

@@ -1,0 +1,210 @@
+#include <triad/nn/optimizer.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <set>
+
+#include <triad/backends/kernels.h>
+#include <triad/core/format.h>
+
+namespace triad::nn {
+namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+std::string last_part(const std::string& name) { return name.substr(name.rfind('.') + 1); }
+
+bool decays(const std::string& name, const Tensor& parameter) {
+  const std::string part = last_part(name);
+  const bool position = name == "pos.weight" || name.ends_with(".pos.weight");
+  return parameter.dim() >= 2 && part != "log_gain" && part != "phase" && !position;
+}
+
+}  // namespace
+
+std::vector<ParameterGroup> decay_groups(const Module& model, double weight_decay) {
+  ParameterGroup decayed{.parameters = {}, .weight_decay = weight_decay};
+  ParameterGroup kept{.parameters = {}, .weight_decay = 0};
+  for (const auto& [name, p] : model.named_parameters())
+    (decays(name, p) ? decayed : kept).parameters.emplace_back(name, p);
+  return {decayed, kept};
+}
+
+// ---------------------------------------------------------------------- Optimizer
+
+Optimizer::Optimizer(const char* type, const std::vector<ParameterGroup>& groups, double lr,
+                     double weight_decay, std::vector<const char*> state_names)
+    : type_(type), lr_(lr), state_names_(std::move(state_names)) {
+  check_option("lr", lr, 0, kInfinity);
+  check_option("weight_decay", weight_decay, 0, kInfinity);
+  for (const ParameterGroup& group : groups) {
+    check_option("weight_decay", group.weight_decay.value_or(0), 0, kInfinity);
+    check_option("lr_factor", group.lr_factor, 0, kInfinity);
+    for (const auto& [name, p] : group.parameters)
+      add(name, p, group.weight_decay.value_or(weight_decay), group.lr_factor);
+  }
+  if (parameters_.empty()) throw_error<ValueError>("{}: needs parameters, got none", type_);
+  std::set<std::string> names;
+  std::set<const Node*> leaves;
+  for (const Parameter& p : parameters_)
+    if (!names.insert(p.name).second || !leaves.insert(p.leaf.node().get()).second)
+      throw_error<ValueError>("{}: needs every parameter once, got {} twice", type_, p.name);
+}
+
+void Optimizer::add(const std::string& name, const Tensor& leaf, double weight_decay,
+                    double lr_factor) {
+  if (!leaf.requires_grad() || !leaf.is_leaf() || !leaf.is_contiguous())
+    throw_error<ValueError>("{}: needs contiguous leaves that require a gradient, {} is not one",
+                            type_, name);
+  Parameter p{.name = name,
+              .value = leaf.detach(),
+              .leaf = leaf,
+              .weight_decay = weight_decay,
+              .lr_factor = lr_factor,
+              .state = {}};
+  for (std::size_t i = 0; i < state_names_.size(); ++i)
+    p.state.push_back(zeros(leaf.shape(), {.dtype = leaf.dtype(), .device = leaf.device()}));
+  parameters_.push_back(std::move(p));
+}
+
+void Optimizer::check_option(const char* option, double value, double low, double high) const {
+  if (!(value >= low && value < high))
+    throw_error<ValueError>("{}: needs {} >= {} and < {}, got {}", type_, option, low, high, value);
+}
+
+void Optimizer::set_lr(double lr) {
+  check_option("lr", lr, 0, kInfinity);
+  lr_ = lr;
+}
+
+void Optimizer::step() {
+  for (Parameter& p : parameters_) {
+    const Tensor gradient = p.leaf.grad();
+    if (!gradient.defined()) continue;
+    ++p.step;
+    update(p, gradient.detach().contiguous(), lr_ * p.lr_factor);
+  }
+}
+
+void Optimizer::zero_grad() {
+  for (const Parameter& p : parameters_) p.leaf.set_grad({});
+}
+
+StateDict Optimizer::state_dict() const {
+  StateDict dict;
+  for (const Parameter& p : parameters_) {
+    dict[p.name + ".step"] = from_vector<std::int64_t>({p.step}, {});
+    for (std::size_t i = 0; i < p.state.size(); ++i)
+      dict[p.name + "." + state_names_[i]] = p.state[i];
+  }
+  return dict;
+}
+
+void Optimizer::load_state_dict(const StateDict& dict) {
+  const StateDict own = state_dict();
+  std::vector<std::string> missing, unexpected, mismatched;
+  for (const auto& [name, here] : own) {
+    auto it = dict.find(name);
+    if (it == dict.end()) {
+      missing.push_back(name);
+    } else if (const Tensor& there = it->second;
+               there.shape() != here.shape() || there.dtype() != here.dtype()) {
+      mismatched.push_back(fmt::format("{} (here {}{}, there {}{})", name, here.dtype(),
+                                       here.shape(), there.dtype(), there.shape()));
+    } else if (here.dtype() == i64 && there.item<std::int64_t>() < 0) {
+      mismatched.push_back(fmt::format("{} ({})", name, there.item<std::int64_t>()));
+    }
+  }
+  for (const auto& [name, value] : dict)
+    if (!own.contains(name)) unexpected.push_back(name);
+  if (!missing.empty() || !unexpected.empty() || !mismatched.empty())
+    throw_error<ValueError>("load_state_dict of {}: missing [{}], unexpected [{}], mismatched [{}]",
+                            type_, fmt::join(missing, ", "), fmt::join(unexpected, ", "),
+                            fmt::join(mismatched, ", "));
+
+  for (Parameter& p : parameters_) {
+    p.step = dict.at(p.name + ".step").item<std::int64_t>();
+    for (std::size_t i = 0; i < p.state.size(); ++i)
+      p.state[i].copy_(dict.at(p.name + "." + state_names_[i]));
+  }
+}
+
+// ---------------------------------------------------------------------- SGD
+
+SGD::SGD(const std::vector<ParameterGroup>& groups, const SGDOptions& options)
+    : Optimizer(
+          "SGD", groups, options.lr, options.weight_decay,
+          options.momentum != 0 ? std::vector{"momentum_buffer"} : std::vector<const char*>()),
+      options_(options) {
+  check_option("momentum", options.momentum, 0, kInfinity);
+  check_option("dampening", options.dampening, -kInfinity, kInfinity);
+  if (options.nesterov && (options.momentum == 0 || options.dampening != 0))
+    throw_error<ValueError>("SGD: nesterov needs a momentum and no dampening, got {} and {}",
+                            options.momentum, options.dampening);
+}
+
+void SGD::update(const Parameter& p, const Tensor& gradient, double lr) {
+  const kernels::SgdArgs args{.lr = lr,
+                              .momentum = options_.momentum,
+                              .dampening = options_.dampening,
+                              .l2 = p.weight_decay,
+                              .nesterov = options_.nesterov,
+                              .first = p.step == 1};
+  on(gradient.device(), [&](auto device) {
+    kernels::sgd_step(device, args, gradient, p.value, p.state.empty() ? Tensor() : p.state[0]);
+  });
+}
+
+// ---------------------------------------------------------------------- Adam
+
+Adam::Adam(const char* type, const std::vector<ParameterGroup>& groups, const AdamOptions& options,
+           bool decoupled_weight_decay)
+    : Optimizer(type, groups, options.lr, options.weight_decay, {"exp_avg", "exp_avg_sq"}),
+      options_(options),
+      decoupled_weight_decay_(decoupled_weight_decay) {
+  check_option("betas", options.betas.first, 0, 1);
+  check_option("betas", options.betas.second, 0, 1);
+  check_option("eps", options.eps, 0, kInfinity);
+}
+
+void Adam::update(const Parameter& p, const Tensor& gradient, double lr) {
+  const kernels::AdamArgs args{.lr = lr,
+                               .beta1 = options_.betas.first,
+                               .beta2 = options_.betas.second,
+                               .eps = options_.eps,
+                               .weight_decay = decoupled_weight_decay_ ? p.weight_decay : 0,
+                               .l2 = decoupled_weight_decay_ ? 0 : p.weight_decay,
+                               .step = p.step};
+  on(gradient.device(), [&](auto device) {
+    kernels::adam_step(device, args, gradient, p.value, p.state[0], p.state[1]);
+  });
+}
+
+// ---------------------------------------------------------------------- clipping
+
+double clip_grad_norm(const std::vector<Tensor>& parameters, double max_norm) {
+  if (!(max_norm > 0))
+    throw_error<ValueError>("clip_grad_norm: needs max_norm > 0, got {}", max_norm);
+  std::vector<Tensor> gradients;
+  double squares = 0;
+  for (const Tensor& p : parameters) {
+    Tensor gradient = p.grad();
+    if (!gradient.defined()) continue;
+    if (!gradient.is_contiguous()) p.set_grad(gradient = gradient.contiguous());
+    Tensor own = scalar(0, {.dtype = f64, .device = gradient.device()});
+    on(gradient.device(),
+       [&](auto device) { kernels::sum_of_squares(device, gradient.detach(), own); });
+    squares += own.item<double>();
+    gradients.push_back(gradient.detach());
+  }
+  const double total = std::sqrt(squares);
+  // PyTorch's 1e-6 keeps the factor below 1 where the norm is max_norm but for rounding.
+  const double factor = max_norm / (total + 1e-6);
+  if (std::isfinite(total) && factor < 1)
+    for (const Tensor& gradient : gradients)
+      on(gradient.device(), [&](auto device) { kernels::scale(device, factor, gradient); });
+  return total;
+}
+
+}  // namespace triad::nn

@@ -1,0 +1,154 @@
+// Optimizers: they change parameters by their gradients. Names, defaults and arithmetic are
+// PyTorch's.
+//
+//   nn::AdamW optimizer(nn::decay_groups(model, 0.1), {.lr = 3e-4});
+//   for (...) {
+//     optimizer.zero_grad();
+//     loss(model).backward();
+//     nn::clip_grad_norm(model.parameters(), 1.0);
+//     optimizer.step();
+//   }
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <triad/nn/module.h>
+
+namespace triad::nn {
+
+// Parameters that are treated alike.
+struct ParameterGroup {
+  NamedTensors parameters;
+  std::optional<double> weight_decay = {};  // the optimizer's, unless given here
+  double lr_factor = 1;                     // times the optimizer's lr
+};
+
+// What decays, and what must not: vectors (biases, weights of norms), position embeddings
+// (pos.weight) and the filters of spectral heads (log_gain, phase) are in the second group, which
+// has weight_decay 0.
+std::vector<ParameterGroup> decay_groups(const Module& model, double weight_decay);
+
+class Optimizer {
+ public:
+  virtual ~Optimizer() = default;
+  Optimizer(const Optimizer&) = delete;
+  Optimizer& operator=(const Optimizer&) = delete;
+
+  // Changes every parameter that has a gradient; one without keeps its value and its state.
+  void step();
+  void zero_grad();  // forgets every gradient
+
+  double lr() const { return lr_; }
+  void set_lr(double lr);  // of every group, each times its lr_factor
+
+  // What step() has learned, by parameter name: for Adam NAME.exp_avg, NAME.exp_avg_sq and
+  // NAME.step. The tensors share their memory with the optimizer. Options and lr are not in it:
+  // they are the program's. With it, and the model's state, training goes on as if it had not
+  // stopped.
+  StateDict state_dict() const;
+  // Copies the values in. Names, sizes or types that do not match are one ValueError that lists all
+  // of them, and then nothing was changed.
+  void load_state_dict(const StateDict& state);
+
+ protected:
+  struct Parameter {
+    std::string name;
+    Tensor value;  // without history
+    Tensor leaf;
+    double weight_decay, lr_factor;
+    std::int64_t step = 0;      // updates so far
+    std::vector<Tensor> state;  // like value, in the order of the names given below
+  };
+
+  // A parameter that is no leaf, not contiguous, or there twice is a ValueError, as is an empty
+  // list.
+  Optimizer(const char* type, const std::vector<ParameterGroup>& groups, double lr,
+            double weight_decay, std::vector<const char*> state_names);
+  // p.step counts this update already.
+  virtual void update(const Parameter& p, const Tensor& gradient, double lr) = 0;
+  // Throws a ValueError unless low <= value < high.
+  void check_option(const char* option, double value, double low, double high) const;
+
+ private:
+  void add(const std::string& name, const Tensor& leaf, double weight_decay, double lr_factor);
+
+  const char* type_;
+  double lr_;
+  std::vector<const char*> state_names_;
+  std::vector<Parameter> parameters_;
+};
+
+struct SGDOptions {
+  double lr = 1e-3, momentum = 0, dampening = 0;
+  double weight_decay = 0;  // added to the gradient, times the parameter
+  bool nesterov = false;    // needs a momentum, and no dampening
+};
+
+// b = momentum b + (1 - dampening) g, at first b = g;  p -= lr b, or with nesterov
+// p -= lr (g + momentum b). Sutskever et al. 2013.
+class SGD : public Optimizer {
+ public:
+  explicit SGD(const std::vector<ParameterGroup>& groups, const SGDOptions& options = {});
+  explicit SGD(const NamedTensors& parameters, const SGDOptions& options = {})
+      : SGD(std::vector<ParameterGroup>{{parameters}}, options) {}
+
+ private:
+  void update(const Parameter& p, const Tensor& gradient, double lr) override;
+  const SGDOptions options_;
+};
+
+struct AdamOptions {
+  double lr = 1e-3;
+  std::pair<double, double> betas = {0.9, 0.999};
+  double eps = 1e-8;
+  double weight_decay = 0;  // added to the gradient, times the parameter
+};
+
+// m and v are running means of the gradient and of its square, corrected for their start at zero:
+// p -= lr (m / (1 - beta1^n)) / (sqrt(v / (1 - beta2^n)) + eps) at step n.
+// Kingma & Ba 2015, arXiv 1412.6980.
+class Adam : public Optimizer {
+ public:
+  explicit Adam(const std::vector<ParameterGroup>& groups, const AdamOptions& options = {})
+      : Adam("Adam", groups, options, false) {}
+  explicit Adam(const NamedTensors& parameters, const AdamOptions& options = {})
+      : Adam(std::vector<ParameterGroup>{{parameters}}, options) {}
+
+ protected:
+  Adam(const char* type, const std::vector<ParameterGroup>& groups, const AdamOptions& options,
+       bool decoupled_weight_decay);
+
+ private:
+  void update(const Parameter& p, const Tensor& gradient, double lr) override;
+  const AdamOptions options_;
+  const bool decoupled_weight_decay_;
+};
+
+struct AdamWOptions {
+  double lr = 1e-3;
+  std::pair<double, double> betas = {0.9, 0.999};
+  double eps = 1e-8;
+  double weight_decay = 0.01;  // p -= lr weight_decay p, before the step
+};
+
+// Adam whose weight decay does not pass through m and v. Loshchilov & Hutter 2019, arXiv
+// 1711.05101.
+class AdamW : public Adam {
+ public:
+  explicit AdamW(const std::vector<ParameterGroup>& groups, const AdamWOptions& options = {})
+      : Adam("AdamW", groups, {options.lr, options.betas, options.eps, options.weight_decay},
+             true) {}
+  explicit AdamW(const NamedTensors& parameters, const AdamWOptions& options = {})
+      : AdamW(std::vector<ParameterGroup>{{parameters}}, options) {}
+};
+
+// Scales all gradients down together where their norm, as of one long vector, exceeds max_norm, and
+// returns that norm as it was before. Where it is NaN or infinite the gradients stay as they are,
+// and it is for the caller to skip the step. Pascanu et al. 2013, arXiv 1211.5063.
+double clip_grad_norm(const std::vector<Tensor>& parameters, double max_norm);
+
+}  // namespace triad::nn
