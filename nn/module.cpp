@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <set>
+#include <tuple>
 
 #include <triad/core/format.h>
 
@@ -44,15 +45,22 @@ void for_each_parameter(Module& module, std::function<void(const std::string&, T
 // visit() hands out references, so that to() can replace parameters; reading changes nothing.
 Module& readable(const Module& module) { return const_cast<Module&>(module); }
 
+// What two names of one parameter have in common. The node alone is not enough: a frozen parameter,
+// one after requires_grad_(false), has none.
+using Identity = std::tuple<const Node*, const Storage*, std::int64_t>;
+Identity identity(const Tensor& p) {
+  return {p.node().get(), p.storage().get(), p.layout().offset};
+}
+
 }  // namespace
 
 Tensor parameter(Tensor value) { return value.requires_grad_(); }
 
 NamedTensors Module::named_parameters() const {
   NamedTensors found;
-  std::set<const Node*> seen;
+  std::set<Identity> seen;
   for_each_parameter(readable(*this), [&](const std::string& name, Tensor& p) {
-    if (seen.insert(p.node().get()).second) found.emplace_back(name, p);
+    if (seen.insert(identity(p)).second) found.emplace_back(name, p);
   });
   return found;
 }
@@ -113,14 +121,14 @@ void Module::train(bool on) {
 
 namespace {
 
-// Replaces every parameter, those with two names by the same new one.
+// Replaces every parameter, those with two names by the same new one; what is frozen stays frozen.
 void replace_parameters(Module& module, const std::function<Tensor(const Tensor&)>& make) {
-  std::map<const Node*, Tensor> made;
-  std::vector<Tensor> kept;  // so that no new node takes the address of a replaced one
+  std::map<Identity, Tensor> made;
+  std::vector<Tensor> kept;  // so that nothing new takes the address of something replaced
   for_each_parameter(module, [&](const std::string&, Tensor& p) {
     kept.push_back(p);
-    auto [it, is_new] = made.try_emplace(p.node().get());
-    if (is_new) it->second = parameter(make(p.detach()));
+    auto [it, is_new] = made.try_emplace(identity(p));
+    if (is_new) it->second = make(p.detach()).requires_grad_(p.requires_grad());
     p = it->second;
   });
 }
@@ -136,7 +144,8 @@ void Module::to(Device device) {
 }
 
 void Module::zero_grad() {
-  for (const Tensor& p : parameters()) p.set_grad({});
+  for (const Tensor& p : parameters())
+    if (p.requires_grad()) p.set_grad({});
 }
 
 std::string Module::str() const {

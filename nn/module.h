@@ -44,8 +44,8 @@ class Module {
   Module& operator=(Module&&) = default;
 
   virtual void visit(Visitor& visitor) = 0;
-  virtual std::string type_name() const = 0;               // "Linear"
-  virtual std::string options_text() const { return ""; }  // what the summary shows in brackets
+  virtual std::string type_name() const { return "Module"; }  // "Linear"
+  virtual std::string options_text() const { return ""; }     // what the summary shows in brackets
 
   // By dotted name, in the order of visit(). A parameter that has two names (tied weights) comes
   // once, under the first.
