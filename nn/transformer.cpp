@@ -48,8 +48,7 @@ namespace {
 void check_sizes(const char* model,
                  std::initializer_list<std::pair<const char*, std::int64_t>> sizes) {
   for (const auto& [what, size] : sizes)
-    if (size < 1)
-      throw_error<ValueError>("{}: needs a {} of at least 1, got {}", model, what, size);
+    if (size < 1) throw_error<ValueError>("{}: needs {} >= 1, got {}", model, what, size);
 }
 
 template <class Options>
