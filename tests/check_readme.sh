@@ -46,17 +46,21 @@ program() {
   ! grep -qE ': -?(nan|inf)' "$build/user_program/output" || fail 'its program prints a NaN'
 }
 
-# Leaves out the flags that say how long to train, and says a few steps instead.
+# Leaves out the flags that say how long to train and write, and says little instead.
 short_training() {
-  sed -E 's/ --(steps|batch|eval-every)[ =][0-9]+//g; s/$/ --steps 3 --batch 2/' <<<"$1"
+  sed -E 's/ --(steps|batch|eval-every|sample)[ =][0-9]+//g; s/$/ --steps 3 --batch 2 --sample 20/' \
+    <<<"$1"
 }
 
-# Replaces the files that a command asks its reader for by ones that are there.
+# Makes the files and folders of text that a command asks its reader for, of our own sources.
 provide_data() {
-  local path
-  while read -r path; do
-    [[ -e $path ]] || cp "$readme" "$path"
-  done < <(grep -oP -- '--data[ =]\K[^ ]+' <<<"$1")
+  local path paths
+  read -ra paths < <(grep -oP -- '--data[ =]\K([^ -][^ ]* ?)+' <<<"$1") || return 0
+  for path in "${paths[@]}"; do
+    [[ ! -e $path ]] || continue
+    if [[ $path == */ ]]; then mkdir -p "$path"; fi
+    cat "$checkout"/core/*.cpp >"${path/%\//\/text}"
+  done
 }
 
 run_line() {
