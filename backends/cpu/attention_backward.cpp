@@ -21,6 +21,8 @@
 namespace triad::cpu {
 namespace {
 
+constexpr Index kQueries = 64;  // of a tile: two tiles of weights fit the first cache level
+
 // Heads are split into ranges of keys until there are this many tasks, enough to keep many cores
 // busy, but none shorter than this many key tiles, so that adding up dq stays cheap.
 constexpr Index kTasks = 32, kTilesPerTask = 4;
@@ -170,7 +172,7 @@ void backward(const Problem<T>& p, Index B) {
     const Scratch<T> scratch(memory->data() + omp_get_thread_num() * bytes, p.D);
 #pragma omp for schedule(dynamic)
     for (Index task = 0; task < tasks; ++task) {
-      const Index range = task / heads, b = task % heads / p.H, h = task % heads % p.H;
+      const Index head = task / ranges, range = task % ranges, b = head / p.H, h = head % p.H;
       T* dq = nullptr;
       Index dq_row = p.D;
       if (in_parts) {

@@ -15,6 +15,11 @@
 namespace triad::cpu {
 namespace {
 
+// Queries of a tile. More of them read keys and values less often (128 against 64: 20 % faster at
+// T = 4096); fewer leave fewer tiles half empty under a causal mask (64 against 128: 16 % at T =
+// 256; both on 2 AVX-512 cores, D = 64).
+constexpr Index kQueries = 128, kCausalQueries = 64;
+
 // The working memory of one thread.
 template <class T>
 struct Scratch {
@@ -82,7 +87,7 @@ struct Problem {
   Heads<const T> q, k, v;
   Heads<T> out;
   T* lse;
-  Index H, Tq, S, D;
+  Index H, Tq, S, D, queries;
   T scale;
   Restrictions restrictions;
   WeightDropout dropout;
@@ -91,7 +96,7 @@ struct Problem {
 template <class T>
 void attend(const Problem<T>& p, const Scratch<T>& scratch, Index b, Index h, Index t) {
   constexpr Index kLanes = Vec<T>::lanes;
-  const Index rows = std::min(kQueries, p.Tq - t);
+  const Index rows = std::min(p.queries, p.Tq - t);
   std::fill_n(scratch.o, rows * p.D, T(0));
   std::fill_n(scratch.l, rows * kLanes, T(0));
   std::fill_n(scratch.m, rows, -std::numeric_limits<T>::infinity());
@@ -138,6 +143,7 @@ void attention(Cpu, const Tensor& q, const Tensor& k, const Tensor& v, const Att
   using cpu::Index;
   const Index B = q.shape()[0], H = q.shape()[1], Tq = q.shape()[2], D = q.shape()[3];
   const Index S = k.shape()[2];
+  const Index queries = args.causal ? cpu::kCausalQueries : cpu::kQueries;
   visit_float("attention", q.dtype(), [&](auto zero) {
     using T = decltype(zero);
     const cpu::Problem<T> problem{.q = cpu::Heads<const T>(q),
@@ -149,21 +155,23 @@ void attention(Cpu, const Tensor& q, const Tensor& k, const Tensor& v, const Att
                                   .Tq = Tq,
                                   .S = S,
                                   .D = D,
+                                  .queries = queries,
                                   .scale = T(args.scale),
                                   .restrictions = cpu::Restrictions(args, Tq, S),
                                   .dropout = cpu::WeightDropout(args, H, Tq, S)};
-    const Index tiles = (Tq + cpu::kQueries - 1) / cpu::kQueries, tasks = B * H * tiles;
+    const Index tiles = (Tq + queries - 1) / queries, tasks = B * H * tiles;
     const Index threads = std::clamp<Index>(tasks, 1, get_num_threads());
     const Index bytes = (cpu::Scratch<T>::bytes(D) + 63) / 64 * 64;
     const auto memory = Storage::allocate(std::size_t(threads * bytes));
 #pragma omp parallel num_threads(int(threads))
     {
       const cpu::Scratch<T> scratch(memory->data() + omp_get_thread_num() * bytes, D);
-      // The last queries first: under a causal mask they have the most keys.
+      // Head by head, whose keys and values then stay in the cache, the last queries first: under a
+      // causal mask they have the most keys.
 #pragma omp for schedule(dynamic)
       for (Index task = 0; task < tasks; ++task) {
-        const Index tile = tiles - 1 - task / (B * H), head = task % (B * H);
-        cpu::attend(problem, scratch, head / H, head % H, tile * cpu::kQueries);
+        const Index tile = tiles - 1 - task % tiles, head = task / tiles;
+        cpu::attend(problem, scratch, head / H, head % H, tile * queries);
       }
     }
   });

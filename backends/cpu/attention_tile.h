@@ -20,11 +20,9 @@ namespace triad::cpu {
 
 using Index = std::ptrdiff_t;
 
-// Sizes of a tile. 64 keys transposed are the right side of q k^T: one strip of gemm_tile for
-// floats on AVX-512, and with D up to 128 they fit the first cache level. 64 queries and not 128: a
-// causal mask then leaves fewer tiles half empty (16 % at T = 256), while transposing each key tile
-// twice as often costs 2 % (2 cores with AVX-512, B = 2, H = 8, D = 64).
-inline constexpr Index kKeys = 64, kQueries = 64;
+// Keys of a tile. 64 of them transposed are the right side of q k^T: one strip of gemm_tile for
+// floats on AVX-512, and with D up to 128 they fit the first cache level.
+inline constexpr Index kKeys = 64;
 
 // A head tensor [B,H,T,D] of any strides but 1 along D; without data for an undefined one.
 template <class T>
