@@ -16,7 +16,8 @@ namespace {
 
 using cpu::kTile;
 
-constexpr std::int64_t kGrain = 32768;
+constexpr std::int64_t kGrain = 32768;  // elements below which a second thread does not pay
+constexpr std::int64_t kSide = 64;      // of the squares that are transposed in cache
 
 // Layouts of x and y with their axes permuted alike, so that y's strides descend.
 struct Pair {
@@ -58,19 +59,23 @@ void for_each_run(const Pair& pair, const From* x, To* y, bool read, F f) {
   });
 }
 
-// y[i, j] = x[j, i]: rows of y are contiguous, columns of x are. `rows` by `columns` of y.
+// y[i, j] = x[j, i] for `rows` by `columns` of y; rows of y are contiguous, columns of x are. A
+// square of x is first copied as it lies: reading it across straight from memory would fetch each
+// cache line many times where its rows are a power of two apart.
 template <class T>
 void transpose(std::int64_t rows, std::int64_t columns, const T* x, std::int64_t x_stride, T* y,
                std::int64_t y_stride) {
-  constexpr std::int64_t kSquare = 64 / sizeof(T);  // a cache line on each side
-  for (std::int64_t j0 = 0; j0 < columns; j0 += kSquare)
-    for (std::int64_t i0 = 0; i0 < rows; i0 += kSquare)
-      for (std::int64_t i = i0; i < std::min(rows, i0 + kSquare); ++i)
-        for (std::int64_t j = j0; j < std::min(columns, j0 + kSquare); ++j)
-          y[i * y_stride + j] = x[j * x_stride + i];
+  T square[kSide][kSide];
+  for (std::int64_t left = 0; left < columns; left += kSide) {
+    const std::int64_t width = std::min(kSide, columns - left);
+    for (std::int64_t j = 0; j < width; ++j)
+      std::copy_n(x + (left + j) * x_stride, rows, square[j]);
+    for (std::int64_t i = 0; i < rows; ++i)
+      for (std::int64_t j = 0; j < width; ++j) y[i * y_stride + left + j] = square[j][i];
+  }
 }
 
-// A copy without conversion; T stands for its size.
+// A copy without conversion.
 template <class T>
 void move(const Pair& pair, const T* x, T* y) {
   const cpu::Loop<2> loop(pair.shape, {&pair.x, &pair.y});
@@ -95,35 +100,31 @@ void move(const Pair& pair, const T* x, T* y) {
     });
 
   // A matrix for each index of the other axes; its rows are shared out in strips.
-  constexpr std::int64_t kStrip = 64;
   const std::int64_t rows = loop.size[across], columns = loop.size[inner];
-  const std::int64_t strips = (rows + kStrip - 1) / kStrip;
+  const std::int64_t strips = (rows + kSide - 1) / kSide;
   const std::int64_t matrices = pair.shape.numel() / (rows * columns);
-  cpu::parallel_for(matrices * strips, 1 + kGrain / (kStrip * columns),
-                    [&](std::int64_t begin, std::int64_t end) {
-                      for (std::int64_t unit = begin; unit < end; ++unit) {
-                        const std::int64_t row = unit % strips * kStrip;
-                        const T* source = x + row;
-                        T* target = y + row * to[across];
-                        std::int64_t matrix = unit / strips;
-                        for (int i = inner; i-- > 0;) {
-                          if (i == across) continue;
-                          source += matrix % loop.size[i] * from[i];
-                          target += matrix % loop.size[i] * to[i];
-                          matrix /= loop.size[i];
-                        }
-                        transpose(std::min(kStrip, rows - row), columns, source, from[inner],
-                                  target, to[across]);
-                      }
-                    });
+  cpu::parallel_for(
+      matrices * strips, 1 + kGrain / (kSide * columns), [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t unit = begin; unit < end; ++unit) {
+          const std::int64_t row = unit % strips * kSide;
+          const T* source = x + row;
+          T* target = y + row * to[across];
+          std::int64_t matrix = unit / strips;
+          for (int i = inner; i-- > 0;) {
+            if (i == across) continue;
+            source += matrix % loop.size[i] * from[i];
+            target += matrix % loop.size[i] * to[i];
+            matrix /= loop.size[i];
+          }
+          transpose(std::min(kSide, rows - row), columns, source, from[inner], target, to[across]);
+        }
+      });
 }
 
 template <class From, class To>
 To converted(From value) {
-  if constexpr (std::is_same_v<To, bool>)
-    return value != From(0);
-  else
-    return To(value);
+  if constexpr (std::is_same_v<To, bool>) return value != From(0);
+  else return To(value);
 }
 
 }  // namespace
@@ -137,8 +138,7 @@ void copy(Cpu, const Tensor& x, const Tensor& y) {
       using To = decltype(to_zero);
       const From* source = x.data<From>();
       To* target = y.data<To>();
-      if constexpr (std::is_same_v<From, To>)
-        move(pair, source, target);
+      if constexpr (std::is_same_v<From, To>) move(pair, source, target);
       else
         for_each_run(pair, source, target, false, [](std::int64_t n, const From* a, To* b) {
           for (std::int64_t i = 0; i < n; ++i) b[i] = converted<From, To>(a[i]);
@@ -151,8 +151,7 @@ void add_into(Cpu, const Tensor& x, const Tensor& y) {
   const Pair pair(x, y);
   visit_any(y.dtype(), [&](auto zero) {
     using T = decltype(zero);
-    if constexpr (std::is_same_v<T, bool>)
-      throw DTypeError("add_into: needs numbers, got bool");
+    if constexpr (std::is_same_v<T, bool>) throw DTypeError("add_into: needs numbers, got bool");
     else
       for_each_run(pair, x.data<T>(), y.data<T>(), true, [](std::int64_t n, const T* a, T* b) {
         for (std::int64_t i = 0; i < n; ++i) b[i] += a[i];

@@ -23,37 +23,49 @@ constexpr std::int64_t kGrain = 32768, kHeavyGrain = 4096;
 
 // ---------------------------------------------------------------------- the driver
 
-// An input of the driver: a tensor, or one number in the place of all elements.
-template <class T>
-struct Operand {
-  const T* data;
-  Shape shape, strides;
-  bool contiguous;
-
-  Operand(const Tensor& x)
-      : data(x.data<T>()), shape(x.shape()), strides(x.strides()), contiguous(x.is_contiguous()) {}
-  Operand(const T* number, const Tensor& like)
-      : data(number),
-        shape(like.shape()),
-        strides(Shape::filled(like.dim(), 0)),
-        contiguous(false) {}
-};
-
+// One element of the output from one of each input.
 template <class Out, class... In>
 using Row = void (*)(std::int64_t n, Out* y, const In*... inputs);
 
+template <class>
+using TensorOf = Tensor;
+
 template <class Out, class... In>
-void apply(std::int64_t grain, Row<Out, In...> row, const Tensor& y, const Operand<In>&... inputs) {
+void apply(std::int64_t grain, Row<Out, In...> row, const Tensor& y,
+           const TensorOf<In>&... inputs) {
   Out* out = y.data<Out>();
+  const bool contiguous = (inputs.is_contiguous() && ...);
   cpu::parallel_for(y.numel(), grain, [&](std::int64_t begin, std::int64_t end) {
-    if ((inputs.contiguous && ...)) return row(end - begin, out + begin, (inputs.data + begin)...);
+    if (contiguous) return row(end - begin, out + begin, (inputs.template data<In>() + begin)...);
     auto run = [&](auto... reader) {
       for (std::int64_t i = begin, n; i < end; i += n) {
         n = std::min({end - i, reader.span()...});
         row(n, out + i, reader.next(n)...);
       }
     };
-    run(cpu::Reader<In>(inputs.data, inputs.shape, inputs.strides, begin)...);
+    run(cpu::Reader<In>(inputs.template data<In>(), inputs.shape(), inputs.strides(), begin)...);
+  });
+}
+
+// The same with a number in the place of the second input, or of the first when `swapped`.
+template <class Out, class T>
+void apply_scalar(Row<Out, T, T> row, const Tensor& y, const Tensor& x, T number, bool swapped) {
+  const T* in = x.data<T>();
+  Out* out = y.data<Out>();
+  const bool contiguous = x.is_contiguous();
+  T tile[cpu::kTile];
+  std::fill_n(tile, std::min(y.numel(), cpu::kTile), number);
+  cpu::parallel_for(y.numel(), kGrain, [&](std::int64_t begin, std::int64_t end) {
+    auto run = [&](auto next, auto span) {
+      for (std::int64_t i = begin, n; i < end; i += n) {
+        n = std::min({end - i, cpu::kTile, span()});
+        const T* elements = next(i, n);
+        row(n, out + i, swapped ? tile : elements, swapped ? elements : tile);
+      }
+    };
+    if (contiguous) return run([&](auto i, auto) { return in + i; }, [] { return cpu::kTile; });
+    cpu::Reader<T> reader(in, x.shape(), x.strides(), begin);
+    run([&](auto, auto n) { return reader.next(n); }, [&] { return reader.span(); });
   });
 }
 
@@ -99,32 +111,19 @@ void where_row(std::int64_t n, T* y, const bool* condition, const T* a, const T*
 template <class T>
 Row<T, T> float_row(Unary f) {
   switch (f) {
-    case Unary::neg:
-      return unary_row<T, math::Neg>;
-    case Unary::abs:
-      return unary_row<T, math::Abs>;
-    case Unary::exp:
-      return unary_row<T, math::Exp>;
-    case Unary::log:
-      return unary_row<T, math::Log>;
-    case Unary::sqrt:
-      return unary_row<T, math::Sqrt>;
-    case Unary::square:
-      return unary_row<T, math::Square>;
-    case Unary::tanh:
-      return unary_row<T, math::Tanh>;
-    case Unary::sin:
-      return unary_row<T, math::Sin>;
-    case Unary::cos:
-      return unary_row<T, math::Cos>;
-    case Unary::gelu:
-      return unary_row<T, math::Gelu>;
-    case Unary::gelu_grad:
-      return unary_row<T, math::GeluGrad>;
-    case Unary::sign:
-      return unary_row<T, math::Sign>;
-    case Unary::logical_not:
-      break;
+    case Unary::neg: return unary_row<T, math::Neg>;
+    case Unary::abs: return unary_row<T, math::Abs>;
+    case Unary::exp: return unary_row<T, math::Exp>;
+    case Unary::log: return unary_row<T, math::Log>;
+    case Unary::sqrt: return unary_row<T, math::Sqrt>;
+    case Unary::square: return unary_row<T, math::Square>;
+    case Unary::tanh: return unary_row<T, math::Tanh>;
+    case Unary::sin: return unary_row<T, math::Sin>;
+    case Unary::cos: return unary_row<T, math::Cos>;
+    case Unary::gelu: return unary_row<T, math::Gelu>;
+    case Unary::gelu_grad: return unary_row<T, math::GeluGrad>;
+    case Unary::sign: return unary_row<T, math::Sign>;
+    case Unary::logical_not: break;
   }
   throw DTypeError("logical_not: needs bool");
 }
@@ -135,71 +134,47 @@ using U = std::uint64_t;
 
 Row<I, I> integer_row(Unary f) {
   switch (f) {
-    case Unary::neg:
-      return plain_unary_row<I, I, [](I x) { return I(-U(x)); }>;
-    case Unary::abs:
-      return plain_unary_row<I, I, [](I x) { return I(x < 0 ? -U(x) : U(x)); }>;
-    case Unary::square:
-      return plain_unary_row<I, I, [](I x) { return I(U(x) * U(x)); }>;
-    case Unary::sign:
-      return plain_unary_row<I, I, [](I x) { return I(x > 0) - I(x < 0); }>;
-    default:
-      throw DTypeError("this op needs f32 or f64, got i64");
+    case Unary::neg: return plain_unary_row<I, I, [](I x) { return I(-U(x)); }>;
+    case Unary::abs: return plain_unary_row<I, I, [](I x) { return I(x < 0 ? -U(x) : U(x)); }>;
+    case Unary::square: return plain_unary_row<I, I, [](I x) { return I(U(x) * U(x)); }>;
+    case Unary::sign: return plain_unary_row<I, I, [](I x) { return I(x > 0) - I(x < 0); }>;
+    default: throw DTypeError("this op needs f32 or f64, got i64");
   }
 }
 
 template <class T>
 Row<T, T, T> float_row(Binary f) {
   switch (f) {
-    case Binary::add:
-      return binary_row<T, math::Add>;
-    case Binary::sub:
-      return binary_row<T, math::Sub>;
-    case Binary::mul:
-      return binary_row<T, math::Mul>;
-    case Binary::div:
-      return binary_row<T, math::Div>;
-    case Binary::max:
-      return binary_row<T, math::Max>;
-    case Binary::min:
-      return binary_row<T, math::Min>;
-    default:
-      throw DTypeError("logical operators need bool");
+    case Binary::add: return binary_row<T, math::Add>;
+    case Binary::sub: return binary_row<T, math::Sub>;
+    case Binary::mul: return binary_row<T, math::Mul>;
+    case Binary::div: return binary_row<T, math::Div>;
+    case Binary::max: return binary_row<T, math::Max>;
+    case Binary::min: return binary_row<T, math::Min>;
+    default: throw DTypeError("logical operators need bool");
   }
 }
 
 Row<I, I, I> integer_row(Binary f) {
   switch (f) {
-    case Binary::add:
-      return plain_binary_row<I, I, [](I a, I b) { return I(U(a) + U(b)); }>;
-    case Binary::sub:
-      return plain_binary_row<I, I, [](I a, I b) { return I(U(a) - U(b)); }>;
-    case Binary::mul:
-      return plain_binary_row<I, I, [](I a, I b) { return I(U(a) * U(b)); }>;
-    case Binary::max:
-      return plain_binary_row<I, I, [](I a, I b) { return (a > b) ? a : b; }>;
-    case Binary::min:
-      return plain_binary_row<I, I, [](I a, I b) { return a < b ? a : b; }>;
-    default:
-      throw DTypeError("div needs f32 or f64 and logical operators bool, got i64");
+    case Binary::add: return plain_binary_row<I, I, [](I a, I b) { return I(U(a) + U(b)); }>;
+    case Binary::sub: return plain_binary_row<I, I, [](I a, I b) { return I(U(a) - U(b)); }>;
+    case Binary::mul: return plain_binary_row<I, I, [](I a, I b) { return I(U(a) * U(b)); }>;
+    case Binary::max: return plain_binary_row<I, I, [](I a, I b) { return (a > b) ? a : b; }>;
+    case Binary::min: return plain_binary_row<I, I, [](I a, I b) { return a < b ? a : b; }>;
+    default: throw DTypeError("div needs f32 or f64 and logical operators bool, got i64");
   }
 }
 
 template <class T>
 Row<bool, T, T> comparison_row(Binary f) {
   switch (f) {
-    case Binary::eq:
-      return plain_binary_row<T, bool, [](T a, T b) { return a == b; }>;
-    case Binary::ne:
-      return plain_binary_row<T, bool, [](T a, T b) { return a != b; }>;
-    case Binary::lt:
-      return plain_binary_row<T, bool, [](T a, T b) { return a < b; }>;
-    case Binary::le:
-      return plain_binary_row<T, bool, [](T a, T b) { return a <= b; }>;
-    case Binary::gt:
-      return plain_binary_row<T, bool, [](T a, T b) { return (a > b); }>;
-    case Binary::ge:
-      return plain_binary_row<T, bool, [](T a, T b) { return a >= b; }>;
+    case Binary::eq: return plain_binary_row<T, bool, [](T a, T b) { return a == b; }>;
+    case Binary::ne: return plain_binary_row<T, bool, [](T a, T b) { return a != b; }>;
+    case Binary::lt: return plain_binary_row<T, bool, [](T a, T b) { return a < b; }>;
+    case Binary::le: return plain_binary_row<T, bool, [](T a, T b) { return a <= b; }>;
+    case Binary::gt: return plain_binary_row<T, bool, [](T a, T b) { return (a > b); }>;
+    case Binary::ge: return plain_binary_row<T, bool, [](T a, T b) { return a >= b; }>;
     case Binary::logical_and:
       if constexpr (std::is_same_v<T, bool>)
         return plain_binary_row<T, bool, [](T a, T b) { return bool(a & b); }>;
@@ -208,8 +183,7 @@ Row<bool, T, T> comparison_row(Binary f) {
       if constexpr (std::is_same_v<T, bool>)
         return plain_binary_row<T, bool, [](T a, T b) { return bool(a | b); }>;
       break;
-    default:
-      break;
+    default: break;
   }
   throw DTypeError("logical operators need bool, arithmetic needs numbers");
 }
@@ -219,11 +193,12 @@ bool is_heavy(Unary f) {
          f != Unary::sqrt;
 }
 
-template <class T>
-void binary_of(Binary f, const Operand<T>& a, const Operand<T>& b, const Tensor& y) {
-  if (y.dtype() == boolean) return apply<bool, T, T>(kGrain, comparison_row<T>(f), y, a, b);
-  if constexpr (std::is_floating_point_v<T>) apply<T, T, T>(kGrain, float_row<T>(f), y, a, b);
-  if constexpr (std::is_same_v<T, I>) apply<I, I, I>(kGrain, integer_row(f), y, a, b);
+// Calls g with the row of f for elements of T; its type tells that of the output.
+template <class T, class G>
+void with_row(Binary f, const Tensor& y, G g) {
+  if (y.dtype() == boolean) return g(comparison_row<T>(f));
+  if constexpr (std::is_floating_point_v<T>) g(float_row<T>(f));
+  if constexpr (std::is_same_v<T, I>) g(integer_row(f));
 }
 
 // The number as a T; a double outside the integers' range becomes the nearest end of it.
@@ -240,36 +215,35 @@ T to_number(double value) {
 
 void unary(Cpu, Unary f, const Tensor& x, const Tensor& y) {
   if (x.dtype() == boolean)
-    return apply<bool, bool>(kGrain, plain_unary_row<bool, bool, [](bool v) { return !v; }>, y,
-                             Operand<bool>(x));
-  if (x.dtype() == i64) return apply<I, I>(kGrain, integer_row(f), y, Operand<I>(x));
+    return apply<bool, bool>(kGrain, plain_unary_row<bool, bool, [](bool v) { return !v; }>, y, x);
+  if (x.dtype() == i64) return apply<I, I>(kGrain, integer_row(f), y, x);
   visit_float("unary", x.dtype(), [&](auto zero) {
     using T = decltype(zero);
-    apply<T, T>(is_heavy(f) ? kHeavyGrain : kGrain, float_row<T>(f), y, Operand<T>(x));
+    apply<T, T>(is_heavy(f) ? kHeavyGrain : kGrain, float_row<T>(f), y, x);
   });
 }
 
 void binary(Cpu, Binary f, const Tensor& a, const Tensor& b, const Tensor& y) {
   visit_any(a.dtype(), [&](auto zero) {
     using T = decltype(zero);
-    binary_of<T>(f, Operand<T>(a), Operand<T>(b), y);
+    with_row<T>(f, y,
+                [&]<class Out>(Row<Out, T, T> row) { apply<Out, T, T>(kGrain, row, y, a, b); });
   });
 }
 
 void binary_scalar(Cpu, Binary f, const Tensor& a, double b, bool swapped, const Tensor& y) {
   visit_any(a.dtype(), [&](auto zero) {
     using T = decltype(zero);
-    const T number = to_number<T>(b);
-    const Operand<T> tensor(a), scalar(&number, a);
-    binary_of<T>(f, swapped ? scalar : tensor, swapped ? tensor : scalar, y);
+    with_row<T>(f, y, [&]<class Out>(Row<Out, T, T> row) {
+      apply_scalar<Out, T>(row, y, a, to_number<T>(b), swapped);
+    });
   });
 }
 
 void where(Cpu, const Tensor& condition, const Tensor& a, const Tensor& b, const Tensor& y) {
   visit_any(y.dtype(), [&](auto zero) {
     using T = decltype(zero);
-    apply<T, bool, T, T>(kGrain, where_row<T>, y, Operand<bool>(condition), Operand<T>(a),
-                         Operand<T>(b));
+    apply<T, bool, T, T>(kGrain, where_row<T>, y, condition, a, b);
   });
 }
 

@@ -44,7 +44,7 @@ class Cursor {
   // At element `first` of the array whose first element is `data`.
   Cursor(T* data, const Shape& shape, const Shape& strides, std::int64_t first)
       : loop_(shape, {&strides}), at_(data) {
-    for (int i = loop_.rank; i-- > 0; first /= loop_.size[i]) {
+    for (int i = loop_.rank; first > 0 && i-- > 0; first /= loop_.size[i]) {
       index_[i] = first % loop_.size[i];
       at_ += index_[i] * step(i);
     }
