@@ -1,0 +1,195 @@
+// Plans: which butterflies, in which order, with which roots of unity; and the stages in the
+// middle.
+#include <triad/backends/cpu/fft.h>
+
+#include <cmath>
+#include <numbers>
+#include <type_traits>
+#include <utility>
+
+#include <triad/backends/cpu/plan_cache.h>
+
+namespace triad::cpu {
+namespace {
+
+// The radices of the stages, and that of the leaves: 8 where there is one, else 1. A four in front
+// of the eights keeps the rows of a butterfly in fewer sets of the cache than it has ways.
+std::vector<int> stage_radices(std::int64_t n, int& leaf) {
+  std::vector<int> result;
+  int twos = 0;
+  for (; n % 2 == 0; n /= 2) ++twos;
+  for (; n % 5 == 0; n /= 5) result.push_back(5);
+  for (; n % 3 == 0; n /= 3) result.push_back(3);
+
+  int eights = twos / 3;
+  if (twos % 3 == 2) result.push_back(4);
+  if (twos % 3 == 1 && eights < 2) result.push_back(2);
+  if (twos % 3 == 1 && eights >= 2) {  // 8 * 2 is 4 * 4
+    result.insert(result.end(), 2, 4);
+    --eights;
+  }
+  leaf = eights > 0 ? 8 : 1;
+  if (eights > 1) result.insert(result.end(), eights - 1, 8);
+  if (result.empty()) result.push_back(1);
+  return result;
+}
+
+}  // namespace
+
+std::complex<double> unit_root(std::int64_t k, std::int64_t n) {
+  k %= n;
+  const std::int64_t octant = 8 * k / n;
+  // The angle from the nearest quarter turn, at most an eighth of a turn: 2 pi r / (4 n).
+  const std::int64_t quarter = (octant + 1) / 2, r = 4 * k - quarter * n;
+  const double angle = std::numbers::pi * double(r) / (2.0 * double(n));
+  const double c = std::cos(angle), s = std::sin(angle);
+  switch (quarter % 4) {
+    case 0:
+      return {c, -s};
+    case 1:
+      return {-s, -c};
+    case 2:
+      return {-c, s};
+    default:
+      return {s, c};
+  }
+}
+
+std::int64_t good_fft_size(std::int64_t n) {
+  for (;; ++n) {
+    std::int64_t rest = n;
+    for (int factor : {2, 3, 5}) {
+      while (rest % factor == 0) rest /= factor;
+    }
+    if (rest == 1) return n;
+  }
+}
+
+template <class T>
+Fft<T>::Fft(std::int64_t n) : frequency_(n), row_of_(n) {
+  std::int64_t rows = n;
+  for (int r : stage_radices(n, leaf_)) {
+    Stage stage{r, rows / r, {}};
+    for (std::int64_t j = 0; j < stage.step; ++j) {
+      for (int q = 1; q < r; ++q) {
+        const std::complex<double> root = unit_root(q * j, rows);
+        stage.roots.push_back(T(root.real()));
+        stage.roots.push_back(T(root.imag()));
+      }
+    }
+    stages_.push_back(std::move(stage));
+    rows /= r;
+  }
+
+  // Block q of a stage holds the frequencies q, q + radix, q + 2 radix, ...
+  for (std::int64_t p = 0; p < n; ++p) {
+    std::int64_t rest = p, k = 0, scale = 1;
+    for (const Stage& stage : stages_) {
+      k += rest / stage.step * scale;
+      rest %= stage.step;
+      scale *= stage.radix;
+    }
+    frequency_[p] = k + rest * scale;
+    row_of_[frequency_[p]] = p;
+  }
+}
+
+template <class T>
+std::shared_ptr<const Fft<T>> Fft<T>::plan(std::int64_t n) {
+  return cached_plan<Fft<T>>(n);
+}
+
+namespace {
+
+// f.operator()<radix>().
+template <class F>
+void with_radix(int radix, F f) {
+  switch (radix) {
+    case 1:
+      return f.template operator()<1>();
+    case 2:
+      return f.template operator()<2>();
+    case 3:
+      return f.template operator()<3>();
+    case 4:
+      return f.template operator()<4>();
+    case 5:
+      return f.template operator()<5>();
+    default:
+      return f.template operator()<8>();
+  }
+}
+
+// One stage down: row j + q step <- root(q, j) times point q of the transform of rows j, j + step,
+// j + 2 step, ... in(t) and out(t) are where row t lies.
+template <int R, class T, class In, class Out>
+void decimate_frequency(std::int64_t step, const T* root, In in, Out out) {
+  for (std::int64_t j = 0; j < step; ++j, root += 2 * (R - 1)) {
+    Row<T> z[R];
+    unrolled<R>([&](int q) { z[q] = Row<T>::load(in(j + q * step)); });
+    butterfly<R>(z);
+    unrolled<R - 1>([&](int q) { z[q + 1] = times_pair(z[q + 1], root + 2 * q); });
+    unrolled<R>([&](int q) { z[q].store(out(j + q * step)); });
+  }
+}
+
+// And back up. (Re, Im) are swapped, so that the same roots and butterflies serve.
+template <int R, class T, class In, class Out>
+void decimate_time(std::int64_t step, const T* root, In in, Out out) {
+  for (std::int64_t j = 0; j < step; ++j, root += 2 * (R - 1)) {
+    Row<T> z[R];
+    unrolled<R>([&](int q) { z[q] = swapped(Row<T>::load(in(j + q * step))); });
+    unrolled<R - 1>([&](int q) { z[q + 1] = times_pair(z[q + 1], root + 2 * q); });
+    butterfly<R>(z);
+    unrolled<R>([&](int q) { swapped(z[q]).store(out(j + q * step)); });
+  }
+}
+
+template <class T>
+auto rows_of(T* x) {
+  return [x](std::int64_t t) { return x + t * Row<std::remove_const_t<T>>::size; };
+}
+
+}  // namespace
+
+template <class T>
+void Fft<T>::first_stage(Rows<const T> in, T* x) const {
+  const Stage& s = stages_[0];
+  with_radix(s.radix,
+             [&]<int R> { decimate_frequency<R>(s.step, s.roots.data(), in, rows_of(x)); });
+}
+
+template <class T>
+void Fft<T>::last_stage(const T* x, Rows<T> out) const {
+  const Stage& s = stages_[0];
+  with_radix(s.radix, [&]<int R> { decimate_time<R>(s.step, s.roots.data(), rows_of(x), out); });
+}
+
+template <class T>
+void Fft<T>::down(const Stage& s, T* x) {
+  with_radix(s.radix,
+             [&]<int R> { decimate_frequency<R>(s.step, s.roots.data(), rows_of(x), rows_of(x)); });
+}
+
+template <class T>
+void Fft<T>::up(const Stage& s, T* x) {
+  with_radix(s.radix,
+             [&]<int R> { decimate_time<R>(s.step, s.roots.data(), rows_of(x), rows_of(x)); });
+}
+
+template <class T>
+void Fft<T>::forward(T* x) const {
+  auto keep = [](std::int64_t, Row<T>&) {};
+  blocks<true, false>(0, x, 0, 1, keep);
+}
+
+template <class T>
+void Fft<T>::inverse(T* x) const {
+  auto keep = [](std::int64_t, Row<T>&) {};
+  blocks<false, true>(0, x, 0, 1, keep);
+}
+
+template class Fft<float>;
+template class Fft<double>;
+
+}  // namespace triad::cpu

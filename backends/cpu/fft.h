@@ -1,0 +1,127 @@
+// The complex Fourier transform along time of many channels at once, in cache and in place.
+//
+// The data is a block of n rows (fft_butterfly.h): row t holds sample t of Vec<T>::lanes
+// transforms. Decimation in frequency splits n points into r interleaved sets of n / r frequencies,
+// so r blocks of adjacent rows follow, each a smaller transform; run to the end it leaves the
+// spectrum in digit-reversed order, where row p holds frequency(p). Decimation in time undoes it
+// step by step. A filter does not care about the order of frequencies, so nothing is ever sorted:
+//
+//     rows as they lie -> first stage -> [ a block: down, multiply, up ] -> last stage -> rows
+//
+// A block goes down to its last butterfly, is multiplied in registers and comes back up before the
+// next one is touched. For 1024 points that makes three trips to L2, and the rest happens in L1.
+// Cooley and Tukey, Math. Comp. 19 (1965); Van Loan, 1992, section 1.9 for both decimations.
+#pragma once
+
+#include <complex>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include <triad/backends/cpu/fft_butterfly.h>
+
+namespace triad::cpu {
+
+// exp(-2 pi i k / n), rounded once or twice: the angle is reduced to an eighth turn in integers.
+std::complex<double> unit_root(std::int64_t k, std::int64_t n);
+
+// The smallest 2^a 3^b 5^c that is not below n.
+std::int64_t good_fft_size(std::int64_t n);
+
+// Where the rows of a transform lie: row t < length at first + t * stride. All further ones are the
+// row at `spare`, for a transform that is longer than the data: from there it reads its padding,
+// there it drops what it computes beyond the end.
+template <class T>
+struct Rows {
+  T* first;
+  std::int64_t stride, length;
+  T* spare;
+
+  T* operator()(std::int64_t t) const { return t < length ? first + t * stride : spare; }
+};
+
+template <class T>
+class Fft {
+ public:
+  explicit Fft(std::int64_t n);  // n = good_fft_size(n)
+
+  // The plan for n points, made once and kept.
+  static std::shared_ptr<const Fft> plan(std::int64_t n);
+
+  std::int64_t size() const { return std::int64_t(frequency_.size()); }
+  std::int64_t frequency(std::int64_t row) const { return frequency_[row]; }
+  std::int64_t row_of(std::int64_t frequency) const { return row_of_[frequency]; }
+
+  // In all of these, x is room for n rows, and `in` and `out` may lie there. bin(p, z) may read and
+  // change z, the value of row p of the spectrum; p runs from 0 to n - 1. Nothing is scaled: a
+  // filter that leaves its bins alone returns its input n times as large.
+  template <class Bin>
+  void filter(Rows<const T> in, T* x, Bin bin, Rows<T> out) const {
+    first_stage(in, x);
+    blocks<true, true>(1, x, 0, stages_[0].radix, bin);
+    last_stage(x, out);
+  }
+  template <class Bin>
+  void forward(Rows<const T> in, T* x, Bin bin) const {
+    first_stage(in, x);
+    blocks<true, false>(1, x, 0, stages_[0].radix, bin);
+  }
+  // In place: row t <-> frequency(t).
+  void forward(T* x) const;
+  void inverse(T* x) const;
+
+ private:
+  static constexpr std::int64_t kRow = Row<T>::size;
+
+  // One step from blocks of radix * step rows to radix blocks of step rows each. roots holds
+  // exp(-2 pi i q j / (radix step)) for q = 1..radix-1, for j = 0..step-1.
+  struct Stage {
+    int radix;
+    std::int64_t step;
+    std::vector<T> roots;
+  };
+
+  void first_stage(Rows<const T> in, T* x) const;
+  void last_stage(const T* x, Rows<T> out) const;
+  static void down(const Stage& stage, T* x);
+  static void up(const Stage& stage, T* x);
+
+  // `count` adjacent blocks at one level of the plan; x is row `first` of the whole.
+  template <bool go_down, bool go_up, class Bin>
+  void blocks(std::size_t level, T* x, std::int64_t first, int count, Bin& bin) const {
+    if (level == stages_.size()) {
+      return leaf_ == 8 ? leaves<8, go_down, go_up>(x, first, count, bin)
+                        : leaves<1, go_down, go_up>(x, first, count, bin);
+    }
+    const Stage& stage = stages_[level];
+    const std::int64_t rows = stage.radix * stage.step;
+    for (int i = 0; i < count; ++i, x += rows * kRow, first += rows) {
+      if constexpr (go_down) down(stage, x);
+      blocks<go_down, go_up>(level + 1, x, first, stage.radix, bin);
+      if constexpr (go_up) up(stage, x);
+    }
+  }
+
+  // The last butterflies, which need no roots, and the bins between the two directions.
+  template <int R, bool go_down, bool go_up, class Bin>
+  static void leaves(T* x, std::int64_t first, int count, Bin& bin) {
+    for (int i = 0; i < count; ++i, x += R * kRow, first += R) {
+      Row<T> z[R];
+      unrolled<R>([&](int q) { z[q] = Row<T>::load(x + q * kRow); });
+      if constexpr (go_down) butterfly<R>(z);
+      unrolled<R>([&](int q) { bin(first + q, z[q]); });
+      if constexpr (go_up) {
+        unrolled<R>([&](int q) { z[q] = swapped(z[q]); });
+        butterfly<R>(z);
+        unrolled<R>([&](int q) { z[q] = swapped(z[q]); });
+      }
+      unrolled<R>([&](int q) { z[q].store(x + q * kRow); });
+    }
+  }
+
+  std::vector<Stage> stages_;  // at least one
+  int leaf_;                   // the radix of the last butterflies: 8, or 1 where stages do it all
+  std::vector<std::int64_t> frequency_, row_of_;
+};
+
+}  // namespace triad::cpu
