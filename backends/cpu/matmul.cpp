@@ -1,3 +1,5 @@
+// The matrix product: brings the batch into the simplest shape, then oneDNN or our own blocked
+// product.
 #include <triad/backends/cpu/matmul.h>
 #include <triad/backends/kernels.h>
 

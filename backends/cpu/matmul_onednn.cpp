@@ -61,8 +61,11 @@ class Primitive {
     const auto left = matrix(p.batch, p.a_batch, p.M, p.K, p.a_row, p.a_column);
     const auto right = matrix(p.batch, p.b_batch, p.K, p.N, p.b_row, p.b_column);
     Shape c_batch = p.batch;
-    for (int i = p.batch.rank() - 1, step = p.M * p.N; i >= 0; step *= p.batch[i--])
+    std::int64_t step = p.M * p.N;
+    for (int i = p.batch.rank() - 1; i >= 0; --i) {
       c_batch[i] = step;
+      step *= p.batch[i];
+    }
     const auto out = matrix(p.batch, c_batch, p.M, p.N, p.N, 1);
     dnnl::primitive_attr attributes;
     if (p.accumulate) {
