@@ -54,7 +54,9 @@ void arange(Cpu, double start, double step, const Tensor& y);  // y[i] = start +
 // (core/random.h)
 
 void uniform(Cpu, RandomStream random, const Tensor& y);  // [0, 1)
-void normal(Cpu, RandomStream random, const Tensor& y);   // Box-Muller on pairs of lanes
+// Box-Muller on pairs of elements: normal_pair in backends/math.h.
+void normal(Cpu, RandomStream random, const Tensor& y);
+// low + (bits (high - low) >> 64) from 64 random bits: off even by no more than (high - low) / 2^64.
 void random_integers(Cpu, RandomStream random, std::int64_t low, std::int64_t high,
                      const Tensor& y);
 // y = uniform < p ? 0 : x / (1 - p); x contiguous. The same call on dy is the gradient.
