@@ -44,14 +44,10 @@ std::complex<double> unit_root(std::int64_t k, std::int64_t n) {
   const double angle = std::numbers::pi * double(r) / (2.0 * double(n));
   const double c = std::cos(angle), s = std::sin(angle);
   switch (quarter % 4) {
-    case 0:
-      return {c, -s};
-    case 1:
-      return {-s, -c};
-    case 2:
-      return {-c, s};
-    default:
-      return {s, c};
+    case 0: return {c, -s};
+    case 1: return {-s, -c};
+    case 2: return {-c, s};
+    default: return {s, c};
   }
 }
 
@@ -105,18 +101,12 @@ namespace {
 template <class F>
 void with_radix(int radix, F f) {
   switch (radix) {
-    case 1:
-      return f.template operator()<1>();
-    case 2:
-      return f.template operator()<2>();
-    case 3:
-      return f.template operator()<3>();
-    case 4:
-      return f.template operator()<4>();
-    case 5:
-      return f.template operator()<5>();
-    default:
-      return f.template operator()<8>();
+    case 1: return f.template operator()<1>();
+    case 2: return f.template operator()<2>();
+    case 3: return f.template operator()<3>();
+    case 4: return f.template operator()<4>();
+    case 5: return f.template operator()<5>();
+    default: return f.template operator()<8>();
   }
 }
 
