@@ -39,7 +39,7 @@ bool read_command_line(int argc, char** argv, TrainingOptions& o) {
   app.add_option(
          "--data", o.data,
          fmt::format("files, and folders with all files below; by default {}", kDefaultData))
-      ->type_name("PATH...");
+      ->type_name("PATH");
   app.add_option("--heads", o.heads, "types of the attention heads of every layer")
       ->type_name("LIST")
       ->capture_default_str();

@@ -44,7 +44,8 @@ Optimizer::Optimizer(const char* type, const std::vector<ParameterGroup>& groups
     for (const auto& [name, p] : group.parameters)
       add(name, p, group.weight_decay.value_or(weight_decay), group.lr_factor);
   }
-  if (parameters_.empty()) throw_error<ValueError>("{}: needs parameters, got none", type_);
+  if (parameters_.empty())
+    throw_error<ValueError>("{}: needs parameters that require a gradient, got none", type_);
   std::set<std::string> names;
   std::set<const Node*> leaves;
   for (const Parameter& p : parameters_)
@@ -54,9 +55,9 @@ Optimizer::Optimizer(const char* type, const std::vector<ParameterGroup>& groups
 
 void Optimizer::add(const std::string& name, const Tensor& leaf, double weight_decay,
                     double lr_factor) {
-  if (!leaf.requires_grad() || !leaf.is_leaf() || !leaf.is_contiguous())
-    throw_error<ValueError>("{}: needs contiguous leaves that require a gradient, {} is not one",
-                            type_, name);
+  if (!leaf.defined() || !leaf.is_leaf() || !leaf.is_contiguous())
+    throw_error<ValueError>("{}: needs contiguous leaves, {} is not one", type_, name);
+  if (!leaf.requires_grad()) return;
   Parameter p{.name = name,
               .value = leaf.detach(),
               .leaf = leaf,

@@ -64,8 +64,8 @@ class Optimizer {
     std::vector<Tensor> state;  // like value, in the order of the names given below
   };
 
-  // A parameter that is no leaf, not contiguous, or there twice is a ValueError, as is an empty
-  // list.
+  // Parameters that do not require a gradient, frozen ones, are left out. One that is no leaf, not
+  // contiguous, or there twice is a ValueError, as is a list with nothing left.
   Optimizer(const char* type, const std::vector<ParameterGroup>& groups, double lr,
             double weight_decay, std::vector<const char*> state_names);
   // p.step counts this update already.

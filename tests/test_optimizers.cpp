@@ -170,6 +170,17 @@ TEST_CASE("a parameter without a gradient keeps its value, its state and its ste
   CHECK(optimizer.state_dict().at("a.bias.step").item<std::int64_t>() == 1);
 }
 
+TEST_CASE("frozen parameters are left out") {
+  Fixture f;
+  f.parameters[1].second.requires_grad_(false);
+  nn::AdamW optimizer(f.parameters, {.lr = 0.1});
+  CHECK(optimizer.state_dict().size() == 3);  // of a.weight alone
+  const Values frozen = values(f.parameters[1].second);
+  f.parameters[0].second.set_grad(ones({7, 5}, {.dtype = f64}));
+  optimizer.step();
+  CHECK(values(f.parameters[1].second) == frozen);
+}
+
 TEST_CASE("gradients of any strides") {
   Fixture f, g;
   nn::AdamW first(f.parameters), second(g.parameters);
@@ -272,16 +283,16 @@ TEST_CASE("what an optimizer refuses") {
   CHECK(message_of<ValueError>([&] { nn::SGD(f.parameters, {.nesterov = true}); }) ==
         "SGD: nesterov needs a momentum and no dampening, got 0 and 0");
   CHECK(message_of<ValueError>([&] { nn::SGD(std::vector<nn::ParameterGroup>{}); }) ==
-        "SGD: needs parameters, got none");
+        "SGD: needs parameters that require a gradient, got none");
   CHECK(message_of<ValueError>([&] {
           nn::SGD({{f.parameters}, {{f.parameters[1]}}});
         }) == "SGD: needs every parameter once, got a.bias twice");
   CHECK(message_of<ValueError>([&] {
           nn::SGD(nn::NamedTensors{{"x", zeros({2})}});
-        }) == "SGD: needs contiguous leaves that require a gradient, x is not one");
+        }) == "SGD: needs parameters that require a gradient, got none");
   CHECK(message_of<ValueError>([&] {
           nn::SGD(nn::NamedTensors{{"x", f.parameters[0].second * 2.0}});
-        }) == "SGD: needs contiguous leaves that require a gradient, x is not one");
+        }) == "SGD: needs contiguous leaves, x is not one");
   nn::SGD optimizer(f.parameters);
   CHECK(message_of<ValueError>([&] {
           optimizer.set_lr(std::numeric_limits<double>::infinity());

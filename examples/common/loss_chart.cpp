@@ -20,7 +20,7 @@ set xlabel "step"
 set ylabel "loss, nats per byte"
 set link y2 via y/log(2) inverse y*log(2)
 set ytics nomirror
-set y2tics
+set y2tics 0, 0.5
 set y2label "bits per byte"
 set grid
 plot "loss.dat" index 0 with lines linecolor "#9ecae1" title "training batch", \
