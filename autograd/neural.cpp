@@ -67,18 +67,16 @@ Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, dou
       throw_error<ShapeError>("layer_norm: needs weight and bias [{}] for x {}, got {}", x.size(-1),
                               x.shape(), p.shape());
   }
-  Tensor rows = as_rows(x), y = empty_like(rows);
+  auto packed = [](const Tensor& p) { return p.defined() ? p.detach().contiguous() : p; };
+  Tensor rows = as_rows(x), y = empty_like(rows), w = packed(weight), b = packed(bias);
   Tensor mean = empty({rows.size(0)}, x.dtype(), x.device()), rstd = empty_like(mean);
-  on(x.device(), [&](auto device) {
-    kernels::layer_norm(device, rows, weight.detach(), bias.detach(), eps, y, mean, rstd);
-  });
-  auto rule = [x, weight, bias, rows, mean, rstd](const Tensor& g) {
+  on(x.device(), [&](auto device) { kernels::layer_norm(device, rows, w, b, eps, y, mean, rstd); });
+  auto rule = [x, weight, bias, rows, w, mean, rstd](const Tensor& g) {
     auto wanted = [](const Tensor& t) { return t.requires_grad() ? empty_like(t) : Tensor(); };
     Tensor dx = x.requires_grad() ? empty_like(rows) : Tensor(), dweight = wanted(weight),
            dbias = wanted(bias);
     on(g.device(), [&](auto device) {
-      kernels::layer_norm_backward(device, as_rows(g), rows, weight.detach(), mean, rstd, dx,
-                                   dweight, dbias);
+      kernels::layer_norm_backward(device, as_rows(g), rows, w, mean, rstd, dx, dweight, dbias);
     });
     return Tensors{dx.defined() ? dx.reshape(x.shape()) : dx, dweight, dbias};
   };

@@ -72,10 +72,9 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   shape[x.dim() - 1] = N;
   const std::int64_t R = Shape(shape.begin(), shape.end() - 1).numel();
   Tensor rows = x.detach().reshape({R, K}), y = empty({R, N}, x.dtype(), x.device());
-  Tensor w = readable(weight);
-  on(x.device(), [&](auto device) {
-    kernels::matmul(device, readable(rows), w.transpose(0, 1), bias.detach(), false, y);
-  });
+  Tensor w = readable(weight), b = bias.defined() ? bias.detach().contiguous() : bias;
+  on(x.device(),
+     [&](auto device) { kernels::matmul(device, readable(rows), w.transpose(0, 1), b, false, y); });
   return record("linear", y.reshape(shape), {x, weight, bias},
                 [x, weight, bias, R, K, N](const Tensor& g) {
                   Tensor rows_g = g.reshape({R, N});

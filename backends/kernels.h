@@ -56,7 +56,8 @@ void arange(Cpu, double start, double step, const Tensor& y);  // y[i] = start +
 void uniform(Cpu, RandomStream random, const Tensor& y);  // [0, 1)
 // Box-Muller on pairs of elements: normal_pair in backends/math.h.
 void normal(Cpu, RandomStream random, const Tensor& y);
-// low + (bits (high - low) >> 64) from 64 random bits: off even by no more than (high - low) / 2^64.
+// low + (bits (high - low) >> 64) from 64 random bits: off even by no more than (high - low) /
+// 2^64.
 void random_integers(Cpu, RandomStream random, std::int64_t low, std::int64_t high,
                      const Tensor& y);
 // y = uniform < p ? 0 : x / (1 - p); x contiguous. The same call on dy is the gradient.
@@ -83,7 +84,7 @@ void log_softmax_backward(Cpu, const Tensor& dy, const Tensor& y,
                           const Tensor& dx);  // dy - exp(y) sum(dy)
 
 // y = (x - mean) * rstd * weight + bias, rstd = 1 / sqrt(variance + eps), variance over C (biased).
-// weight, bias [C], either may be undefined; mean, rstd [R] are kept for backward.
+// weight, bias [C] contiguous, either may be undefined; mean, rstd [R] are kept for backward.
 void layer_norm(Cpu, const Tensor& x, const Tensor& weight, const Tensor& bias, double eps,
                 const Tensor& y, const Tensor& mean, const Tensor& rstd);
 void layer_norm_backward(Cpu, const Tensor& dy, const Tensor& x, const Tensor& weight,
@@ -111,9 +112,9 @@ void index_range(Cpu, const Tensor& ids, const Tensor& range);
 
 // c[...,M,N] = a[...,M,K] b[...,K,N] (+ bias[N] when defined; + c as it stands when `accumulate`).
 // Batch axes of a and b are already expanded to c's (stride 0 repeats). One of the last two strides
-// of a and of b is 1: a transposed matrix is read as it lies. c contiguous. No f32 result depends
-// on anything but the inputs and the number of threads (oneDNN may split K by it); no f64 on the
-// latter.
+// of a and of b is 1: a transposed matrix is read as it lies. bias and c contiguous. No f32 result
+// depends on anything but the inputs and the number of threads (oneDNN may split K by it); no f64
+// on the latter.
 void matmul(Cpu, const Tensor& a, const Tensor& b, const Tensor& bias, bool accumulate,
             const Tensor& c);
 
