@@ -21,8 +21,9 @@ struct GradcheckResult {
 };
 
 // f maps f64 leaves to a tensor; it is checked through sum(f(inputs) * c) with a random c, so that
-// no error can cancel. Comparing nothing but zeros fails, as does an input that f does not depend
-// on. f must give the same value each time: fix the seed inside it where it draws random numbers.
+// no error can cancel. Comparing nothing but zeros fails; an input that f does not depend on is an
+// AutogradError. f must give the same value each time: fix the seed inside it where it draws random
+// numbers. It may call grad() itself: so second derivatives are checked.
 GradcheckResult gradcheck(const std::function<Tensor(const Tensors&)>& f, const Tensors& inputs,
                           GradcheckOptions options = {});
 
