@@ -28,12 +28,16 @@ void Shape::erase(int at) {
   --rank_;
 }
 
+// Strides are products of sizes too, where a 0 counts as 1: they must not overflow either.
 std::int64_t Shape::numel() const {
   std::int64_t n = 1;
-  for (std::int64_t dim : *this)
-    if (__builtin_mul_overflow(n, dim, &n))
+  bool none = false;
+  for (std::int64_t dim : *this) {
+    none |= dim == 0;
+    if (__builtin_mul_overflow(n, dim == 0 ? 1 : dim, &n))
       throw_error<ShapeError>("{} has too many elements", *this);
-  return n;
+  }
+  return none ? 0 : n;
 }
 
 std::string Shape::str() const { return fmt::format("[{}]", fmt::join(begin(), end(), ",")); }
@@ -49,9 +53,9 @@ Layout contiguous_layout(const Shape& shape) {
 }
 
 bool is_contiguous(const Layout& x) {
+  if (x.shape.numel() == 0) return true;
   std::int64_t stride = 1;
   for (int i = x.shape.rank(); i-- > 0;) {
-    if (x.shape[i] == 0) return true;
     if (x.shape[i] != 1 && x.strides[i] != stride) return false;
     stride *= x.shape[i];
   }
@@ -177,9 +181,8 @@ Shape reshape_sizes(const char* op, const Shape& from, const Shape& to) {
   if (open >= 0) {
     if (known == 0 || n % known != 0) fail();
     sizes[open] = n / known;
-  } else if (known != n) {
-    fail();
   }
+  if (sizes.numel() != n) fail();
   return sizes;
 }
 
