@@ -36,7 +36,7 @@ Tensor again(const Tensor& saved, F recompute) {
 }
 
 Tensor gelu_derivative(const Tensor& x) {
-  return record_fused("gelu_derivative", compute(Unary::gelu_grad, x), {x}, [x](const Tensor& g) {
+  return record("gelu_derivative", compute(Unary::gelu_grad, x), {x}, [x](const Tensor& g) {
     // d/dx (Phi(x) + x phi(x)) = phi(x) (2 - x^2)
     Tensor density = exp(square(x) * -0.5) * (1 / std::sqrt(2 * M_PI));
     return Tensors{g * density * (2.0 - square(x))};
