@@ -263,6 +263,7 @@ Tensors grad(const Tensors& outputs, const Tensors& inputs, const Tensors& gradi
 // ---------------------------------------------------------------------- leaves
 
 Tensor& Tensor::requires_grad_(bool on) {
+  if (!defined()) throw_error<AutogradError>("requires_grad_: got an undefined tensor");
   if (node_ && !node_->leaf)
     throw_error<AutogradError>("requires_grad_: the tensor is a result of {}; use detach()",
                                node_->name);

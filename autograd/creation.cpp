@@ -39,7 +39,7 @@ Tensor arange(double end, TensorOptions options) { return arange(0, end, 1, opti
 
 Tensor arange(double start, double end, double step, TensorOptions options) {
   const double count = std::ceil((end - start) / step);
-  if (step == 0 || !std::isfinite(count) || count < 0)
+  if (!(count >= 0 && count < 0x1p62))  // NaN too, as from a step of 0 between equal ends
     throw_error<ValueError>("arange: no steps of {} lead from {} to {}", step, start, end);
   return create({std::int64_t(count)}, options,
                 [&](auto device, const Tensor& y) { kernels::arange(device, start, step, y); });

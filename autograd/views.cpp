@@ -39,6 +39,7 @@ Tensor Tensor::reshape(const Shape& shape) const {
 Tensor Tensor::view(const Shape& shape) const { return reshape_as("view", *this, shape, false); }
 
 Tensor Tensor::flatten(std::int64_t start, std::int64_t end) const {
+  check_defined("flatten", *this);
   if (dim() == 0) return reshape({1});
   const int first = normalize_axis("flatten", start, dim()),
             last = normalize_axis("flatten", end, dim());
@@ -50,6 +51,7 @@ Tensor Tensor::flatten(std::int64_t start, std::int64_t end) const {
 }
 
 Tensor Tensor::permute(const Shape& order) const {
+  check_defined("permute", *this);
   Shape back = Shape::filled(dim(), 0);
   Tensor y = with_layout(permuted(layout_, order));
   for (int i = 0; i < dim(); ++i) back[normalize_axis("permute", order[i], dim())] = i;
@@ -58,21 +60,25 @@ Tensor Tensor::permute(const Shape& order) const {
 }
 
 Tensor Tensor::transpose(std::int64_t a, std::int64_t b) const {
+  check_defined("transpose", *this);
   return record("transpose", with_layout(transposed(layout_, a, b)), {*this},
                 [a, b](const Tensor& g) { return Tensors{g.transpose(a, b)}; });
 }
 
 Tensor Tensor::unsqueeze(std::int64_t axis) const {
+  check_defined("unsqueeze", *this);
   return record("unsqueeze", with_layout(unsqueezed(layout_, axis)), {*this},
                 [from = shape()](const Tensor& g) { return Tensors{g.reshape(from)}; });
 }
 
 Tensor Tensor::squeeze(std::int64_t axis) const {
+  check_defined("squeeze", *this);
   return record("squeeze", with_layout(squeezed(layout_, axis)), {*this},
                 [from = shape()](const Tensor& g) { return Tensors{g.reshape(from)}; });
 }
 
 Tensor Tensor::expand(const Shape& shape) const {
+  check_defined("expand", *this);
   return record("expand", with_layout(expanded(layout_, shape)), {*this},
                 [from = this->shape()](const Tensor& g) { return Tensors{sum_to(g, from)}; });
 }
@@ -114,6 +120,7 @@ Tensor Tensor::select(std::int64_t axis, std::int64_t index) const {
 }
 
 std::vector<Tensor> Tensor::split(std::int64_t size, std::int64_t axis) const {
+  check_defined("split", *this);
   if (size < 1) throw_error<ValueError>("split: needs a size of at least 1, got {}", size);
   Tensors parts;
   const std::int64_t total = this->size(axis);
@@ -123,6 +130,7 @@ std::vector<Tensor> Tensor::split(std::int64_t size, std::int64_t axis) const {
 }
 
 std::vector<Tensor> Tensor::split(const std::vector<std::int64_t>& sizes, std::int64_t axis) const {
+  check_defined("split", *this);
   std::int64_t at = 0;
   Tensors parts;
   for (std::int64_t size : sizes) {
@@ -138,7 +146,10 @@ std::vector<Tensor> Tensor::split(const std::vector<std::int64_t>& sizes, std::i
 
 // ---------------------------------------------------------------------- copies
 
-Tensor Tensor::contiguous() const { return is_contiguous() ? *this : clone(); }
+Tensor Tensor::contiguous() const {
+  check_defined("contiguous", *this);
+  return is_contiguous() ? *this : clone();
+}
 
 Tensor Tensor::clone() const {
   check_defined("clone", *this);
