@@ -16,7 +16,7 @@ namespace {
 
 using cpu::kTile;
 
-constexpr std::int64_t kGrain = 32768;  // elements below which a second thread does not pay
+constexpr std::int64_t kGrain = 65536;  // elements below which a second thread does not pay
 constexpr std::int64_t kSide = 64;      // of the squares that are transposed in cache
 
 // Layouts of x and y with their axes permuted alike, so that y's strides descend.
@@ -123,8 +123,14 @@ void move(const Pair& pair, const T* x, T* y) {
 
 template <class From, class To>
 To converted(From value) {
-  if constexpr (std::is_same_v<To, bool>) return value != From(0);
-  else return To(value);
+  return std::is_same_v<To, bool> ? To(value != From(0)) : To(value);
+}
+
+template <class From, class To>
+void convert(std::int64_t n, const From* x, To* y) {
+  if constexpr (std::is_same_v<From, bool>)  // as bytes: else the loop is not vectorised
+    return convert(n, reinterpret_cast<const unsigned char*>(x), y);
+  for (std::int64_t i = 0; i < n; ++i) y[i] = converted<From, To>(x[i]);
 }
 
 }  // namespace
@@ -136,13 +142,11 @@ void copy(Cpu, const Tensor& x, const Tensor& y) {
     visit_any(y.dtype(), [&](auto to_zero) {
       using From = decltype(from_zero);
       using To = decltype(to_zero);
-      const From* source = x.data<From>();
-      To* target = y.data<To>();
-      if constexpr (std::is_same_v<From, To>) move(pair, source, target);
-      else
-        for_each_run(pair, source, target, false, [](std::int64_t n, const From* a, To* b) {
-          for (std::int64_t i = 0; i < n; ++i) b[i] = converted<From, To>(a[i]);
-        });
+      if constexpr (std::is_same_v<From, To>) {
+        move(pair, x.data<From>(), y.data<To>());
+      } else {
+        for_each_run(pair, x.data<From>(), y.data<To>(), false, convert<From, To>);
+      }
     });
   });
 }

@@ -18,8 +18,8 @@ namespace {
 
 using cpu::Vec;
 
-constexpr std::int64_t kTile = 1024;        // words
-constexpr std::int64_t kGrain = 8 * kTile;  // elements that are worth a thread (some 5 us)
+constexpr std::int64_t kTile = 1024;         // words
+constexpr std::int64_t kGrain = 16 * kTile;  // elements that are worth a thread (some 5 us)
 
 // Calls f(first, count, words) for tiles of n elements, each of `per_element` words.
 template <class F>

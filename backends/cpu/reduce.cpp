@@ -109,10 +109,8 @@ void sum_sequences(const Axes& summed, const Axes& kept, const T* x, Y* y) {
                             total += How::of(reader.next(count), count);
                           }
                         }
-                        if (blocks > 1)
-                          partial[std::size_t(unit)] = total;
-                        else
-                          y[kept.offset(result, kept.y)] = Y(total);
+                        if (blocks > 1) partial[std::size_t(unit)] = total;
+                        else y[kept.offset(result, kept.y)] = Y(total);
                       }
                     });
   if (blocks > 1)
@@ -211,24 +209,38 @@ struct Best {
     if (done()) return;
     const T top = largest(x, n);
     if (index >= 0 && !(top > value) && top == top) return;
+    value = top, index = first + find(x, n, top);
+  }
+
+  // The place of the first element that is `top`, which is there.
+  static std::int64_t find(const T* x, std::int64_t n, T top) {
     std::int64_t i = 0;
-    while (!(x[i] == top || x[i] != x[i])) ++i;
-    value = x[i], index = first + i;
+    if constexpr (std::is_floating_point_v<T>) {  // a register at a time until it is near
+      constexpr std::int64_t lanes = Vec<T>::lanes;
+      if (top == top)
+        while (i + lanes <= n && cpu::hn::AllFalse(Vec<T>::tag, Vec<T>::load(x + i) == Vec<T>(top)))
+          i += lanes;
+      while (!(x[i] == top || (top != top && x[i] != x[i]))) ++i;
+    } else {
+      while (x[i] != top) ++i;
+    }
+    return i;
   }
 
   static T largest(const T* x, std::int64_t n) {
     if constexpr (std::is_floating_point_v<T>) {
       constexpr T lowest = -std::numeric_limits<T>::infinity();
-      Vec<T> top = lowest;
+      Vec<T> top = lowest, nan = lowest;
       for_each_register<T>(n, [&](std::int64_t i, auto part) {
         const Vec<T> value = part.load(x + i, lowest);
-        top =
-            select(top == top, select(value > top, value, select(value == value, top, value)), top);
+        top = max(top, value);
+        nan = select(value == value, nan, value);
       });
       T lane[Vec<T>::lanes];
-      top.store(lane);
-      return *std::max_element(lane, lane + Vec<T>::lanes,
-                               [](T a, T b) { return a < b || (a == a && b != b); });
+      nan.store(lane);
+      for (T candidate : lane)
+        if (candidate != candidate) return candidate;
+      return max_lanes(top);
     } else {
       return *std::max_element(x, x + n);
     }
@@ -251,10 +263,8 @@ void sum(Cpu, const Tensor& x, const Tensor& y) {
         .push_back(loop.size[i], loop.stride[0][i], loop.stride[1][i]);
   visit_any(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
-    if constexpr (std::is_same_v<T, bool>)
-      throw DTypeError("sum: needs numbers, got bool");
-    else if (sequences)
-      sum_sequences<Plain>(summed, kept, x.data<T>(), y.data<T>());
+    if constexpr (std::is_same_v<T, bool>) throw DTypeError("sum: needs numbers, got bool");
+    else if (sequences) sum_sequences<Plain>(summed, kept, x.data<T>(), y.data<T>());
     else
       sum_rows(summed, kept, loop.size[inner], loop.stride[0][inner], loop.stride[1][inner],
                x.data<T>(), y.data<T>());
