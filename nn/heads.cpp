@@ -11,12 +11,9 @@ namespace triad::nn {
 
 const char* name(HeadType type) {
   switch (type) {
-    case HeadType::standard:
-      return "standard";
-    case HeadType::spectral:
-      return "spectral";
-    case HeadType::holonomy:
-      return "holonomy";
+    case HeadType::standard: return "standard";
+    case HeadType::spectral: return "spectral";
+    case HeadType::holonomy: return "holonomy";
   }
   return "?";
 }
@@ -77,6 +74,18 @@ std::string heads_text(const std::vector<HeadType>& types) {
   return text;
 }
 
+// ---------------------------------------------------------------------- decoding
+
+void check_step(const HeadCache& cache, const Tensor& next) {
+  if (next.size(2) != 1) throw_error<ShapeError>("step: needs one token, got {}", next.size(2));
+  if (cache.values.defined() && cache.values.size(0) != next.size(0))
+    throw_error<ShapeError>("step: the cache holds {} sequences, got {}", cache.values.size(0),
+                            next.size(0));
+  if (cache.length >= cache.capacity)
+    throw_error<ValueError>("step: the cache has room for {} tokens and holds {}", cache.capacity,
+                            cache.length);
+}
+
 // ---------------------------------------------------------------------- standard
 
 StandardAttention::StandardAttention(const Options& options)
@@ -95,6 +104,7 @@ Tensor StandardAttention::forward(const Tensor& q, const Tensor& k, const Tensor
 Tensor StandardAttention::step(const Tensor& q, const Tensor& k, const Tensor& v,
                                HeadCache& cache) {
   if (!causal) throw_error<ValueError>("step: needs causal attention");
+  check_step(cache, k);
   NoGradGuard guard;
   if (!cache.keys.defined()) {
     const Shape sizes{k.size(0), k.size(1), cache.capacity, k.size(3)};

@@ -32,6 +32,10 @@ struct HeadCache {
   std::int64_t length = 0, capacity = 0;
 };
 
+// Throws, before anything is written, unless `next` [B,count,1,D] is one more token for which the
+// cache has room.
+void check_step(const HeadCache& cache, const Tensor& next);
+
 class HeadGroup : public Module {
  public:
   // What some heads need beside q, k and v: the masks of this group, where to write the result (a

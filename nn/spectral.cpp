@@ -107,6 +107,7 @@ Tensor SpectralAttention::step(const Tensor& x, HeadCache& cache) {
   if (!causal) throw ValueError("step: needs causal attention");
   NoGradGuard guard;
   Tensor v = values(x);
+  check_step(cache, v.transpose(1, 2));
   if (!cache.values.defined()) {
     cache.values = empty({x.size(0), n_heads, cache.capacity, d_head}, x.dtype(), x.device());
     Tensor taps = causal_taps(log_gain, phase);

@@ -104,4 +104,20 @@ TEST_CASE("steps that cannot be taken") {
             layer.step(randn({1, 1, 16}), empty);
           }) == "step: needs a causal layer");
   }
+  for (const Types& types : kMixtures) {
+    nn::HybridAttentionLayer layer({.d_model = 16, .head_types = types, .causal = true});
+    nn::LayerCache cache{.capacity = 2};
+    const Tensor x = randn({3, 2, 16}), full = layer(x);
+    layer.step(x.slice(1, 0, 1), cache);
+    CHECK(message_of<ShapeError>([&] { layer.step(x, cache); }) == "step: needs one token, got 2");
+    CHECK(message_of<ShapeError>([&] { layer.step(x.slice(0, 0, 1).slice(1, 1), cache); }) ==
+          "step: the cache holds 3 sequences, got 1");
+    // None of it left a trace.
+    CHECK(largest_difference(layer.step(x.slice(1, 1), cache), full.slice(1, 1)) < 1e-5);
+    CHECK(message_of<ValueError>([&] { layer.step(x.slice(1, 1), cache); }) ==
+          "step: the cache has room for 2 tokens and holds 2");
+    nn::LayerCache without_room;
+    CHECK(message_of<ValueError>([&] { layer.step(x.slice(1, 1), without_room); }) ==
+          "step: the cache has room for 0 tokens and holds 0");
+  }
 }
