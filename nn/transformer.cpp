@@ -53,6 +53,7 @@ void check_sizes(const char* model,
 
 template <class Options>
 Options checked(const char* model, const Options& o) {
+  if constexpr (requires { o.classes; }) check_sizes(model, {{"classes", o.classes}});
   check_sizes(model, {{"vocab_size", o.vocab_size},
                       {"d_model", o.d_model},
                       {"layers", o.layers},

@@ -298,6 +298,13 @@ TEST_CASE("models that cannot be made, ids they cannot take") {
   check_error<ValueError>(
       "HybridAttentionLayer: needs a d_model that the number of heads divides, got 5 and 2",
       [&] { lm(7, 5, 1, 8); });
+  check_error<ValueError>("TransformerClassifier: needs classes >= 1, got 0", [] {
+    nn::TransformerClassifier({.vocab_size = 7,
+                               .d_model = 4,
+                               .layers = 1,
+                               .head_types = {standard},
+                               .max_seq_len = 8});
+  });
   nn::TransformerLM model = lm(7, 4, 1, 8);
   const std::string needs =
       "TransformerLM: needs ids [B,T] with B and T at least 1 and at most 8 positions, got ";
