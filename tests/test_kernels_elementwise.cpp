@@ -52,34 +52,20 @@ Tensor binary(Binary f, const Tensor& a, const Tensor& b) {
 double define(Binary f, double a, double b) {
   const bool nan = std::isnan(a) || std::isnan(b);
   switch (f) {
-    case Binary::add:
-      return a + b;
-    case Binary::sub:
-      return a - b;
-    case Binary::mul:
-      return a * b;
-    case Binary::div:
-      return a / b;
-    case Binary::max:
-      return nan ? kNan : std::max(a, b);
-    case Binary::min:
-      return nan ? kNan : std::min(a, b);
-    case Binary::eq:
-      return a == b;
-    case Binary::ne:
-      return a != b;
-    case Binary::lt:
-      return a < b;
-    case Binary::le:
-      return a <= b;
-    case Binary::gt:
-      return a > b;
-    case Binary::ge:
-      return a >= b;
-    case Binary::logical_and:
-      return a != 0 && b != 0;
-    case Binary::logical_or:
-      return a != 0 || b != 0;
+    case Binary::add: return a + b;
+    case Binary::sub: return a - b;
+    case Binary::mul: return a * b;
+    case Binary::div: return a / b;
+    case Binary::max: return nan ? kNan : std::max(a, b);
+    case Binary::min: return nan ? kNan : std::min(a, b);
+    case Binary::eq: return a == b;
+    case Binary::ne: return a != b;
+    case Binary::lt: return a < b;
+    case Binary::le: return a <= b;
+    case Binary::gt: return a > b;
+    case Binary::ge: return a >= b;
+    case Binary::logical_and: return a != 0 && b != 0;
+    case Binary::logical_or: return a != 0 || b != 0;
   }
   return kNan;
 }

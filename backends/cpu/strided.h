@@ -74,10 +74,8 @@ class Cursor {
   template <class U>
   void gather(std::int64_t n, U* buffer) {
     runs(n, [&](const T* p, std::int64_t stride, std::int64_t count) {
-      if (stride == 1)
-        std::copy_n(p, count, buffer);
-      else if (stride == 0)
-        std::fill_n(buffer, count, *p);
+      if (stride == 1) std::copy_n(p, count, buffer);
+      else if (stride == 0) std::fill_n(buffer, count, *p);
       else
         for (std::int64_t i = 0; i < count; ++i) buffer[i] = p[i * stride];
       buffer += count;
