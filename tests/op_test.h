@@ -57,8 +57,17 @@ inline Tensor as_view(Lie lie, const Tensor& x) {
 
 using Function = std::function<Tensor(const Tensors&)>;
 
+// One thread while it lives: gradient checks are thousands of passes over a few numbers, where
+// waking others costs most.
+struct OneThread {
+  OneThread() { set_num_threads(1); }
+  ~OneThread() { set_num_threads(before); }
+  int before = get_num_threads();
+};
+
 // Gradcheck of f with its inputs lying in memory in every way.
 inline void check_gradient(const std::string& what, const Function& f, const Tensors& inputs) {
+  const OneThread guard;
   for (Lie lie : kLies) {
     const auto result = gradcheck(
         [&](const Tensors& x) {
@@ -75,6 +84,7 @@ inline void check_gradient(const std::string& what, const Function& f, const Ten
 // Gradcheck of the gradient of sum(f^3 c), which is no constant even where f is linear.
 inline void check_second_gradient(const std::string& what, const Function& f,
                                   const Tensors& inputs) {
+  const OneThread guard;
   const auto gradient = [&](const Tensors& x) {
     Tensor y = f(x);
     const Tensors g =
