@@ -9,6 +9,8 @@
 
 namespace triad::math {
 
+using std::abs, std::cos, std::exp, std::floor, std::fma, std::log, std::sin, std::sqrt, std::tanh;
+
 // float for float and for a register of floats.
 template <class X>
 struct NumberOf {
@@ -27,13 +29,12 @@ TRIAD_HD X select(bool condition, X yes, X no) {
 // exp where what underflows may be 0; registers have a faster one.
 template <std::floating_point X>
 TRIAD_HD X exp_weight(X x) {
-  return std::exp(x);
+  return exp(x);
 }
 
 // c[0] + c[1] x + ... + c[N-1] x^(N-1)
 template <class X, class T, int N>
 TRIAD_HD X polynomial(X x, const T (&c)[N]) {
-  using std::fma;
   X y(c[N - 1]);
   for (int i = N - 2; i >= 0; --i) y = fma(y, x, X(c[i]));
   return y;
@@ -41,83 +42,50 @@ TRIAD_HD X polynomial(X x, const T (&c)[N]) {
 
 // ---------------------------------------------------------------------- one argument
 
-struct Neg {
-  template <class X>
-  TRIAD_HD X operator()(X x) const {
-    return -x;
-  }
-};
+template <class X>
+TRIAD_HD X neg(X x) {
+  return -x;
+}
+template <class X>
+TRIAD_HD X square(X x) {
+  return x * x;
+}
 
-struct Abs {
-  template <class X>
-  TRIAD_HD X operator()(X x) const {
-    using std::abs;
-    return abs(x);
-  }
-};
-
-struct Exp {
-  template <class X>
-  TRIAD_HD X operator()(X x) const {
-    using std::exp;
-    return exp(x);
-  }
-};
-
-struct Log {
-  template <class X>
-  TRIAD_HD X operator()(X x) const {
-    using std::log;
-    return log(x);
-  }
-};
-
-struct Sqrt {
-  template <class X>
-  TRIAD_HD X operator()(X x) const {
-    using std::sqrt;
-    return sqrt(x);
-  }
-};
-
-struct Square {
-  template <class X>
-  TRIAD_HD X operator()(X x) const {
-    return x * x;
-  }
-};
-
-struct Tanh {
-  template <class X>
-  TRIAD_HD X operator()(X x) const {
-    using std::tanh;
-    return tanh(x);
-  }
-};
-
-struct Sin {
-  template <class X>
-  TRIAD_HD X operator()(X x) const {
-    using std::sin;
-    return sin(x);
-  }
-};
-
-struct Cos {
-  template <class X>
-  TRIAD_HD X operator()(X x) const {
-    using std::cos;
-    return cos(x);
-  }
-};
+// What the C++ library or X itself has, under a name that can be handed on.
+template <class X>
+TRIAD_HD X abs_of(X x) {
+  return abs(x);
+}
+template <class X>
+TRIAD_HD X exp_of(X x) {
+  return exp(x);
+}
+template <class X>
+TRIAD_HD X log_of(X x) {
+  return log(x);
+}
+template <class X>
+TRIAD_HD X sqrt_of(X x) {
+  return sqrt(x);
+}
+template <class X>
+TRIAD_HD X tanh_of(X x) {
+  return tanh(x);
+}
+template <class X>
+TRIAD_HD X sin_of(X x) {
+  return sin(x);
+}
+template <class X>
+TRIAD_HD X cos_of(X x) {
+  return cos(x);
+}
 
 // -1, 0 or 1; of zero itself, of NaN NaN.
-struct Sign {
-  template <class X>
-  TRIAD_HD X operator()(X x) const {
-    return select(x > X(0), X(1), select(x < X(0), X(-1), x));
-  }
-};
+template <class X>
+TRIAD_HD X sign(X x) {
+  return select(x > X(0), X(1), select(x < X(0), X(-1), x));
+}
 
 // The normal distribution at a >= 0: its density phi(a) without the factor 1 / sqrt(2 pi), and its
 // upper tail Phi(-a), both to a few ulp of themselves unless they underflow.
@@ -162,7 +130,6 @@ struct TailFit<double> {
 
 template <class X>
 TRIAD_HD NormalTail<X> normal_tail(X a) {
-  using std::fma;
   using Fit = TailFit<typename NumberOf<X>::type>;
   const X square = a * a, lost = fma(a, a, -square);  // exp would magnify the rounding of a^2
   const X density = exp_weight(X(-0.5) * square) * fma(X(-0.5), lost, X(1));
@@ -172,76 +139,52 @@ TRIAD_HD NormalTail<X> normal_tail(X a) {
 }
 
 // x Phi(x) = x/2 (1 + erf(x / sqrt 2)), without cancellation where x is far below 0.
-struct Gelu {
-  template <class X>
-  TRIAD_HD X operator()(X x) const {
-    using std::abs;
-    const X end(TailFit<typename NumberOf<X>::type>::end);
-    const X a = select(abs(x) < end, abs(x), end);  // keeps inf * 0 away
-    const X lower = -a * normal_tail(a).tail;       // gelu(-a)
-    return select(x < X(0), lower, x + lower);
-  }
-};
+template <class X>
+TRIAD_HD X gelu(X x) {
+  const X end(TailFit<typename NumberOf<X>::type>::end);
+  const X a = select(abs(x) < end, abs(x), end);  // keeps inf * 0 away
+  const X lower = -a * normal_tail(a).tail;       // gelu(-a)
+  return select(x < X(0), lower, x + lower);
+}
 
 // Phi(x) + x phi(x)
-struct GeluGrad {
-  template <class X>
-  TRIAD_HD X operator()(X x) const {
-    using std::abs;
-    using std::fma;
-    const X end(TailFit<typename NumberOf<X>::type>::end);
-    const X a = select(abs(x) < end, abs(x), end);
-    const NormalTail<X> normal = normal_tail(a);
-    const X lower =
-        fma(a * X(-0.3989422804014326779), normal.density, normal.tail);  // 1/sqrt(2 pi)
-    return select(x < X(0), lower, select(x == x, X(1) - lower, x));
-  }
-};
+template <class X>
+TRIAD_HD X gelu_grad(X x) {
+  const X end(TailFit<typename NumberOf<X>::type>::end);
+  const X a = select(abs(x) < end, abs(x), end);
+  const NormalTail<X> normal = normal_tail(a);
+  const X lower = fma(a * X(-0.3989422804014326779), normal.density, normal.tail);  // 1/sqrt(2 pi)
+  return select(x < X(0), lower, select(x == x, X(1) - lower, x));
+}
 
 // ---------------------------------------------------------------------- two arguments
 
-struct Add {
-  template <class X>
-  TRIAD_HD X operator()(X a, X b) const {
-    return a + b;
-  }
-};
-
-struct Sub {
-  template <class X>
-  TRIAD_HD X operator()(X a, X b) const {
-    return a - b;
-  }
-};
-
-struct Mul {
-  template <class X>
-  TRIAD_HD X operator()(X a, X b) const {
-    return a * b;
-  }
-};
-
-struct Div {
-  template <class X>
-  TRIAD_HD X operator()(X a, X b) const {
-    return a / b;
-  }
-};
+template <class X>
+TRIAD_HD X add(X a, X b) {
+  return a + b;
+}
+template <class X>
+TRIAD_HD X sub(X a, X b) {
+  return a - b;
+}
+template <class X>
+TRIAD_HD X mul(X a, X b) {
+  return a * b;
+}
+template <class X>
+TRIAD_HD X div(X a, X b) {
+  return a / b;
+}
 
 // NaN where either is, unlike the machine's instruction.
-struct Max {
-  template <class X>
-  TRIAD_HD X operator()(X a, X b) const {
-    return select(a > b, a, select(a == a, b, a));
-  }
-};
-
-struct Min {
-  template <class X>
-  TRIAD_HD X operator()(X a, X b) const {
-    return select(a < b, a, select(a == a, b, a));
-  }
-};
+template <class X>
+TRIAD_HD X maximum(X a, X b) {
+  return select(a > b, a, select(a == a, b, a));
+}
+template <class X>
+TRIAD_HD X minimum(X a, X b) {
+  return select(a < b, a, select(a == a, b, a));
+}
 
 // ---------------------------------------------------------------------- normal random numbers
 
@@ -254,8 +197,6 @@ struct CosSin {
 
 template <class X>
 TRIAD_HD CosSin<X> cos_sin_turns(X u) {
-  using std::floor;
-  using std::fma;
   constexpr double sine[] = {-1.66666666666666324348e-01, 8.33333333332248946124e-03,
                              -1.98412698298579493134e-04, 2.75573137070700676789e-06,
                              -2.50507602534068634195e-08, 1.58969099521155010221e-10};
@@ -278,8 +219,6 @@ TRIAD_HD CosSin<X> cos_sin_turns(X u) {
 // u1 = 1 - uniform_double(w[0], w[1]) and u2 = uniform_double(w[2], w[3]) from four.
 template <class X>
 TRIAD_HD CosSin<X> normal_pair(X u1, X u2) {
-  using std::log;
-  using std::sqrt;
   const X radius = sqrt(X(-2) * log(u1));
   const CosSin<X> angle = cos_sin_turns(u2);
   return {radius * angle.cos, radius * angle.sin};

@@ -7,6 +7,7 @@
 #include <type_traits>
 
 #include <triad/backends/cpu/parallel.h>
+#include <triad/backends/cpu/registers.h>
 #include <triad/backends/cpu/strided.h>
 #include <triad/backends/cpu/vec.h>
 #include <triad/backends/kernels.h>
@@ -73,21 +74,17 @@ void apply_scalar(Row<Out, T, T> row, const Tensor& y, const Tensor& x, T number
 
 // Floating point, a register at a time. The tail runs through the same instructions, so that an
 // element's bits do not depend on its place.
-template <class T, class F>
+template <class T, auto f>
 void unary_row(std::int64_t n, T* y, const T* x) {
-  constexpr std::int64_t lanes = Vec<T>::lanes;
-  std::int64_t i = 0;
-  for (; i + lanes <= n; i += lanes) F()(Vec<T>::load(x + i)).store(y + i);
-  if (i < n) F()(Vec<T>::load_first(x + i, n - i)).store_first(y + i, n - i);
+  cpu::for_each_register<T>(
+      n, [=](std::int64_t i, auto part) { part.store(f(part.load(x + i)), y + i); });
 }
 
-template <class T, class F>
+template <class T, auto f>
 void binary_row(std::int64_t n, T* y, const T* a, const T* b) {
-  constexpr std::int64_t lanes = Vec<T>::lanes;
-  std::int64_t i = 0;
-  for (; i + lanes <= n; i += lanes) F()(Vec<T>::load(a + i), Vec<T>::load(b + i)).store(y + i);
-  if (i < n) F()
-  (Vec<T>::load_first(a + i, n - i), Vec<T>::load_first(b + i, n - i)).store_first(y + i, n - i);
+  cpu::for_each_register<T>(n, [=](std::int64_t i, auto part) {
+    part.store(f(part.load(a + i), part.load(b + i)), y + i);
+  });
 }
 
 // Everything else, left to the compiler.
@@ -123,18 +120,18 @@ void where_row(std::int64_t n, T* y, const bool* condition, const T* a, const T*
 template <class T>
 Row<T, T> float_row(Unary f) {
   switch (f) {
-    case Unary::neg: return unary_row<T, math::Neg>;
-    case Unary::abs: return unary_row<T, math::Abs>;
-    case Unary::exp: return unary_row<T, math::Exp>;
-    case Unary::log: return unary_row<T, math::Log>;
-    case Unary::sqrt: return unary_row<T, math::Sqrt>;
-    case Unary::square: return unary_row<T, math::Square>;
-    case Unary::tanh: return unary_row<T, math::Tanh>;
-    case Unary::sin: return unary_row<T, math::Sin>;
-    case Unary::cos: return unary_row<T, math::Cos>;
-    case Unary::gelu: return unary_row<T, math::Gelu>;
-    case Unary::gelu_grad: return unary_row<T, math::GeluGrad>;
-    case Unary::sign: return unary_row<T, math::Sign>;
+    case Unary::neg: return unary_row<T, math::neg<Vec<T>>>;
+    case Unary::abs: return unary_row<T, math::abs_of<Vec<T>>>;
+    case Unary::exp: return unary_row<T, math::exp_of<Vec<T>>>;
+    case Unary::log: return unary_row<T, math::log_of<Vec<T>>>;
+    case Unary::sqrt: return unary_row<T, math::sqrt_of<Vec<T>>>;
+    case Unary::square: return unary_row<T, math::square<Vec<T>>>;
+    case Unary::tanh: return unary_row<T, math::tanh_of<Vec<T>>>;
+    case Unary::sin: return unary_row<T, math::sin_of<Vec<T>>>;
+    case Unary::cos: return unary_row<T, math::cos_of<Vec<T>>>;
+    case Unary::gelu: return unary_row<T, math::gelu<Vec<T>>>;
+    case Unary::gelu_grad: return unary_row<T, math::gelu_grad<Vec<T>>>;
+    case Unary::sign: return unary_row<T, math::sign<Vec<T>>>;
     case Unary::logical_not: break;
   }
   throw DTypeError("logical_not: needs bool");
@@ -157,12 +154,12 @@ Row<I, I> integer_row(Unary f) {
 template <class T>
 Row<T, T, T> float_row(Binary f) {
   switch (f) {
-    case Binary::add: return binary_row<T, math::Add>;
-    case Binary::sub: return binary_row<T, math::Sub>;
-    case Binary::mul: return binary_row<T, math::Mul>;
-    case Binary::div: return binary_row<T, math::Div>;
-    case Binary::max: return binary_row<T, math::Max>;
-    case Binary::min: return binary_row<T, math::Min>;
+    case Binary::add: return binary_row<T, math::add<Vec<T>>>;
+    case Binary::sub: return binary_row<T, math::sub<Vec<T>>>;
+    case Binary::mul: return binary_row<T, math::mul<Vec<T>>>;
+    case Binary::div: return binary_row<T, math::div<Vec<T>>>;
+    case Binary::max: return binary_row<T, math::maximum<Vec<T>>>;
+    case Binary::min: return binary_row<T, math::minimum<Vec<T>>>;
     default: throw DTypeError("logical operators need bool");
   }
 }
