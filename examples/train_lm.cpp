@@ -54,8 +54,8 @@ bool read_command_line(int argc, char** argv, TrainingOptions& o) {
   number("--seq", o.seq, "bytes that the model sees at once", 1, 65536);
   number("--batch", o.batch, "windows of text in a step", 1, 65536);
   number("--steps", o.steps, "steps of training", 1, 1e9);
-  number("--lr", o.lr,
-         "the highest learning rate; it rises in a tenth of the steps and falls to a tenth", 0, 10);
+  number("--lr", o.lr, "the highest learning rate; it rises first and then falls to a tenth of it",
+         0, 10);
   number("--dropout", o.dropout, "share of activations left out in training", 0, 0.99);
   number("--seed", o.seed, "the same seed gives the same model", 0, 1e18);
   number("--eval-every", o.eval_every,
@@ -66,9 +66,23 @@ bool read_command_line(int argc, char** argv, TrainingOptions& o) {
       ->type_name("FOLDER")
       ->capture_default_str();
   if (!parse(app, argc, argv)) return false;
+  const auto heads = std::int64_t(nn::heads(o.heads).size());
+  if (o.d_model % heads != 0)
+    throw ValueError(fmt::format(
+        "--d-model {} cannot be shared by the {} heads of --heads: take a multiple of {}",
+        o.d_model, heads, heads));
   if (o.data.empty()) o.data = {kDefaultData};
   if (o.eval_every == 0) o.eval_every = std::max<std::int64_t>(1, o.steps / 10);
   return true;
+}
+
+Text read_data(const std::vector<std::string>& paths) {
+  try {
+    return read_text(paths);
+  } catch (const FileError& error) {
+    throw FileError(
+        fmt::format("--data needs files and folders that can be read: {}", error.what()));
+  }
 }
 
 // Refuses what cannot fit before the system would have to kill the program: at the least, four
@@ -173,9 +187,9 @@ class Training {
   void check_finite(const char* what, double value, std::int64_t step) {
     if (std::isfinite(value)) return;
     progress_.end();
-    throw Failure(fmt::format(
-        "the {} is {} at step {}; {} is that of step {}: try a lower --lr (it is {})", what, value,
-        step, (folder_ / "model.safetensors").string(), saved_, o_.lr));
+    throw Failure(
+        fmt::format("the {} is {} at step {}; {} is that of step {}: try a lower --lr (it is {})",
+                    what, value, step, (folder_ / "model.safetensors").string(), saved_, o_.lr));
   }
 
   const TrainingOptions& o_;
@@ -211,7 +225,7 @@ int train(int argc, char** argv) {
   manual_seed(options.seed);
 
   check_memory(options);
-  Text text = read_text(options.data);
+  Text text = read_data(options.data);
   say(fmt::format("text: {:.1f} MB in {} files, a tenth held out\n",
                   double(text.bytes.size()) / 1e6, text.files));
   const TextData data(std::move(text.bytes), options.seq);
