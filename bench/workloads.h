@@ -18,8 +18,11 @@ struct Workload {
   nn::StateDict data = {};         // the data file
 
   std::function<void(const std::string& mode)> run = {};
-  std::function<nn::StateDict(const std::string& mode)> outputs =
-      {};  // runs, and hands out what peers.py does
+  // Runs, and hands out what is to be compared, by the peer's names.
+  std::function<nn::StateDict(const std::string& mode)> outputs = {};
+};
+std::function<nn::StateDict(const std::string& mode)> outputs =
+    {};  // runs, and hands out what peers.py does
 };
 
 // A HybridAttentionLayer of the notebook: d_model 512, 8 heads, no dropout, random x [B,T,512].
