@@ -21,9 +21,6 @@ struct Workload {
   // Runs, and hands out what is to be compared, by the peer's names.
   std::function<nn::StateDict(const std::string& mode)> outputs = {};
 };
-std::function<nn::StateDict(const std::string& mode)> outputs =
-    {};  // runs, and hands out what peers.py does
-};
 
 // A HybridAttentionLayer of the notebook: d_model 512, 8 heads, no dropout, random x [B,T,512].
 Workload hybrid(const std::string& name, const std::string& heads, std::int64_t B, std::int64_t T);
