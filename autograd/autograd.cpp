@@ -110,8 +110,12 @@ class Sweep {
  public:
   // Gradients of `targets` are collected and not stored; without targets they go to the leaves.
   Sweep(BackwardOptions options, const Tensors* targets) : options_(options), to_leaves_(!targets) {
-    if (targets)
-      for (const Tensor& x : *targets) found_[x.node().get()];
+    if (!targets) return;
+    oldest_ = ~std::uint64_t(0);
+    for (const Tensor& x : *targets) {
+      found_[x.node().get()];
+      oldest_ = std::min(oldest_, x.node()->order);
+    }
   }
 
   void start(const Tensor& output, const Tensor& gradient) { send(output.node(), gradient); }
@@ -146,6 +150,7 @@ class Sweep {
 
   void visit(const std::shared_ptr<Node>& node, const Tensor& g) {
     if (auto it = found_.find(node.get()); it != found_.end()) it->second = g;
+    if (!to_leaves_ && node->order <= oldest_) return;  // no target lies behind it
     if (node->leaf) {
       if (to_leaves_) node->grad = node->grad.defined() ? node->grad + g : own(g);
       return;
@@ -200,6 +205,7 @@ class Sweep {
 
   BackwardOptions options_;
   bool to_leaves_;
+  std::uint64_t oldest_ = 0;  // the order of the oldest target
   std::unordered_map<Node*, Running> running_;
   std::unordered_map<Node*, Tensor> found_;
   std::priority_queue<std::shared_ptr<Node>, std::vector<std::shared_ptr<Node>>, Newest> queue_;

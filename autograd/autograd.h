@@ -77,8 +77,9 @@ auto no_grad(F&& f) {
 }
 
 // The gradients of sum(outputs * gradients) with respect to `inputs`, which may be leaves or
-// results; no leaf's grad() changes. An input that no output depends on is an AutogradError.
-// Undefined gradients stand for 1 and need a scalar output.
+// results; no leaf's grad() changes, and the history behind the oldest input is neither walked nor
+// used up. An input that no output depends on is an AutogradError. Undefined gradients stand for 1
+// and need a scalar output.
 Tensors grad(const Tensors& outputs, const Tensors& inputs, const Tensors& gradients = {},
              BackwardOptions options = {});
 
