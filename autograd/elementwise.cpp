@@ -267,6 +267,8 @@ Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b) {
 }
 
 Tensor masked_fill(const Tensor& x, const Tensor& mask, double value) {
+  check_defined("masked_fill", x);
+  check_bool("masked_fill", mask);
   return where(mask, scalar(value, {.dtype = x.dtype(), .device = x.device()}), x);
 }
 

@@ -105,8 +105,16 @@ std::pair<Tensor, Tensor> max(const Tensor& x, std::int64_t axis, bool keepdim) 
 Tensor argmax(const Tensor& x, std::int64_t axis, bool keepdim) {
   return max(x.detach(), axis, keepdim).second;
 }
-Tensor max(const Tensor& x) { return max(x.reshape({-1}), 0).first; }
-Tensor min(const Tensor& x) { return -max(-x); }
+
+Tensor max(const Tensor& x) {
+  check_number("max", x);
+  return max(x.reshape({-1}), 0).first;
+}
+
+Tensor min(const Tensor& x) {
+  check_number("min", x);
+  return -max(-x);
+}
 
 Tensor norm(const Tensor& x) {
   check_float("norm", x);

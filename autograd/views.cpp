@@ -227,12 +227,17 @@ Tensor cat(const Tensors& parts, std::int64_t axis, const Tensor& buffer) {
 }
 
 Tensor stack(const Tensors& parts, std::int64_t axis) {
+  if (parts.empty()) throw_error<ValueError>("stack: needs at least one tensor");
+  check_defined("stack", parts[0]);
+  const int along = normalize_axis("stack", axis, parts[0].dim() + 1);
   Tensors wide;
   for (const Tensor& part : parts) {
-    check_defined("stack", part);
-    wide.push_back(part.unsqueeze(axis));
+    check_same_type("stack", parts[0], part);
+    if (part.shape() != parts[0].shape())
+      throw_error<ShapeError>("stack: the sizes differ, {} and {}", parts[0].shape(), part.shape());
+    wide.push_back(part.unsqueeze(along));
   }
-  return cat(wide, axis < 0 && !wide.empty() ? axis + wide[0].dim() : axis);
+  return cat(wide, along);
 }
 
 }  // namespace triad
