@@ -188,7 +188,13 @@ TEST_CASE("cat and stack") {
   const Tensor ids = arange(3, {.dtype = i64});
   CHECK(cat({ids, ids}).dtype() == i64);
   check_error<ValueError>([] { cat({}); }, "cat: needs at least one tensor");
-  check_error<ValueError>([] { stack({}); }, "needs at least one tensor");
+  check_error<ValueError>([] { stack({}); }, "stack: needs at least one tensor");
+  check_error<ShapeError>(
+      [&] {
+        stack({a, noise({2})});
+      },
+      "stack: the sizes differ, [2,2] and [2]");
+  check_error<IndexError>([&] { stack({a}, 3); }, "stack: axis 3 is out of range");
   check_error<ShapeError>(
       [&] {
         cat({a, noise({2, 3})});
