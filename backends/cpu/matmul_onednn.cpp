@@ -74,16 +74,18 @@ class Primitive {
       attributes.set_post_ops(add);
     }
     const Dims ones(p.batch.rank() + 1, 1);
-    dnnl::memory::desc row;
+    dnnl::memory::desc row;  // empty: no bias
     if (bias) {
       Dims sizes = ones, strides(ones.size(), p.N);
       sizes.push_back(p.N);
       strides.push_back(1);
       row = {sizes, dnnl::memory::data_type::f32, strides};
     }
-    const dnnl::matmul::desc operation =
-        bias ? dnnl::matmul::desc(left, right, row, out) : dnnl::matmul::desc(left, right, out);
-    const dnnl::matmul::primitive_desc description(operation, attributes, engine());
+#if DNNL_VERSION_MAJOR >= 3  // Ubuntu 24.04; Debian 12 has oneDNN 2
+    const dnnl::matmul::primitive_desc description(engine(), left, right, row, out, attributes);
+#else
+    const dnnl::matmul::primitive_desc description({left, right, row, out}, attributes, engine());
+#endif
     if (std::string_view(description.impl_info_str()).starts_with("ref")) return;
     run_ = dnnl::matmul(description);
     a_ = {left, engine(), DNNL_MEMORY_NONE};
