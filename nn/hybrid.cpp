@@ -99,10 +99,8 @@ std::vector<HybridAttentionLayer::Projected> HybridAttentionLayer::project(const
       if (part > 0 && !group.keys_and_values) continue;
       const std::int64_t begin = part * M + group.first * d_head,
                          end = begin + group.count * d_head;
-      if (!stretches.empty() && stretches.back().end == begin)
-        stretches.back().end = end;
-      else
-        stretches.push_back({begin, end, {}});
+      if (!stretches.empty() && stretches.back().end == begin) stretches.back().end = end;
+      else stretches.push_back({begin, end, {}});
     }
   for (Stretch& s : stretches) s.y = W_qkv.forward_rows(x, s.begin, s.end);
 

@@ -84,28 +84,33 @@ StateDict Module::state_dict() const {
   return state;
 }
 
-Module::LoadReport Module::load_state_dict(const StateDict& state, bool strict) {
-  const StateDict own = state_dict();
+LoadReport Module::load_state_dict(const StateDict& state, bool strict) {
+  return load_state(type_name(), state_dict(), state, strict);
+}
+
+LoadReport load_state(const std::string& whose, const StateDict& own, const StateDict& state,
+                      bool strict) {
   LoadReport report;
-  for (const auto& [name, p] : own) {
+  std::vector<std::pair<Tensor, Tensor>> pairs;
+  for (const auto& [name, here] : own) {
     auto it = state.find(name);
     if (it == state.end()) {
       report.missing.push_back(name);
-    } else if (it->second.shape() != p.shape() || it->second.dtype() != p.dtype()) {
-      report.mismatched.push_back(fmt::format("{} (here {}{}, there {}{})", name, p.dtype(),
-                                              p.shape(), it->second.dtype(), it->second.shape()));
+    } else if (const Tensor& there = it->second;
+               there.shape() != here.shape() || there.dtype() != here.dtype()) {
+      report.mismatched.push_back(fmt::format("{} (here {}{}, there {}{})", name, here.dtype(),
+                                              here.shape(), there.dtype(), there.shape()));
+    } else {
+      pairs.emplace_back(here, there);
     }
   }
   for (const auto& [name, value] : state)
     if (!own.contains(name)) report.unexpected.push_back(name);
   if (strict && !report.empty())
     throw_error<ValueError>("load_state_dict of {}: missing [{}], unexpected [{}], mismatched [{}]",
-                            type_name(), fmt::join(report.missing, ", "),
+                            whose, fmt::join(report.missing, ", "),
                             fmt::join(report.unexpected, ", "), fmt::join(report.mismatched, ", "));
-  for (const auto& [name, p] : own)
-    if (auto it = state.find(name);
-        it != state.end() && it->second.shape() == p.shape() && it->second.dtype() == p.dtype())
-      p.copy_(it->second);
+  for (const auto& [here, there] : pairs) here.copy_(there);
   return report;
 }
 

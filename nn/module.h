@@ -33,6 +33,16 @@ class Visitor {
 using NamedTensors = std::vector<std::pair<std::string, Tensor>>;
 using StateDict = std::map<std::string, Tensor>;
 
+struct LoadReport {
+  std::vector<std::string> missing, unexpected, mismatched;
+  bool empty() const { return missing.empty() && unexpected.empty() && mismatched.empty(); }
+};
+// Copies the values of `state` into those tensors of `own` that have the same name, sizes and type.
+// What does not match is, with `strict`, one ValueError that lists all of it and begins with
+// `whose`, and then nothing was changed.
+LoadReport load_state(const std::string& whose, const StateDict& own, const StateDict& state,
+                      bool strict);
+
 class Module {
  public:
   Module() = default;
@@ -55,13 +65,7 @@ class Module {
 
   // Every parameter under every name, sharing its memory with the module, without history.
   StateDict state_dict() const;
-  // Copies the values in. Names or sizes that do not match are one ValueError that lists all of the
-  // missing, unexpected and mismatched, and then nothing was changed. With strict = false the rest
-  // is loaded and the report returned.
-  struct LoadReport {
-    std::vector<std::string> missing, unexpected, mismatched;
-    bool empty() const { return missing.empty() && unexpected.empty() && mismatched.empty(); }
-  };
+  // load_state() into the parameters: see there.
   LoadReport load_state_dict(const StateDict& state, bool strict = true);
 
   void apply(const std::function<void(Module&)>& f);  // to this module and all below it

@@ -104,31 +104,13 @@ StateDict Optimizer::state_dict() const {
 
 void Optimizer::load_state_dict(const StateDict& dict) {
   const StateDict own = state_dict();
-  std::vector<std::string> missing, unexpected, mismatched;
-  for (const auto& [name, here] : own) {
-    auto it = dict.find(name);
-    if (it == dict.end()) {
-      missing.push_back(name);
-    } else if (const Tensor& there = it->second;
-               there.shape() != here.shape() || there.dtype() != here.dtype()) {
-      mismatched.push_back(fmt::format("{} (here {}{}, there {}{})", name, here.dtype(),
-                                       here.shape(), there.dtype(), there.shape()));
-    } else if (here.dtype() == i64 && there.item<std::int64_t>() < 0) {
-      mismatched.push_back(fmt::format("{} ({})", name, there.item<std::int64_t>()));
-    }
-  }
   for (const auto& [name, value] : dict)
-    if (!own.contains(name)) unexpected.push_back(name);
-  if (!missing.empty() || !unexpected.empty() || !mismatched.empty())
-    throw_error<ValueError>("load_state_dict of {}: missing [{}], unexpected [{}], mismatched [{}]",
-                            type_, fmt::join(missing, ", "), fmt::join(unexpected, ", "),
-                            fmt::join(mismatched, ", "));
-
-  for (Parameter& p : parameters_) {
-    p.step = dict.at(p.name + ".step").item<std::int64_t>();
-    for (std::size_t i = 0; i < p.state.size(); ++i)
-      p.state[i].copy_(dict.at(p.name + "." + state_names_[i]));
-  }
+    if (name.ends_with(".step") && value.dtype() == i64 && value.numel() == 1 &&
+        value.item<std::int64_t>() < 0)
+      throw_error<ValueError>("load_state_dict of {}: {} is {}", type_, name,
+                              value.item<std::int64_t>());
+  load_state(type_, own, dict, true);
+  for (Parameter& p : parameters_) p.step = own.at(p.name + ".step").item<std::int64_t>();
 }
 
 // ---------------------------------------------------------------------- SGD

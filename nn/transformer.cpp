@@ -45,69 +45,60 @@ void TransformerBlock::visit(Visitor& visitor) {
 
 namespace {
 
-void check_sizes(const char* model,
-                 std::initializer_list<std::pair<const char*, std::int64_t>> sizes) {
-  for (const auto& [what, size] : sizes)
-    if (size < 1) throw_error<ValueError>("{}: needs {} >= 1, got {}", model, what, size);
-}
-
 template <class Options>
-Options checked(const char* model, const Options& o) {
-  if constexpr (requires { o.classes; }) check_sizes(model, {{"classes", o.classes}});
-  check_sizes(model, {{"vocab_size", o.vocab_size},
-                      {"d_model", o.d_model},
-                      {"layers", o.layers},
-                      {"max_seq_len", o.max_seq_len}});
+const Options& checked(const char* model, const Options& o) {
+  auto check = [&](const char* what, std::int64_t size) {
+    if (size < 1) throw_error<ValueError>("{}: needs {} >= 1, got {}", model, what, size);
+  };
+  check("vocab_size", o.vocab_size);
+  check("d_model", o.d_model);
+  check("layers", o.layers);
+  check("max_seq_len", o.max_seq_len);
+  if constexpr (requires { o.classes; }) check("classes", o.classes);
   return o;
 }
 
+}  // namespace
+
 template <class Options>
-std::vector<TransformerBlock> make_blocks(const Options& o, bool causal) {
-  std::vector<TransformerBlock> blocks;
+Transformer::Transformer(const char* model, const Options& o, bool causal,
+                         const Linear::Options& head)
+    : tok(checked(model, o).vocab_size, o.d_model),
+      pos(o.max_seq_len, o.d_model),
+      drop(o.dropout),
+      norm(o.d_model),
+      head(head) {
   for (std::int64_t i = 0; i < o.layers; ++i)
     blocks.emplace_back(TransformerBlock::Options{.d_model = o.d_model,
                                                   .head_types = o.head_types,
                                                   .max_seq_len = o.max_seq_len,
                                                   .causal = causal,
                                                   .dropout = o.dropout});
-  return blocks;
 }
 
-// tok[ids] + pos[first, first + T)
-template <class Model>
-Tensor embed(Model& model, const Tensor& ids, std::int64_t first = 0) {
-  const std::int64_t T = ids.dim() == 2 ? ids.size(1) : 0, table = model.pos.weight.size(0);
+Tensor Transformer::embed(const Tensor& ids, std::int64_t first) {
+  const std::int64_t T = ids.dim() == 2 ? ids.size(1) : 0, table = pos.weight.size(0);
   if (ids.dim() != 2 || ids.numel() == 0 || first + T > table)
     throw_error<ShapeError>(
         "{}: needs ids [B,T] with B and T at least 1 and at most {} positions, got {} at position "
         "{}",
-        model.type_name(), table, ids.shape(), first);
-  return model.drop(model.tok(ids) + model.pos.weight.slice(0, first, first + T));
+        type_name(), table, ids.shape(), first);
+  return drop(tok(ids) + pos.weight.slice(0, first, first + T));
 }
 
-template <class Model>
-void visit_parts(Model& model, Visitor& visitor) {
-  visitor("tok", model.tok);
-  visitor("pos", model.pos);
-  visitor("drop", model.drop);
-  for (std::size_t i = 0; i < model.blocks.size(); ++i)
-    visitor(fmt::format("blocks.{}", i), model.blocks[i]);
-  visitor("norm", model.norm);
-  visitor("head", model.head);
+void Transformer::visit(Visitor& visitor) {
+  visitor("tok", tok);
+  visitor("pos", pos);
+  visitor("drop", drop);
+  for (std::size_t i = 0; i < blocks.size(); ++i) visitor(fmt::format("blocks.{}", i), blocks[i]);
+  visitor("norm", norm);
+  visitor("head", head);
 }
-
-}  // namespace
 
 // ---------------------------------------------------------------------- language model
 
 TransformerLM::TransformerLM(const Options& o)
-    : options(checked("TransformerLM", o)),
-      tok(o.vocab_size, o.d_model),
-      pos(o.max_seq_len, o.d_model),
-      drop(o.dropout),
-      blocks(make_blocks(o, true)),
-      norm(o.d_model),
-      head(o.d_model, o.vocab_size, false) {
+    : Transformer("TransformerLM", o, true, {o.d_model, o.vocab_size, false}), options(o) {
   NoGradGuard guard;
   apply([](Module& module) {
     auto normal = [](const Tensor& weight) { weight.copy_(randn(weight.shape()) * 0.02); };
@@ -123,7 +114,7 @@ TransformerLM::TransformerLM(const Options& o)
 }
 
 Tensor TransformerLM::operator()(const Tensor& ids) {
-  Tensor x = embed(*this, ids);
+  Tensor x = embed(ids);
   for (TransformerBlock& block : blocks) x = block(x);
   return head(norm(x));
 }
@@ -134,13 +125,11 @@ Tensor TransformerLM::step(const Tensor& ids, DecodeCache& cache) {
     throw_error<ShapeError>("TransformerLM: step needs ids [B,1], got {}", ids.shape());
   NoGradGuard guard;
   cache.layers.resize(blocks.size(), {.capacity = options.max_seq_len});
-  Tensor x = embed(*this, ids, cache.length);
+  Tensor x = embed(ids, cache.length);
   for (std::size_t i = 0; i < blocks.size(); ++i) x = blocks[i].step(x, cache.layers[i]);
   ++cache.length;
   return head(norm(x));
 }
-
-void TransformerLM::visit(Visitor& visitor) { visit_parts(*this, visitor); }
 
 std::string TransformerLM::options_text() const {
   return fmt::format("{} tokens, d_model {}, {} layers, at most {} positions", options.vocab_size,
@@ -150,16 +139,10 @@ std::string TransformerLM::options_text() const {
 // ---------------------------------------------------------------------- classifier
 
 TransformerClassifier::TransformerClassifier(const Options& o)
-    : options(checked("TransformerClassifier", o)),
-      tok(o.vocab_size, o.d_model),
-      pos(o.max_seq_len, o.d_model),
-      drop(o.dropout),
-      blocks(make_blocks(o, false)),
-      norm(o.d_model),
-      head(o.d_model, o.classes) {}
+    : Transformer("TransformerClassifier", o, false, {o.d_model, o.classes}), options(o) {}
 
 Tensor TransformerClassifier::operator()(const Tensor& ids, const Tensor& token_mask) {
-  Tensor x = embed(*this, ids);
+  Tensor x = embed(ids);
   for (TransformerBlock& block : blocks) x = block(x, {.token_mask = token_mask});
   x = norm(x);
   if (!token_mask.defined()) return head(mean(x, {1}));
@@ -167,7 +150,5 @@ Tensor TransformerClassifier::operator()(const Tensor& ids, const Tensor& token_
   Tensor count = maximum(sum(weight, {1}), scalar(1, {.dtype = x.dtype(), .device = x.device()}));
   return head(sum(x * weight, {1}) / count);
 }
-
-void TransformerClassifier::visit(Visitor& visitor) { visit_parts(*this, visitor); }
 
 }  // namespace triad::nn

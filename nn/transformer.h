@@ -38,9 +38,27 @@ struct DecodeCache {
   std::int64_t length = 0;
 };
 
+// What the models below share: token and position embeddings, blocks, a norm and a head.
+class Transformer : public Module {
+ public:
+  void visit(Visitor& visitor) override;
+
+  Embedding tok, pos;
+  Dropout drop;
+  std::vector<TransformerBlock> blocks;
+  LayerNorm norm;
+  Linear head;
+
+ protected:
+  template <class Options>
+  Transformer(const char* model, const Options& options, bool causal, const Linear::Options& head);
+  // tok[ids] + pos[first, first + T)
+  Tensor embed(const Tensor& ids, std::int64_t first = 0);
+};
+
 // Token ids i64 [B,T] -> logits [B,T,vocab_size], T <= max_seq_len; position t sees ids 0..t.
 // Weights start as 0.02 N(0,1), positions as 0.01 N(0,1), biases at 0.
-class TransformerLM : public Module {
+class TransformerLM : public Transformer {
  public:
   struct Options {
     std::int64_t vocab_size = 0, d_model = 0, layers = 0;
@@ -55,22 +73,16 @@ class TransformerLM : public Module {
   // One more token for each sequence, ids [B,1] -> logits [B,1,vocab_size]; in eval mode, without
   // history.
   Tensor step(const Tensor& ids, DecodeCache& cache);
-  void visit(Visitor& visitor) override;
   std::string type_name() const override { return "TransformerLM"; }
   std::string options_text() const override;
 
   const Options options;
-  Embedding tok, pos;
-  Dropout drop;
-  std::vector<TransformerBlock> blocks;
-  LayerNorm norm;
-  Linear head;
 };
 
 // Token ids i64 [B,T] and, with padding, token_mask bool [B,T] -> logits [B,classes]: the mean over
 // real tokens of what the blocks make of them, then a Linear. A row of padding alone gives
 // head.bias.
-class TransformerClassifier : public Module {
+class TransformerClassifier : public Transformer {
  public:
   struct Options {
     std::int64_t vocab_size = 0, d_model = 0, layers = 0;
@@ -81,15 +93,9 @@ class TransformerClassifier : public Module {
   explicit TransformerClassifier(const Options& options);
 
   Tensor operator()(const Tensor& ids, const Tensor& token_mask = {});
-  void visit(Visitor& visitor) override;
   std::string type_name() const override { return "TransformerClassifier"; }
 
   const Options options;
-  Embedding tok, pos;
-  Dropout drop;
-  std::vector<TransformerBlock> blocks;
-  LayerNorm norm;
-  Linear head;
 };
 
 }  // namespace triad::nn

@@ -257,10 +257,13 @@ TEST_CASE("a state that does not match is listed and changes nothing") {
   state.erase("a.bias.exp_avg");
   state["b.exp_avg"] = zeros({3});
   state["a.bias.exp_avg_sq"] = zeros({4}, {.dtype = f64});
-  state["a.bias.step"] = from_vector<std::int64_t>({-1}, {});
   CHECK(message_of<ValueError>([&] { optimizer.load_state_dict(state); }) ==
         "load_state_dict of AdamW: missing [a.bias.exp_avg], unexpected [b.exp_avg], mismatched "
-        "[a.bias.exp_avg_sq (here f64[3], there f64[4]), a.bias.step (-1)]");
+        "[a.bias.exp_avg_sq (here f64[3], there f64[4])]");
+  state = optimizer.state_dict();
+  state["a.bias.step"] = from_vector<std::int64_t>({-1}, {});
+  CHECK(message_of<ValueError>([&] { optimizer.load_state_dict(state); }) ==
+        "load_state_dict of AdamW: a.bias.step is -1");
   CHECK(values(optimizer.state_dict().at("a.weight.exp_avg")) == before);
   state = optimizer.state_dict();
   state["a.bias.exp_avg"] = state["a.bias.exp_avg"].to(f32);
