@@ -165,11 +165,13 @@ TEST_CASE("history goes with the last handle, used or not") {
 
 TEST_CASE("backward lets go of what it has used") {
   const Tensor x = zeros({1000}, {.requires_grad = true});
-  Tensor y = x;
-  for (int i = 0; i < 10; ++i) y = exp(y);
+  Tensor y = exp(x);
+  const std::weak_ptr<Node> first = y.node();
+  for (int i = 1; i < 10; ++i) y = exp(y);
   const Tensor loss = sum(y);
   y = Tensor();
   const std::int64_t before = memory_stats().live_bytes;
   loss.backward();
   CHECK(memory_stats().live_bytes <= before - 9 * 4000);  // ten results gone, one gradient more
+  CHECK(first.expired());
 }
