@@ -225,6 +225,8 @@ TEST_CASE("cat into a buffer copies only what does not lie there already") {
       },
       "cat: the buffer is f64[2,3], the result f64[2,4]");
   check_error<ShapeError>([&] { cat({y, y}, 1, zeros({2, 4})); }, "cat: the buffer is f32[2,4]");
+  const Tensor leaf = zeros({2, 4}, {.dtype = f64, .requires_grad = true});
+  check_error<AutogradError>([&] { cat({y, y}, 1, leaf); }, "cat: the tensor has a history (leaf)");
 }
 
 TEST_CASE("casts pass gradients between floating types and no others") {
