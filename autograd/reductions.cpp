@@ -76,7 +76,6 @@ Tensor var(const Tensor& x, const Axes& axes, bool keepdim, double correction) {
 }
 
 Tensor var(const Tensor& x) { return var(x, all_axes(x)); }
-Tensor std(const Tensor& x) { return sqrt(var(x)); }
 
 std::pair<Tensor, Tensor> max(const Tensor& x, std::int64_t axis, bool keepdim) {
   check_number("max", x);

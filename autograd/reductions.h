@@ -1,4 +1,5 @@
-// Sums and what is made of them. Axes may be negative; without axes, over all of them.
+// Sums and what is made of them. Axes may be negative; without axes, over all of them
+// (an empty list is no axis: it sums over nothing).
 #pragma once
 
 #include <utility>
@@ -14,10 +15,10 @@ Tensor sum(const Tensor& x);
 Tensor sum(const Tensor& x, const Axes& axes, bool keepdim = false);
 Tensor mean(const Tensor& x);
 Tensor mean(const Tensor& x, const Axes& axes, bool keepdim = false);
-// The variance and its root, divided by n - 1 unless correction says otherwise.
+// The variance, divided by n - correction. Its root is sqrt(var(x)): a function named std would be
+// ambiguous with the namespace.
 Tensor var(const Tensor& x, const Axes& axes, bool keepdim = false, double correction = 1);
 Tensor var(const Tensor& x);
-Tensor std(const Tensor& x);
 
 // The largest element along an axis and its index (i64); the first of equal ones, NaN before all.
 std::pair<Tensor, Tensor> max(const Tensor& x, std::int64_t axis, bool keepdim = false);

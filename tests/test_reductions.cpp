@@ -81,7 +81,6 @@ TEST_CASE("over all elements") {
   check_close(sum(x), {sum_of(v)}, 1e-14, "sum");
   check_close(mean(x), {mean_of(v)}, 1e-14, "mean");
   check_close(var(x), {variance_of(v, 1)}, 1e-14, "var");
-  check_close(triad::std(x), {std::sqrt(variance_of(v, 1))}, 1e-14, "std");
   CHECK(max(x).item<double>() == *std::max_element(v.begin(), v.end()));
   CHECK(min(x).item<double>() == *std::min_element(v.begin(), v.end()));
   CHECK(sum(scalar(3)).item<float>() == 3);
@@ -103,7 +102,6 @@ TEST_CASE("first and second derivatives") {
        [](const Tensors& x) {
          return var(x[0], {0, 2}, true, 0);
        }},
-      {"std", [](const Tensors& x) { return triad::std(x[0]); }},
       {"max", [](const Tensors& x) { return max(x[0]); }},
       {"min", [](const Tensors& x) { return min(x[0]); }},
       {"max over axis 0", [](const Tensors& x) { return max(x[0], 0).first; }},
