@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Does what README.md says, as a reader would, so that it cannot go stale. Use:
-#   check_readme.sh program CHECKOUT BUILD    builds and runs its C++ program, with its CMakeLists.txt
-#   check_readme.sh commands CHECKOUT BUILD   runs its shell commands, with few steps, from BUILD/bin
+#   check_readme.sh program CHECKOUT BUILD    builds and runs its program, with its CMakeLists.txt
+#   check_readme.sh commands CHECKOUT BUILD   runs its commands with programs of BUILD, a few steps
 set -euo pipefail
 
 checkout=$2 build=$3
@@ -48,7 +48,7 @@ program() {
 
 # Leaves out the flags that say how long to train and write, and says little instead.
 short_training() {
-  sed -E 's/ --(steps|batch|eval-every|sample)[ =][0-9]+//g; s/$/ --steps 3 --batch 2 --sample 20/' \
+  sed -E 's/ --(steps|batch|eval-every|sample)[ =][0-9]+//g; s/$/ --steps 3 --batch 2 --sample 9/' \
     <<<"$1"
 }
 

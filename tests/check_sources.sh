@@ -14,6 +14,7 @@ find core backends autograd nn examples tests bench triad.h -type f \
       level["bench"] = level["tests"]
     }
     function fault(text) { print FILENAME ":" FNR ": " text; faults++ }
+    function total(text) { print text; faults++ }
     { split(FILENAME, from, "/") }
     /^[ \t]*#[ \t]*include[ \t]*"/ { fault("includes are written <triad/...>") }
     /^[ \t]*#[ \t]*include[ \t]*<triad\// {
@@ -24,9 +25,9 @@ find core backends autograd nn examples tests bench triad.h -type f \
     FNR == 401 { fault("a file has at most 400 lines") }
     from[1] ~ /^(core|backends|autograd|nn)$/ { lines[from[2] == "cuda"]++ }
     END {
-      if (lines[0] >= 10000) { print "the library has " lines[0] " lines, 10000 is too many"; faults++ }
-      if (lines[1] >= 4000) { print "backends/cuda has " lines[1] " lines, 4000 is too many"; faults++ }
-      if (lines[0] == 0) { print "there are no sources"; faults++ }
+      if (lines[0] >= 10000) total("the library has " lines[0] " lines, 10000 is too many")
+      if (lines[1] >= 4000) total("backends/cuda has " lines[1] " lines, 4000 is too many")
+      if (lines[0] == 0) total("there are no sources")
       exit faults > 0
     }'
 
