@@ -3,7 +3,7 @@
 #include <cmath>
 
 #include <triad/autograd/autograd.h>
-#include <triad/autograd/checks.h>
+#include <triad/autograd/op_helpers.h>
 #include <triad/autograd/ops.h>
 #include <triad/backends/kernels.h>
 #include <triad/core/format.h>
@@ -18,7 +18,7 @@ using kernels::Unary;
 namespace {
 
 Tensor compute(Unary f, const Tensor& x) {
-  Tensor y = empty(x.shape(), x.dtype(), x.device());
+  Tensor y = empty_like(x);
   on(x.device(), [&](auto device) { kernels::unary(device, f, x, y); });
   return y;
 }
@@ -106,11 +106,6 @@ Tensor cos(const Tensor& x) {
 Tensor gelu(const Tensor& x) {
   return record("gelu", compute_float("gelu", Unary::gelu, x), {x},
                 [x](const Tensor& g) { return Tensors{g * gelu_derivative(x)}; });
-}
-
-Tensor logical_not(const Tensor& x) {
-  check_bool("logical_not", x);
-  return compute(Unary::logical_not, x);
 }
 
 // ---------------------------------------------------------------------- two tensors
@@ -202,7 +197,11 @@ Tensor operator*(const Tensor& a, double b) {
                 [b](const Tensor& g) { return Tensors{g * b}; });
 }
 
-Tensor operator-(const Tensor& a, double b) { return a + -b; }
+Tensor operator-(const Tensor& a, double b) {
+  return record("sub", compute("sub", Binary::sub, a, b), {a},
+                [](const Tensor& g) { return Tensors{g}; });
+}
+
 Tensor operator+(double a, const Tensor& b) { return b + a; }
 Tensor operator*(double a, const Tensor& b) { return b * a; }
 
@@ -243,6 +242,13 @@ Tensor logical_and(const Tensor& a, const Tensor& b) {
   return compute("logical_and", Binary::logical_and, a, b);
 }
 
+Tensor logical_not(const Tensor& x) {
+  check_bool("logical_not", x);
+  Tensor y = empty(x.shape(), boolean, x.device());
+  on(x.device(), [&](auto dev) { kernels::binary_scalar(dev, Binary::eq, x, 0, false, y); });
+  return y;
+}
+
 Tensor logical_or(const Tensor& a, const Tensor& b) {
   check_bool("logical_or", a);
   return compute("logical_or", Binary::logical_or, a, b);
@@ -260,7 +266,7 @@ Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b) {
   on(a.device(),
      [&](auto device) { kernels::where(device, wide(condition), wide(a), wide(b), y); });
   return record("where", y, {a, b}, [condition, a, b](const Tensor& g) {
-    Tensor zero = scalar(0, {.dtype = g.dtype(), .device = g.device()});
+    Tensor zero = scalar_like(0, g);
     return Tensors{a.requires_grad() ? sum_to(where(condition, g, zero), a.shape()) : Tensor(),
                    b.requires_grad() ? sum_to(where(condition, zero, g), b.shape()) : Tensor()};
   });
@@ -269,7 +275,7 @@ Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b) {
 Tensor masked_fill(const Tensor& x, const Tensor& mask, double value) {
   check_defined("masked_fill", x);
   check_bool("masked_fill", mask);
-  return where(mask, scalar(value, {.dtype = x.dtype(), .device = x.device()}), x);
+  return where(mask, scalar_like(value, x), x);
 }
 
 }  // namespace triad

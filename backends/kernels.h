@@ -18,21 +18,7 @@ namespace triad::kernels {
 
 // ------------------------------------------------------------------------- elementwise
 
-enum class Unary {
-  neg,
-  abs,
-  exp,
-  log,
-  sqrt,
-  square,
-  tanh,
-  sin,
-  cos,
-  gelu,
-  gelu_grad,
-  sign,
-  logical_not
-};
+enum class Unary { neg, abs, exp, log, sqrt, square, tanh, sin, cos, gelu, gelu_grad, sign };
 enum class Binary { add, sub, mul, div, max, min, eq, ne, lt, le, gt, ge, logical_and, logical_or };
 
 // y = f(x), x and y of one shape. gelu is x/2 (1 + erf(x / sqrt 2)), gelu_grad its derivative at x.

@@ -42,45 +42,6 @@ TRIAD_HD X polynomial(X x, const T (&c)[N]) {
 
 // ---------------------------------------------------------------------- one argument
 
-template <class X>
-TRIAD_HD X neg(X x) {
-  return -x;
-}
-template <class X>
-TRIAD_HD X square(X x) {
-  return x * x;
-}
-
-// What the C++ library or X itself has, under a name that can be handed on.
-template <class X>
-TRIAD_HD X abs_of(X x) {
-  return abs(x);
-}
-template <class X>
-TRIAD_HD X exp_of(X x) {
-  return exp(x);
-}
-template <class X>
-TRIAD_HD X log_of(X x) {
-  return log(x);
-}
-template <class X>
-TRIAD_HD X sqrt_of(X x) {
-  return sqrt(x);
-}
-template <class X>
-TRIAD_HD X tanh_of(X x) {
-  return tanh(x);
-}
-template <class X>
-TRIAD_HD X sin_of(X x) {
-  return sin(x);
-}
-template <class X>
-TRIAD_HD X cos_of(X x) {
-  return cos(x);
-}
-
 // -1, 0 or 1; of zero itself, of NaN NaN.
 template <class X>
 TRIAD_HD X sign(X x) {
@@ -158,23 +119,6 @@ TRIAD_HD X gelu_grad(X x) {
 }
 
 // ---------------------------------------------------------------------- two arguments
-
-template <class X>
-TRIAD_HD X add(X a, X b) {
-  return a + b;
-}
-template <class X>
-TRIAD_HD X sub(X a, X b) {
-  return a - b;
-}
-template <class X>
-TRIAD_HD X mul(X a, X b) {
-  return a * b;
-}
-template <class X>
-TRIAD_HD X div(X a, X b) {
-  return a / b;
-}
 
 // NaN where either is, unlike the machine's instruction.
 template <class X>

@@ -5,13 +5,11 @@
 // added in pairs, so that the rounding grows with the logarithm of the length.
 #pragma once
 
-#include <cstdint>
-
 #include <triad/backends/cpu/vec.h>
 
 namespace triad::cpu {
 
-inline constexpr std::int64_t kSumBlock = 1024;
+inline constexpr Index kSumBlock = 1024;
 
 // A running sum of registers of T.
 template <class T>
@@ -46,9 +44,10 @@ class Accumulator<float> {
 };
 
 // The sum of p[0], p[stride], ..., n of them, in pairs.
-inline double pairwise_sum(const double* p, std::int64_t n, std::int64_t stride) {
+template <class S>
+S pairwise_sum(const S* p, Index n, Index stride) {
   if (n == 1) return *p;
-  const std::int64_t half = n / 2;
+  const Index half = n / 2;
   return pairwise_sum(p, half, stride) + pairwise_sum(p + half * stride, n - half, stride);
 }
 

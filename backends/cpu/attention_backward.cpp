@@ -148,10 +148,9 @@ void backward(const Problem<T>& p, Index B) {
   const Index tasks = heads * ranges, rows = heads * p.Tq;
   const Index threads = std::clamp<Index>(std::max(tasks, rows / 64), 1, get_num_threads());
   const Index bytes = (Scratch<T>::bytes(p.D) + 63) / 64 * 64;
-  const auto memory = Storage::allocate(std::size_t(threads * bytes));
+  const auto memory = Storage::allocate(threads * bytes);
   const bool in_parts = p.dq.data && ranges > 1;  // parts [ranges][B H T][D] of dq
-  const auto parts_memory =
-      Storage::allocate(in_parts ? std::size_t(ranges * rows * p.D) * sizeof(T) : 0);
+  const auto parts_memory = Storage::allocate(in_parts ? ranges * rows * p.D * sizeof(T) : 0);
   T* parts = reinterpret_cast<T*>(parts_memory->data());
 
 #pragma omp parallel num_threads(int(threads))
@@ -162,7 +161,7 @@ void backward(const Problem<T>& p, Index B) {
       const T *dout = p.dout.row(b, h, t), *out = p.out.row(b, h, t);
       Vec<T> sum;
       for (Index d = 0; d < p.D; d += Vec<T>::lanes) {
-        const std::size_t n = std::min<Index>(Vec<T>::lanes, p.D - d);
+        const Index n = std::min<Index>(Vec<T>::lanes, p.D - d);
         sum = fma(Vec<T>::load_first(dout + d, n), Vec<T>::load_first(out + d, n), sum);
       }
       p.delta[row] = sum_lanes(sum);
@@ -206,33 +205,33 @@ void backward(const Problem<T>& p, Index B) {
 
 namespace triad::kernels {
 
+using namespace cpu;
+
 void attention_backward(Cpu, const Tensor& dout, const Tensor& q, const Tensor& k, const Tensor& v,
                         const Tensor& out, const Tensor& lse, const AttentionArgs& args,
                         const Tensor& dq, const Tensor& dk, const Tensor& dv) {
-  using cpu::Heads, cpu::Index;
   const Index B = q.shape()[0], H = q.shape()[1], Tq = q.shape()[2], D = q.shape()[3];
   const Index S = k.shape()[2];
   const Tensor delta = empty({B, H, Tq}, q.dtype());
-  visit_float("attention", q.dtype(), [&](auto zero) {
-    using T = decltype(zero);
-    cpu::backward(cpu::Problem<T>{.q = Heads<const T>(q),
-                                  .k = Heads<const T>(k),
-                                  .v = Heads<const T>(v),
-                                  .dout = Heads<const T>(dout),
-                                  .out = Heads<const T>(out),
-                                  .dq = Heads<T>(dq),
-                                  .dk = Heads<T>(dk),
-                                  .dv = Heads<T>(dv),
-                                  .lse = lse.data<T>(),
-                                  .delta = delta.data<T>(),
-                                  .H = H,
-                                  .Tq = Tq,
-                                  .S = S,
-                                  .D = D,
-                                  .scale = T(args.scale),
-                                  .restrictions = cpu::Restrictions(args, Tq, S),
-                                  .dropout = cpu::WeightDropout(args, H, Tq, S)},
-                  B);
+  visit_float("attention", q.dtype(), [&]<class T>(T) {
+    backward(Problem<T>{.q = Heads<const T>(q),
+                        .k = Heads<const T>(k),
+                        .v = Heads<const T>(v),
+                        .dout = Heads<const T>(dout),
+                        .out = Heads<const T>(out),
+                        .dq = Heads<T>(dq),
+                        .dk = Heads<T>(dk),
+                        .dv = Heads<T>(dv),
+                        .lse = lse.data<T>(),
+                        .delta = delta.data<T>(),
+                        .H = H,
+                        .Tq = Tq,
+                        .S = S,
+                        .D = D,
+                        .scale = T(args.scale),
+                        .restrictions = Restrictions(args, Tq, S),
+                        .dropout = WeightDropout(args, H, Tq, S)},
+             B);
   });
 }
 

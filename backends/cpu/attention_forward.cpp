@@ -68,7 +68,7 @@ void softmax_row(T* scores, Index registers, const std::uint8_t* allowed,
     const Vec<T> factor(std::exp(before - now));
     sum *= factor;
     for (Index d = 0; d < D; d += kLanes) {
-      const std::size_t n = std::min<Index>(kLanes, D - d);
+      const Index n = std::min<Index>(kLanes, D - d);
       (Vec<T>::load_first(o + d, n) * factor).store_first(o + d, n);
     }
   }
@@ -138,40 +138,40 @@ void attend(const Problem<T>& p, const Scratch<T>& scratch, Index b, Index h, In
 
 namespace triad::kernels {
 
+using namespace cpu;
+
 void attention(Cpu, const Tensor& q, const Tensor& k, const Tensor& v, const AttentionArgs& args,
                const Tensor& out, const Tensor& lse) {
-  using cpu::Index;
   const Index B = q.shape()[0], H = q.shape()[1], Tq = q.shape()[2], D = q.shape()[3];
   const Index S = k.shape()[2];
-  const Index queries = args.causal ? cpu::kCausalQueries : cpu::kQueries;
-  visit_float("attention", q.dtype(), [&](auto zero) {
-    using T = decltype(zero);
-    const cpu::Problem<T> problem{.q = cpu::Heads<const T>(q),
-                                  .k = cpu::Heads<const T>(k),
-                                  .v = cpu::Heads<const T>(v),
-                                  .out = cpu::Heads<T>(out),
-                                  .lse = lse.data<T>(),
-                                  .H = H,
-                                  .Tq = Tq,
-                                  .S = S,
-                                  .D = D,
-                                  .queries = queries,
-                                  .scale = T(args.scale),
-                                  .restrictions = cpu::Restrictions(args, Tq, S),
-                                  .dropout = cpu::WeightDropout(args, H, Tq, S)};
+  const Index queries = args.causal ? kCausalQueries : kQueries;
+  visit_float("attention", q.dtype(), [&]<class T>(T) {
+    const Problem<T> problem{.q = Heads<const T>(q),
+                             .k = Heads<const T>(k),
+                             .v = Heads<const T>(v),
+                             .out = Heads<T>(out),
+                             .lse = lse.data<T>(),
+                             .H = H,
+                             .Tq = Tq,
+                             .S = S,
+                             .D = D,
+                             .queries = queries,
+                             .scale = T(args.scale),
+                             .restrictions = Restrictions(args, Tq, S),
+                             .dropout = WeightDropout(args, H, Tq, S)};
     const Index tiles = (Tq + queries - 1) / queries, tasks = B * H * tiles;
     const Index threads = std::clamp<Index>(tasks, 1, get_num_threads());
-    const Index bytes = (cpu::Scratch<T>::bytes(D) + 63) / 64 * 64;
-    const auto memory = Storage::allocate(std::size_t(threads * bytes));
+    const Index bytes = (Scratch<T>::bytes(D) + 63) / 64 * 64;
+    const auto memory = Storage::allocate(threads * bytes);
 #pragma omp parallel num_threads(int(threads))
     {
-      const cpu::Scratch<T> scratch(memory->data() + omp_get_thread_num() * bytes, D);
+      const Scratch<T> scratch(memory->data() + omp_get_thread_num() * bytes, D);
       // Head by head, whose keys and values then stay in the cache, the last queries first: under a
       // causal mask they have the most keys.
 #pragma omp for schedule(dynamic)
       for (Index task = 0; task < tasks; ++task) {
         const Index tile = tiles - 1 - task % tiles, head = task / tiles;
-        cpu::attend(problem, scratch, head / H, head % H, tile * queries);
+        attend(problem, scratch, head / H, head % H, tile * queries);
       }
     }
   });

@@ -18,8 +18,6 @@
 
 namespace triad::cpu {
 
-using Index = std::ptrdiff_t;
-
 // Keys of a tile. 64 of them transposed are the right side of q k^T: one strip of gemm_tile for
 // floats on AVX-512, and with D up to 128 they fit the first cache level.
 inline constexpr Index kKeys = 64;

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <cstdint>
 
 #include <triad/backends/cpu/fft.h>
 #include <triad/core/tensor.h>
@@ -14,26 +13,26 @@ namespace triad::cpu {
 template <class T>
 class ChannelTile {
  public:
-  static constexpr std::int64_t kLanes = Vec<T>::lanes, kWidth = Row<T>::size;
+  static constexpr Index kLanes = Vec<T>::lanes, kWidth = Row<T>::size;
 
-  ChannelTile(const Tensor& x, std::int64_t b, std::int64_t h, std::int64_t tile)
+  ChannelTile(const Tensor& x, Index b, Index h, Index tile)
       : data_(x.data<T>() + b * x.strides()[0] + h * x.strides()[2] + tile * kWidth),
         stride_(x.strides()[1]),
         length_(x.shape()[1]),
         channels_(std::min(kWidth, x.shape()[3] - tile * kWidth)) {}
 
-  std::int64_t length() const { return length_; }
+  Index length() const { return length_; }
   bool is_full() const { return channels_ == kWidth; }
   Rows<T> rows(T* spare) const { return {data_, stride_, length_, spare}; }  // of a full tile
 
-  Row<T> load(std::int64_t t) const {
+  Row<T> load(Index t) const {
     const T* p = data_ + t * stride_;
     if (channels_ == kWidth) return Row<T>::load(p);
     if (channels_ <= kLanes) return {Vec<T>::load_first(p, channels_), Vec<T>()};
     return {Vec<T>::load(p), Vec<T>::load_first(p + kLanes, channels_ - kLanes)};
   }
 
-  void store(std::int64_t t, Row<T> z) const {
+  void store(Index t, Row<T> z) const {
     T* p = data_ + t * stride_;
     if (channels_ == kWidth) return z.store(p);
     if (channels_ <= kLanes) return z.re.store_first(p, channels_);
@@ -43,12 +42,12 @@ class ChannelTile {
 
  private:
   T* data_;
-  std::int64_t stride_, length_, channels_;
+  Index stride_, length_, channels_;
 };
 
 // How many tiles the channels of one head make.
 template <class T>
-std::int64_t tiles_per_head(const Tensor& x) {
+Index tiles_per_head(const Tensor& x) {
   return (x.shape()[3] + Row<T>::size - 1) / Row<T>::size;
 }
 

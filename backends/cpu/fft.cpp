@@ -14,7 +14,7 @@ namespace {
 
 // The radices of the stages, and that of the leaves: 8 where there is one, else 1. A four in front
 // of the eights keeps the rows of a butterfly in fewer sets of the cache than it has ways.
-std::vector<int> stage_radices(std::int64_t n, int& leaf) {
+std::vector<int> stage_radices(Index n, int& leaf) {
   std::vector<int> result;
   int twos = 0;
   for (; n % 2 == 0; n /= 2) ++twos;
@@ -36,11 +36,11 @@ std::vector<int> stage_radices(std::int64_t n, int& leaf) {
 
 }  // namespace
 
-std::complex<double> unit_root(std::int64_t k, std::int64_t n) {
+std::complex<double> unit_root(Index k, Index n) {
   k %= n;
-  const std::int64_t octant = 8 * k / n;
+  const Index octant = 8 * k / n;
   // The angle from the nearest quarter turn, at most an eighth of a turn: 2 pi r / (4 n).
-  const std::int64_t quarter = (octant + 1) / 2, r = 4 * k - quarter * n;
+  const Index quarter = (octant + 1) / 2, r = 4 * k - quarter * n;
   const double angle = std::numbers::pi * double(r) / (2.0 * double(n));
   const double c = std::cos(angle), s = std::sin(angle);
   switch (quarter % 4) {
@@ -51,9 +51,9 @@ std::complex<double> unit_root(std::int64_t k, std::int64_t n) {
   }
 }
 
-std::int64_t good_fft_size(std::int64_t n) {
+Index good_fft_size(Index n) {
   for (;; ++n) {
-    std::int64_t rest = n;
+    Index rest = n;
     for (int factor : {2, 3, 5}) {
       while (rest % factor == 0) rest /= factor;
     }
@@ -62,11 +62,11 @@ std::int64_t good_fft_size(std::int64_t n) {
 }
 
 template <class T>
-Fft<T>::Fft(std::int64_t n) : frequency_(n), row_of_(n) {
-  std::int64_t rows = n;
+Fft<T>::Fft(Index n) : frequency_(n), row_of_(n) {
+  Index rows = n;
   for (int r : stage_radices(n, leaf_)) {
     Stage stage{r, rows / r, {}};
-    for (std::int64_t j = 0; j < stage.step; ++j) {
+    for (Index j = 0; j < stage.step; ++j) {
       for (int q = 1; q < r; ++q) {
         const std::complex<double> root = unit_root(q * j, rows);
         stage.roots.push_back(T(root.real()));
@@ -78,8 +78,8 @@ Fft<T>::Fft(std::int64_t n) : frequency_(n), row_of_(n) {
   }
 
   // Block q of a stage holds the frequencies q, q + radix, q + 2 radix, ...
-  for (std::int64_t p = 0; p < n; ++p) {
-    std::int64_t rest = p, k = 0, scale = 1;
+  for (Index p = 0; p < n; ++p) {
+    Index rest = p, k = 0, scale = 1;
     for (const Stage& stage : stages_) {
       k += rest / stage.step * scale;
       rest %= stage.step;
@@ -91,7 +91,7 @@ Fft<T>::Fft(std::int64_t n) : frequency_(n), row_of_(n) {
 }
 
 template <class T>
-std::shared_ptr<const Fft<T>> Fft<T>::plan(std::int64_t n) {
+std::shared_ptr<const Fft<T>> Fft<T>::plan(Index n) {
   return cached_plan<Fft<T>>(n);
 }
 
@@ -113,8 +113,8 @@ void with_radix(int radix, F f) {
 // One stage down: row j + q step <- root(q, j) times point q of the transform of rows j, j + step,
 // j + 2 step, ... in(t) and out(t) are where row t lies.
 template <int R, class T, class In, class Out>
-void decimate_frequency(std::int64_t step, const T* root, In in, Out out) {
-  for (std::int64_t j = 0; j < step; ++j, root += 2 * (R - 1)) {
+void decimate_frequency(Index step, const T* root, In in, Out out) {
+  for (Index j = 0; j < step; ++j, root += 2 * (R - 1)) {
     Row<T> z[R];
     unrolled<R>([&](int q) { z[q] = Row<T>::load(in(j + q * step)); });
     butterfly<R>(z);
@@ -125,8 +125,8 @@ void decimate_frequency(std::int64_t step, const T* root, In in, Out out) {
 
 // And back up. (Re, Im) are swapped, so that the same roots and butterflies serve.
 template <int R, class T, class In, class Out>
-void decimate_time(std::int64_t step, const T* root, In in, Out out) {
-  for (std::int64_t j = 0; j < step; ++j, root += 2 * (R - 1)) {
+void decimate_time(Index step, const T* root, In in, Out out) {
+  for (Index j = 0; j < step; ++j, root += 2 * (R - 1)) {
     Row<T> z[R];
     unrolled<R>([&](int q) { z[q] = swapped(Row<T>::load(in(j + q * step))); });
     unrolled<R - 1>([&](int q) { z[q + 1] = times_pair(z[q + 1], root + 2 * q); });
@@ -137,7 +137,7 @@ void decimate_time(std::int64_t step, const T* root, In in, Out out) {
 
 template <class T>
 auto rows_of(T* x) {
-  return [x](std::int64_t t) { return x + t * Row<std::remove_const_t<T>>::size; };
+  return [x](Index t) { return x + t * Row<std::remove_const_t<T>>::size; };
 }
 
 }  // namespace
@@ -169,13 +169,13 @@ void Fft<T>::up(const Stage& s, T* x) {
 
 template <class T>
 void Fft<T>::forward(T* x) const {
-  auto keep = [](std::int64_t, Row<T>&) {};
+  auto keep = [](Index, Row<T>&) {};
   blocks<true, false>(0, x, 0, 1, keep);
 }
 
 template <class T>
 void Fft<T>::inverse(T* x) const {
-  auto keep = [](std::int64_t, Row<T>&) {};
+  auto keep = [](Index, Row<T>&) {};
   blocks<false, true>(0, x, 0, 1, keep);
 }
 

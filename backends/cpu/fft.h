@@ -14,7 +14,6 @@
 #pragma once
 
 #include <complex>
-#include <cstdint>
 #include <memory>
 #include <vector>
 
@@ -23,10 +22,10 @@
 namespace triad::cpu {
 
 // exp(-2 pi i k / n), rounded once or twice: the angle is reduced to an eighth turn in integers.
-std::complex<double> unit_root(std::int64_t k, std::int64_t n);
+std::complex<double> unit_root(Index k, Index n);
 
 // The smallest 2^a 3^b 5^c that is not below n.
-std::int64_t good_fft_size(std::int64_t n);
+Index good_fft_size(Index n);
 
 // Where the rows of a transform lie: row t < length at first + t * stride. All further ones are the
 // row at `spare`, for a transform that is longer than the data: from there it reads its padding,
@@ -34,23 +33,23 @@ std::int64_t good_fft_size(std::int64_t n);
 template <class T>
 struct Rows {
   T* first;
-  std::int64_t stride, length;
+  Index stride, length;
   T* spare;
 
-  T* operator()(std::int64_t t) const { return t < length ? first + t * stride : spare; }
+  T* operator()(Index t) const { return t < length ? first + t * stride : spare; }
 };
 
 template <class T>
 class Fft {
  public:
-  explicit Fft(std::int64_t n);  // n = good_fft_size(n)
+  explicit Fft(Index n);  // n = good_fft_size(n)
 
   // The plan for n points, made once and kept.
-  static std::shared_ptr<const Fft> plan(std::int64_t n);
+  static std::shared_ptr<const Fft> plan(Index n);
 
-  std::int64_t size() const { return std::int64_t(frequency_.size()); }
-  std::int64_t frequency(std::int64_t row) const { return frequency_[row]; }
-  std::int64_t row_of(std::int64_t frequency) const { return row_of_[frequency]; }
+  Index size() const { return Index(frequency_.size()); }
+  Index frequency(Index row) const { return frequency_[row]; }
+  Index row_of(Index frequency) const { return row_of_[frequency]; }
 
   // In all of these, x is room for n rows, and `in` and `out` may lie there. bin(p, z) may read and
   // change z, the value of row p of the spectrum; p runs from 0 to n - 1. Nothing is scaled: a
@@ -71,13 +70,13 @@ class Fft {
   void inverse(T* x) const;
 
  private:
-  static constexpr std::int64_t kRow = Row<T>::size;
+  static constexpr Index kRow = Row<T>::size;
 
   // One step from blocks of radix * step rows to radix blocks of step rows each. roots holds
   // exp(-2 pi i q j / (radix step)) for q = 1..radix-1, for j = 0..step-1.
   struct Stage {
     int radix;
-    std::int64_t step;
+    Index step;
     std::vector<T> roots;
   };
 
@@ -88,13 +87,13 @@ class Fft {
 
   // `count` adjacent blocks at one level of the plan; x is row `first` of the whole.
   template <bool go_down, bool go_up, class Bin>
-  void blocks(std::size_t level, T* x, std::int64_t first, int count, Bin& bin) const {
+  void blocks(std::size_t level, T* x, Index first, int count, Bin& bin) const {
     if (level == stages_.size()) {
       return leaf_ == 8 ? leaves<8, go_down, go_up>(x, first, count, bin)
                         : leaves<1, go_down, go_up>(x, first, count, bin);
     }
     const Stage& stage = stages_[level];
-    const std::int64_t rows = stage.radix * stage.step;
+    const Index rows = stage.radix * stage.step;
     for (int i = 0; i < count; ++i, x += rows * kRow, first += rows) {
       if constexpr (go_down) down(stage, x);
       blocks<go_down, go_up>(level + 1, x, first, stage.radix, bin);
@@ -104,7 +103,7 @@ class Fft {
 
   // The last butterflies, which need no roots, and the bins between the two directions.
   template <int R, bool go_down, bool go_up, class Bin>
-  static void leaves(T* x, std::int64_t first, int count, Bin& bin) {
+  static void leaves(T* x, Index first, int count, Bin& bin) {
     for (int i = 0; i < count; ++i, x += R * kRow, first += R) {
       Row<T> z[R];
       unrolled<R>([&](int q) { z[q] = Row<T>::load(x + q * kRow); });
@@ -121,7 +120,7 @@ class Fft {
 
   std::vector<Stage> stages_;  // at least one
   int leaf_;                   // the radix of the last butterflies: 8, or 1 where stages do it all
-  std::vector<std::int64_t> frequency_, row_of_;
+  std::vector<Index> frequency_, row_of_;
 };
 
 }  // namespace triad::cpu

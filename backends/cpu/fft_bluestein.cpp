@@ -7,16 +7,16 @@
 namespace triad::cpu {
 
 template <class T>
-AnyFft<T>::AnyFft(std::int64_t n) : n_(n) {
+AnyFft<T>::AnyFft(Index n) : n_(n) {
   if (good_fft_size(n) == n) {
     fft_ = Fft<T>::plan(n);
     return;
   }
-  const std::int64_t m = good_fft_size(2 * n - 1), row = Row<double>::size;
+  const Index m = good_fft_size(2 * n - 1), row = Row<double>::size;
   fft_ = Fft<T>::plan(m);
 
   std::vector<double> x(m * row);
-  for (std::int64_t t = 0; t < n; ++t) {
+  for (Index t = 0; t < n; ++t) {
     const std::complex<double> w = unit_root(t * t % (2 * n), 2 * n);
     chirp_.push_back(T(w.real()));
     chirp_.push_back(T(w.imag()));
@@ -25,23 +25,23 @@ AnyFft<T>::AnyFft(std::int64_t n) : n_(n) {
     conjugate.store(&x[(m - t) % m * row]);  // the chirp is even
   }
   Fft<double>::plan(m)->forward(x.data());
-  for (std::int64_t p = 0; p < m; ++p) {  // every lane is the same transform
+  for (Index p = 0; p < m; ++p) {  // every lane is the same transform
     kernel_.push_back(T(x[p * row] / double(m)));
     kernel_.push_back(T(x[p * row + row / 2] / double(m)));
   }
 }
 
 template <class T>
-std::shared_ptr<const AnyFft<T>> AnyFft<T>::plan(std::int64_t n) {
+std::shared_ptr<const AnyFft<T>> AnyFft<T>::plan(Index n) {
   return cached_plan<AnyFft<T>>(n);
 }
 
 template <class T>
 void AnyFft<T>::forward(T* x) const {
   if (chirp_.empty()) return fft_->forward(x);
-  constexpr std::int64_t kRow = Row<T>::size;
+  constexpr Index kRow = Row<T>::size;
   auto times_chirp = [&] {
-    for (std::int64_t t = 0; t < n_; ++t) {
+    for (Index t = 0; t < n_; ++t) {
       times_pair(Row<T>::load(x + t * kRow), &chirp_[2 * t]).store(x + t * kRow);
     }
   };
@@ -49,7 +49,7 @@ void AnyFft<T>::forward(T* x) const {
   std::fill(x + n_ * kRow, x + rows() * kRow, T(0));
   const T* kernel = kernel_.data();
   fft_->filter({x, kRow, rows(), nullptr}, x,
-               [=](std::int64_t p, Row<T>& z) { z = times_pair(z, kernel + 2 * p); },
+               [=](Index p, Row<T>& z) { z = times_pair(z, kernel + 2 * p); },
                {x, kRow, rows(), nullptr});
   times_chirp();
 }
@@ -58,7 +58,7 @@ template <class T>
 void AnyFft<T>::inverse(T* x) const {
   if (chirp_.empty()) return fft_->inverse(x);
   auto swap_rows = [&] {
-    for (std::int64_t t = 0; t < n_; ++t) {
+    for (Index t = 0; t < n_; ++t) {
       T* row = x + t * Row<T>::size;
       swapped(Row<T>::load(row)).store(row);
     }

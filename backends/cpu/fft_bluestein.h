@@ -5,7 +5,6 @@
 // size of at least 2n - 1. L. Bluestein, IEEE Trans. Audio Electroacoust. 18 (1970).
 #pragma once
 
-#include <cstdint>
 #include <memory>
 #include <vector>
 
@@ -16,12 +15,12 @@ namespace triad::cpu {
 template <class T>
 class AnyFft {
  public:
-  explicit AnyFft(std::int64_t n);
-  static std::shared_ptr<const AnyFft> plan(std::int64_t n);
+  explicit AnyFft(Index n);
+  static std::shared_ptr<const AnyFft> plan(Index n);
 
-  std::int64_t size() const { return n_; }
-  std::int64_t rows() const { return fft_->size(); }  // that x needs room for, at least n
-  std::int64_t row_of(std::int64_t frequency) const {
+  Index size() const { return n_; }
+  Index rows() const { return fft_->size(); }  // that x needs room for, at least n
+  Index row_of(Index frequency) const {
     return chirp_.empty() ? fft_->row_of(frequency) : frequency;
   }
 
@@ -30,7 +29,7 @@ class AnyFft {
   void inverse(T* x) const;
 
  private:
-  std::int64_t n_;
+  Index n_;
   std::shared_ptr<const Fft<T>> fft_;  // of n, or of the convolution
   std::vector<T> chirp_;               // (re, im) of exp(-i pi t^2 / n); empty where n is good
   std::vector<T> kernel_;              // the spectrum of its conjugate, divided by fft_->size()

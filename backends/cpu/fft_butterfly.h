@@ -14,7 +14,7 @@ namespace triad::cpu {
 
 template <class T>
 struct Row {
-  static constexpr std::int64_t size = 2 * std::int64_t(Vec<T>::lanes);  // in memory: re..., im...
+  static constexpr Index size = 2 * Index(Vec<T>::lanes);  // in memory: re..., im...
 
   Vec<T> re, im;
 

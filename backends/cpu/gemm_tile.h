@@ -23,7 +23,7 @@ namespace triad::cpu {
 template <class T>
 struct Strided {
   const T* data;
-  std::ptrdiff_t row, column;
+  Index row, column;
 };
 
 // 64-byte registers come in a set of 32, smaller ones in a set of 16. Of 32, 6 x 4 hold C, 4 a row
@@ -37,9 +37,8 @@ struct TileShape {
 // One block of C: Rows rows, Cols registers. Unless Whole, only the lanes `in_use` of the last
 // register exist in memory.
 template <class T, int Rows, int Cols, bool Whole>
-inline void gemm_block(std::ptrdiff_t k, Strided<T> a, const T* b, std::ptrdiff_t b_row, T* c,
-                       std::ptrdiff_t c_row, hn::Mask<typename Vec<T>::Tag> in_use,
-                       bool accumulate) {
+inline void gemm_block(Index k, Strided<T> a, const T* b, Index b_row, T* c, Index c_row,
+                       hn::Mask<typename Vec<T>::Tag> in_use, bool accumulate) {
   constexpr int kLanes = Vec<T>::lanes;
   const auto load = [in_use](const T* row, int j) -> Vec<T> {
     if (Whole || j < Cols - 1) return Vec<T>::load(row + j * kLanes);
@@ -53,7 +52,7 @@ inline void gemm_block(std::ptrdiff_t k, Strided<T> a, const T* b, std::ptrdiff_
       for (int j = 0; j < Cols; ++j) sum[i][j] = load(c + i * c_row, j);
     }
   }
-  for (std::ptrdiff_t step = 0; step < k; ++step) {
+  for (Index step = 0; step < k; ++step) {
     Vec<T> bs[Cols];
 #pragma GCC unroll 8
     for (int j = 0; j < Cols; ++j) bs[j] = load(b, j);
@@ -83,9 +82,8 @@ inline void gemm_block(std::ptrdiff_t k, Strided<T> a, const T* b, std::ptrdiff_
 // All rows of C in a strip of Cols registers: blocks of Rows rows, then the rest in blocks of
 // fewer.
 template <class T, int Rows, int Cols>
-inline void gemm_strip(std::ptrdiff_t m, std::ptrdiff_t k, Strided<T> a, const T* b,
-                       std::ptrdiff_t b_row, T* c, std::ptrdiff_t c_row, std::size_t last,
-                       bool accumulate) {
+inline void gemm_strip(Index m, Index k, Strided<T> a, const T* b, Index b_row, T* c, Index c_row,
+                       Index last, bool accumulate) {
   const auto in_use = hn::FirstN(Vec<T>::tag, last);
   const auto block =
       last == Vec<T>::lanes ? gemm_block<T, Rows, Cols, true> : gemm_block<T, Rows, Cols, false>;
@@ -100,12 +98,11 @@ inline void gemm_strip(std::ptrdiff_t m, std::ptrdiff_t k, Strided<T> a, const T
 }
 
 template <class T, int Cols>
-inline void gemm_columns(std::ptrdiff_t m, std::ptrdiff_t n, std::ptrdiff_t k, Strided<T> a,
-                         const T* b, std::ptrdiff_t b_row, T* c, std::ptrdiff_t c_row,
-                         bool accumulate) {
-  constexpr std::ptrdiff_t kLanes = Vec<T>::lanes, kWidth = Cols * kLanes;
+inline void gemm_columns(Index m, Index n, Index k, Strided<T> a, const T* b, Index b_row, T* c,
+                         Index c_row, bool accumulate) {
+  constexpr Index kLanes = Vec<T>::lanes, kWidth = Cols * kLanes;
   while (n > kWidth - kLanes) {
-    const std::ptrdiff_t width = std::min(n, kWidth);
+    const Index width = std::min(n, kWidth);
     gemm_strip<T, TileShape<T>::kRows, Cols>(m, k, a, b, b_row, c, c_row, width - (kWidth - kLanes),
                                              accumulate);
     b += width;
@@ -119,8 +116,8 @@ inline void gemm_columns(std::ptrdiff_t m, std::ptrdiff_t n, std::ptrdiff_t k, S
 
 // c[m,n] = a[m,k] b[k,n], or += when `accumulate`. Rows of b lie b_row apart, those of c c_row.
 template <class T>
-void gemm_tile(std::ptrdiff_t m, std::ptrdiff_t n, std::ptrdiff_t k, Strided<T> a, const T* b,
-               std::ptrdiff_t b_row, T* c, std::ptrdiff_t c_row, bool accumulate) {
+void gemm_tile(Index m, Index n, Index k, Strided<T> a, const T* b, Index b_row, T* c, Index c_row,
+               bool accumulate) {
   gemm_columns<T, TileShape<T>::kCols>(m, n, k, a, b, b_row, c, c_row, accumulate);
 }
 

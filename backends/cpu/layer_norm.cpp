@@ -19,12 +19,9 @@
 namespace triad::kernels {
 namespace {
 
-using cpu::Accumulator;
-using cpu::for_each_register;
-using cpu::Vec;
+using namespace cpu;
 
-constexpr std::int64_t kGrain = 16384;  // elements below which a second thread does not pay
-constexpr std::int64_t kBlock = 64;     // rows
+constexpr Index kBlock = 64;  // rows
 
 template <class T>
 T* data_or_null(const Tensor& x) {
@@ -32,12 +29,12 @@ T* data_or_null(const Tensor& x) {
 }
 
 template <class T>
-void normalize_row(std::int64_t C, const T* x, const T* weight, const T* bias, double eps, T* y,
-                   T& mean, T& rstd) {
+void normalize_row(Index C, const T* x, const T* weight, const T* bias, double eps, T* y, T& mean,
+                   T& rstd) {
   Accumulator<T> sum, left, squares;
-  for_each_register<T>(C, [&](std::int64_t i, auto part) { sum.add(part.load(x + i)); });
+  for_each_register<T>(C, [&](Index i, auto part) { sum.add(part.load(x + i)); });
   const T estimate = T(sum.total() / double(C));
-  for_each_register<T>(C, [&](std::int64_t i, auto part) {
+  for_each_register<T>(C, [&](Index i, auto part) {
     const Vec<T> d = part.keep(part.load(x + i) - Vec<T>(estimate));
     left.add(d);
     squares.add_product(d, d);
@@ -48,7 +45,7 @@ void normalize_row(std::int64_t C, const T* x, const T* weight, const T* bias, d
   mean = T(double(estimate) + correction);
   rstd = T(scale);
   const Vec<T> shift(estimate), factor{T(scale)}, offset{T(-correction * scale)}, one{T(1)};
-  for_each_register<T>(C, [&](std::int64_t i, auto part) {
+  for_each_register<T>(C, [&](Index i, auto part) {
     const Vec<T> h = fma(part.load(x + i) - shift, factor, offset);
     const Vec<T> w = weight ? part.load(weight + i) : one;
     part.store(fma(h, w, bias ? part.load(bias + i) : Vec<T>()), y + i);
@@ -64,26 +61,26 @@ inline void add_to(double* sums, Vec<float> row) {
 
 // Rounds C up to whole registers: the sums over rows are kept in full ones.
 template <class T>
-std::int64_t padded(std::int64_t C) {
-  constexpr std::int64_t lanes = Vec<T>::lanes;
+Index padded(Index C) {
+  constexpr Index lanes = Vec<T>::lanes;
   return (C + lanes - 1) / lanes * lanes;
 }
 
 template <class T>
 struct BackwardRow {
-  std::int64_t C;
+  Index C;
   const T *dy, *x, *weight;
   T mean, rstd;
 
-  Vec<T> h(std::int64_t i, auto part) const {
+  Vec<T> h(Index i, auto part) const {
     return part.keep((part.load(x + i) - Vec<T>(mean)) * Vec<T>(rstd));
   }
-  Vec<T> g(std::int64_t i, auto part) const {
+  Vec<T> g(Index i, auto part) const {
     return weight ? part.load(dy + i) * part.load(weight + i) : part.load(dy + i);
   }
 
   void add_parameters(double* dweight, double* dbias) const {
-    for_each_register<T>(C, [&](std::int64_t i, auto part) {
+    for_each_register<T>(C, [&](Index i, auto part) {
       const Vec<T> d = part.load(dy + i);
       if (dweight) add_to(dweight + i, d * h(i, part));
       if (dbias) add_to(dbias + i, d);
@@ -92,13 +89,13 @@ struct BackwardRow {
 
   void write_input(T* dx) const {
     Accumulator<T> sum, product;
-    for_each_register<T>(C, [&](std::int64_t i, auto part) {
+    for_each_register<T>(C, [&](Index i, auto part) {
       const Vec<T> gradient = g(i, part);
       sum.add(gradient);
       product.add_product(gradient, h(i, part));
     });
     const Vec<T> a(T(sum.total() / double(C))), b(T(product.total() / double(C))), factor(rstd);
-    for_each_register<T>(C, [&](std::int64_t i, auto part) {
+    for_each_register<T>(C, [&](Index i, auto part) {
       part.store(fnma(h(i, part), b, g(i, part) - a) * factor, dx + i);
     });
   }
@@ -108,14 +105,12 @@ struct BackwardRow {
 
 void layer_norm(Cpu, const Tensor& x, const Tensor& weight, const Tensor& bias, double eps,
                 const Tensor& y, const Tensor& mean, const Tensor& rstd) {
-  const std::int64_t R = x.shape()[0], C = x.shape()[1];
-  visit_float("layer_norm", x.dtype(), [&](auto zero) {
-    using T = decltype(zero);
+  const Index R = x.shape()[0], C = x.shape()[1];
+  visit_float("layer_norm", x.dtype(), [&]<class T>(T) {
     const T *in = x.data<T>(), *w = data_or_null<T>(weight), *b = data_or_null<T>(bias);
     T *out = y.data<T>(), *m = mean.data<T>(), *s = rstd.data<T>();
-    cpu::parallel_for(R, 1 + kGrain / (C + 1), [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t r = begin; r < end; ++r)
-        normalize_row(C, in + r * C, w, b, eps, out + r * C, m[r], s[r]);
+    parallel_for(R, 1 + kHeavyGrain / (C + 1), [&](Index r) {
+      normalize_row(C, in + r * C, w, b, eps, out + r * C, m[r], s[r]);
     });
   });
 }
@@ -123,34 +118,31 @@ void layer_norm(Cpu, const Tensor& x, const Tensor& weight, const Tensor& bias, 
 void layer_norm_backward(Cpu, const Tensor& dy, const Tensor& x, const Tensor& weight,
                          const Tensor& mean, const Tensor& rstd, const Tensor& dx,
                          const Tensor& dweight, const Tensor& dbias) {
-  const std::int64_t R = x.shape()[0], C = x.shape()[1];
-  visit_float("layer_norm_backward", x.dtype(), [&](auto zero) {
-    using T = decltype(zero);
-    const std::int64_t blocks = (R + kBlock - 1) / kBlock, width = padded<T>(C);
+  const Index R = x.shape()[0], C = x.shape()[1];
+  visit_float("layer_norm_backward", x.dtype(), [&]<class T>(T) {
+    const Index blocks = (R + kBlock - 1) / kBlock, width = padded<T>(C);
     auto sums_of = [&](const Tensor& parameter) {
-      return std::vector<double>(parameter.defined() ? std::size_t(blocks * width) : 0);
+      return std::vector<double>(parameter.defined() ? blocks * width : 0);
     };
     std::vector<double> weight_sums = sums_of(dweight), bias_sums = sums_of(dbias);
     const T *w = data_or_null<T>(weight), *g = dy.data<T>(), *in = x.data<T>();
     const T *m = mean.data<T>(), *s = rstd.data<T>();
     T* out = data_or_null<T>(dx);
-    cpu::parallel_for(
-        blocks, 1 + kGrain / (kBlock * (C + 1)), [&](std::int64_t begin, std::int64_t end) {
-          for (std::int64_t r = begin * kBlock; r < std::min(R, end * kBlock); ++r) {
-            const BackwardRow<T> row{C, g + r * C, in + r * C, w, m[r], s[r]};
-            const std::int64_t at = r / kBlock * width;
-            if (out) row.write_input(out + r * C);
-            if (dweight.defined() || dbias.defined())
-              row.add_parameters(dweight.defined() ? &weight_sums[std::size_t(at)] : nullptr,
-                                 dbias.defined() ? &bias_sums[std::size_t(at)] : nullptr);
-          }
-        });
+    parallel_ranges(blocks, 1 + kHeavyGrain / (kBlock * (C + 1)), [&](Index begin, Index end) {
+      for (Index r = begin * kBlock; r < std::min(R, end * kBlock); ++r) {
+        const BackwardRow<T> row{C, g + r * C, in + r * C, w, m[r], s[r]};
+        const Index at = r / kBlock * width;
+        if (out) row.write_input(out + r * C);
+        if (dweight.defined() || dbias.defined())
+          row.add_parameters(dweight.defined() ? &weight_sums[at] : nullptr,
+                             dbias.defined() ? &bias_sums[at] : nullptr);
+      }
+    });
     auto combine = [&](const std::vector<double>& sums, const Tensor& parameter) {
       if (!parameter.defined()) return;
       T* result = parameter.data<T>();
-      cpu::parallel_for(C, 1 + kGrain / (blocks + 1), [&](std::int64_t begin, std::int64_t end) {
-        for (std::int64_t j = begin; j < end; ++j)
-          result[j] = blocks ? T(cpu::pairwise_sum(&sums[std::size_t(j)], blocks, width)) : T(0);
+      parallel_for(C, 1 + kHeavyGrain / (blocks + 1), [&](Index j) {
+        result[j] = blocks ? T(pairwise_sum(&sums[j], blocks, width)) : T(0);
       });
     };
     combine(weight_sums, dweight);

@@ -7,7 +7,7 @@ namespace triad::cpu {
 namespace {
 
 // An axis of size 1 may have any stride: gives it the one that makes the matrix easy to read.
-void normalize(std::int64_t rows, std::int64_t columns, std::int64_t& row, std::int64_t& column) {
+void normalize(Index rows, Index columns, Index& row, Index& column) {
   if (columns == 1 && row != 1) column = 1;
   if (rows == 1 && column != 1) row = 1;
   if (rows == 1 && column == 1) row = columns;
@@ -30,7 +30,7 @@ MatrixProduct simplest(const Tensor& a, const Tensor& b, bool accumulate) {
                   .b_batch = {},
                   .accumulate = accumulate};
   for (int i = axes - 1; i >= 0; --i) {
-    const std::int64_t size = a.shape()[i], a_step = a.strides()[i], b_step = b.strides()[i];
+    const Index size = a.shape()[i], a_step = a.strides()[i], b_step = b.strides()[i];
     if (size == 1) continue;
     if (p.batch.empty()) {
       const bool tall = p.M == 1 ? p.a_column == 1 || a_step == 1 : a_step == p.M * p.a_row;
@@ -57,19 +57,20 @@ MatrixProduct simplest(const Tensor& a, const Tensor& b, bool accumulate) {
 
 namespace triad::kernels {
 
+using namespace cpu;
+
 void matmul(Cpu, const Tensor& a, const Tensor& b, const Tensor& bias, bool accumulate,
             const Tensor& c) {
   if (c.numel() == 0) return;
-  const cpu::MatrixProduct product = cpu::simplest(a, b, accumulate);
-  visit_float("matmul", c.dtype(), [&](auto zero) {
-    using T = decltype(zero);
+  const MatrixProduct product = simplest(a, b, accumulate);
+  visit_float("matmul", c.dtype(), [&]<class T>(T) {
     const T *a_data = a.data<T>(), *b_data = b.data<T>();
     const T* bias_data = bias.defined() ? bias.data<T>() : nullptr;
     T* c_data = c.data<T>();
     if constexpr (sizeof(T) == sizeof(float)) {
-      if (cpu::matmul_onednn(product, a_data, b_data, bias_data, c_data)) return;
+      if (matmul_onednn(product, a_data, b_data, bias_data, c_data)) return;
     }
-    cpu::matmul_blocked(product, a_data, b_data, bias_data, c_data);
+    matmul_blocked(product, a_data, b_data, bias_data, c_data);
   });
 }
 

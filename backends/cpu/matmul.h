@@ -2,16 +2,15 @@
 // ways to compute it.
 #pragma once
 
-#include <cstdint>
-
+#include <triad/backends/cpu/index.h>
 #include <triad/core/tensor.h>
 
 namespace triad::cpu {
 
 // c[batch..., M, N] is contiguous; strides of a and b are given, 0 along a batch axis repeats.
 struct MatrixProduct {
-  std::int64_t M, N, K;
-  std::int64_t a_row, a_column, b_row, b_column;  // one of each pair is 1
+  Index M, N, K;
+  Index a_row, a_column, b_row, b_column;  // one of each pair is 1
   Shape batch, a_batch, b_batch;
   bool accumulate;
 };

@@ -15,27 +15,26 @@ namespace triad::cpu {
 namespace {
 
 // A chunk of b, kDepth x kColumns doubles, fills a quarter of a 1 MiB second cache level.
-constexpr std::int64_t kRows = 96, kColumns = 128, kDepth = 256;
+constexpr Index kRows = 96, kColumns = 128, kDepth = 256;
 
 // to[k][i] = from(k, i), k < depth, i < width; one of the strides is 1.
 template <class T>
-void copy_panel(std::int64_t depth, std::int64_t width, const T* from, std::int64_t depth_stride,
-                std::int64_t width_stride, T* to) {
+void copy_panel(Index depth, Index width, const T* from, Index depth_stride, Index width_stride,
+                T* to) {
   if (width_stride != 1) return transpose_tile(T(1), width, depth, from, width_stride, to, width);
-  for (std::int64_t k = 0; k < depth; ++k)
-    std::copy_n(from + k * depth_stride, width, to + k * width);
+  for (Index k = 0; k < depth; ++k) std::copy_n(from + k * depth_stride, width, to + k * width);
 }
 
 template <class T>
-void block(const MatrixProduct& p, const T* a, const T* b, const T* bias, T* c, std::int64_t rows,
-           std::int64_t columns, T* panels) {
-  for (std::int64_t i = 0; i < rows; ++i) {
+void block(const MatrixProduct& p, const T* a, const T* b, const T* bias, T* c, Index rows,
+           Index columns, T* panels) {
+  for (Index i = 0; i < rows; ++i) {
     T* row = c + i * p.N;
     if (!p.accumulate) std::fill_n(row, columns, T(0));
-    for (std::int64_t j = 0; j < columns && bias; ++j) row[j] += bias[j];
+    for (Index j = 0; j < columns && bias; ++j) row[j] += bias[j];
   }
-  for (std::int64_t k = 0; k < p.K; k += kDepth) {
-    const std::int64_t depth = std::min(kDepth, p.K - k);
+  for (Index k = 0; k < p.K; k += kDepth) {
+    const Index depth = std::min(kDepth, p.K - k);
     T *a_panel = panels, *b_panel = panels + kRows * kDepth;
     copy_panel(depth, columns, b + k * p.b_row, p.b_row, p.b_column, b_panel);
     Strided<T> left{a + k * p.a_column, p.a_row, p.a_column};
@@ -51,18 +50,18 @@ void block(const MatrixProduct& p, const T* a, const T* b, const T* bias, T* c, 
 
 template <class T>
 void matmul_blocked(const MatrixProduct& p, const T* a, const T* b, const T* bias, T* c) {
-  const std::int64_t row_blocks = (p.M + kRows - 1) / kRows;
-  const std::int64_t column_blocks = (p.N + kColumns - 1) / kColumns;
-  const std::int64_t blocks = row_blocks * column_blocks, tasks = p.batch.numel() * blocks;
+  const Index row_blocks = (p.M + kRows - 1) / kRows;
+  const Index column_blocks = (p.N + kColumns - 1) / kColumns;
+  const Index blocks = row_blocks * column_blocks, tasks = p.batch.numel() * blocks;
   // One thread is faster than waking others for less than some 10 us of work.
   const bool small = double(p.batch.numel()) * double(p.M) * double(p.N) * double(p.K) < 1e5;
-  const std::int64_t threads = small ? 1 : std::min<std::int64_t>(tasks, get_num_threads());
-  constexpr std::int64_t kPanels = (kRows + kColumns) * kDepth;
-  const auto memory = Storage::allocate(std::size_t(threads * kPanels) * sizeof(T));
+  const Index threads = small ? 1 : std::min<Index>(tasks, get_num_threads());
+  constexpr Index kPanels = (kRows + kColumns) * kDepth;
+  const auto memory = Storage::allocate(threads * kPanels * sizeof(T));
   T* panels = reinterpret_cast<T*>(memory->data());
 #pragma omp parallel for schedule(dynamic) num_threads(int(threads))
-  for (std::int64_t task = 0; task < tasks; ++task) {
-    std::int64_t index = task / blocks;
+  for (Index task = 0; task < tasks; ++task) {
+    Index index = task / blocks;
     const T *a_matrix = a, *b_matrix = b;
     T* c_matrix = c + index * p.M * p.N;
     for (int axis = p.batch.rank() - 1; axis >= 0; --axis) {
@@ -70,8 +69,8 @@ void matmul_blocked(const MatrixProduct& p, const T* a, const T* b, const T* bia
       b_matrix += index % p.batch[axis] * p.b_batch[axis];
       index /= p.batch[axis];
     }
-    const std::int64_t i = task % blocks / column_blocks * kRows;
-    const std::int64_t j = task % blocks % column_blocks * kColumns;
+    const Index i = task % blocks / column_blocks * kRows;
+    const Index j = task % blocks % column_blocks * kColumns;
     block(p, a_matrix + i * p.a_row, b_matrix + j * p.b_column, bias ? bias + j : nullptr,
           c_matrix + i * p.N + j, std::min(kRows, p.M - i), std::min(kColumns, p.N - j),
           panels + omp_get_thread_num() * kPanels);

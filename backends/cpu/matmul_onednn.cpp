@@ -21,17 +21,16 @@ using Dims = dnnl::memory::dims;
 
 // All that a primitive depends on.
 struct Key {
-  std::array<std::int64_t, 3 * kMaxRank + 10> entries{};
+  std::array<Index, 3 * kMaxRank + 10> entries{};
   std::size_t count = 0;
 
   Key(const MatrixProduct& p, bool bias) {
-    for (std::int64_t x :
-         {p.M, p.N, p.K, p.a_row, p.a_column, p.b_row, p.b_column,
-          2 * std::int64_t(p.accumulate) + bias, std::int64_t(get_num_threads())}) {
+    for (Index x : {p.M, p.N, p.K, p.a_row, p.a_column, p.b_row, p.b_column,
+                    2 * Index(p.accumulate) + bias, Index(get_num_threads())}) {
       entries[count++] = x;
     }
     for (const Shape* shape : {&p.batch, &p.a_batch, &p.b_batch}) {
-      for (std::int64_t x : *shape) entries[count++] = x;
+      for (Index x : *shape) entries[count++] = x;
     }
   }
   bool operator==(const Key& other) const {
@@ -61,7 +60,7 @@ class Primitive {
     const auto left = matrix(p.batch, p.a_batch, p.M, p.K, p.a_row, p.a_column);
     const auto right = matrix(p.batch, p.b_batch, p.K, p.N, p.b_row, p.b_column);
     Shape c_batch = p.batch;
-    std::int64_t step = p.M * p.N;
+    Index step = p.M * p.N;
     for (int i = p.batch.rank() - 1; i >= 0; --i) {
       c_batch[i] = step;
       step *= p.batch[i];
@@ -113,8 +112,8 @@ class Primitive {
 
  private:
   // An axis that repeats has size 1: oneDNN broadcasts it.
-  static dnnl::memory::desc matrix(const Shape& batch, const Shape& steps, std::int64_t rows,
-                                   std::int64_t columns, std::int64_t row, std::int64_t column) {
+  static dnnl::memory::desc matrix(const Shape& batch, const Shape& steps, Index rows,
+                                   Index columns, Index row, Index column) {
     Dims sizes, strides;
     for (int i = 0; i < batch.rank(); ++i) {
       sizes.push_back(steps[i] == 0 ? 1 : batch[i]);
@@ -144,7 +143,7 @@ Primitive& primitive(const MatrixProduct& p, bool bias) {
 }
 
 // Rows (or columns) that overlap, as in an expanded vector, are nothing oneDNN accepts.
-bool overlap(std::int64_t rows, std::int64_t columns, std::int64_t row, std::int64_t column) {
+bool overlap(Index rows, Index columns, Index row, Index column) {
   return column == 1 ? row < columns : column < rows;
 }
 

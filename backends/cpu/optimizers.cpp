@@ -10,15 +10,13 @@
 namespace triad::kernels {
 namespace {
 
-using cpu::Vec;
-
-constexpr std::int64_t kGrain = 16384;  // elements below which a second thread does not pay
+using namespace cpu;
 
 // Calls f(i, part) for every register of n elements of T.
 template <class T, class F>
-void for_each_register(std::int64_t n, F f) {
-  cpu::parallel_for(n, kGrain, [&](std::int64_t begin, std::int64_t end) {
-    cpu::for_each_register<T>(end - begin, [&](std::int64_t i, auto part) { f(begin + i, part); });
+void update(Index n, F f) {
+  parallel_ranges(n, kHeavyGrain, [&](Index begin, Index end) {
+    for_each_register<T>(end - begin, [&](Index i, auto part) { f(begin + i, part); });
   });
 }
 
@@ -30,8 +28,7 @@ void adam_step(Cpu, const AdamArgs& args, const Tensor& gradient, const Tensor& 
                const Tensor& v) {
   const double correction1 = 1 - std::pow(args.beta1, double(args.step));
   const double correction2 = 1 - std::pow(args.beta2, double(args.step));
-  visit_float("adam_step", p.dtype(), [&](auto zero) {
-    using T = decltype(zero);
+  visit_float("adam_step", p.dtype(), [&]<class T>(T) {
     using X = Vec<T>;
     const X decay(T(1 - args.lr * args.weight_decay)), l2{T(args.l2)};
     const X new1{T(1 - args.beta1)}, keep2{T(args.beta2)}, new2{T(1 - args.beta2)};
@@ -39,7 +36,7 @@ void adam_step(Cpu, const AdamArgs& args, const Tensor& gradient, const Tensor& 
     const X step{T(args.lr / correction1)};
     const T* g = gradient.data<T>();
     T *parameter = p.data<T>(), *mean = m.data<T>(), *square = v.data<T>();
-    for_each_register<T>(p.numel(), [=](std::int64_t i, auto part) {
+    update<T>(p.numel(), [=](Index i, auto part) {
       X x = part.load(parameter + i), a = part.load(mean + i), b = part.load(square + i);
       const X d = fma(l2, x, part.load(g + i));
       a = fma(d - a, new1, a);
@@ -54,15 +51,14 @@ void adam_step(Cpu, const AdamArgs& args, const Tensor& gradient, const Tensor& 
 
 void sgd_step(Cpu, const SgdArgs& args, const Tensor& gradient, const Tensor& p,
               const Tensor& buffer) {
-  visit_float("sgd_step", p.dtype(), [&](auto zero) {
-    using T = decltype(zero);
+  visit_float("sgd_step", p.dtype(), [&]<class T>(T) {
     using X = Vec<T>;
     const X lr{T(args.lr)}, l2{T(args.l2)}, momentum{T(args.momentum)};
     const X fresh{T(1 - args.dampening)};
     const bool first = args.first, nesterov = args.nesterov;
     const T* g = gradient.data<T>();
     T *parameter = p.data<T>(), *velocity = args.momentum != 0 ? buffer.data<T>() : nullptr;
-    for_each_register<T>(p.numel(), [=](std::int64_t i, auto part) {
+    update<T>(p.numel(), [=](Index i, auto part) {
       const X x = part.load(parameter + i);
       X d = fma(l2, x, part.load(g + i));
       if (velocity) {
@@ -76,13 +72,11 @@ void sgd_step(Cpu, const SgdArgs& args, const Tensor& gradient, const Tensor& p,
 }
 
 void scale(Cpu, double factor, const Tensor& x) {
-  visit_float("scale", x.dtype(), [&](auto zero) {
-    using T = decltype(zero);
+  visit_float("scale", x.dtype(), [&]<class T>(T) {
     const Vec<T> by{T(factor)};
     T* data = x.data<T>();
-    for_each_register<T>(x.numel(), [=](std::int64_t i, auto part) {
-      part.store(part.load(data + i) * by, data + i);
-    });
+    update<T>(x.numel(),
+              [=](Index i, auto part) { part.store(part.load(data + i) * by, data + i); });
   });
 }
 

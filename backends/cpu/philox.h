@@ -14,7 +14,7 @@
 namespace triad::cpu {
 
 // Two registers of counters, so that the multiplications of one hide the latency of the other.
-inline constexpr std::int64_t kPhiloxBlock = 8 * hn::MaxLanes(hn::ScalableTag<std::uint64_t>());
+inline constexpr Index kPhiloxBlock = 8 * hn::MaxLanes(hn::ScalableTag<std::uint64_t>());
 
 // out[4 i + lane] = word `lane` of counter first_counter + i, kPhiloxBlock words in all.
 inline void philox_block(RandomStream random, std::uint64_t first_counter, std::uint32_t* out) {
@@ -61,12 +61,11 @@ inline void philox_block(RandomStream random, std::uint64_t first_counter, std::
 
 // out[i] = the random word of element first + i, 0 <= i < n: word e % 4 of counter e / 4 for
 // element e. `first` need not be a multiple of 4.
-inline void uniform_bits(RandomStream random, std::uint64_t first, std::int64_t n,
-                         std::uint32_t* out) {
+inline void uniform_bits(RandomStream random, std::uint64_t first, Index n, std::uint32_t* out) {
   std::uint64_t counter = first / 4;
   std::uint32_t block[kPhiloxBlock];
-  std::int64_t done = 0;
-  if (std::int64_t skip = std::int64_t(first % 4); skip != 0 && n > 0) {
+  Index done = 0;
+  if (Index skip = Index(first % 4); skip != 0 && n > 0) {
     philox_block(random, counter, block);
     done = std::min(n, kPhiloxBlock - skip);
     std::copy_n(block + skip, done, out);

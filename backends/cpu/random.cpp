@@ -16,20 +16,19 @@
 namespace triad::kernels {
 namespace {
 
-using cpu::Vec;
+using namespace cpu;
 
-constexpr std::int64_t kTile = 1024;         // words
-constexpr std::int64_t kGrain = 16 * kTile;  // elements that are worth a thread (some 5 us)
+constexpr Index kTile = 1024;  // words; the grain below is a multiple
 
 // Calls f(first, count, words) for tiles of n elements, each of `per_element` words.
 template <class F>
-void for_each_tile(RandomStream random, std::int64_t n, std::int64_t per_element, F f) {
-  const std::int64_t tile = kTile / per_element;
-  cpu::parallel_for(n, kGrain, [&](std::int64_t begin, std::int64_t end) {
+void for_each_tile(RandomStream random, Index n, Index per_element, F f) {
+  const Index tile = kTile / per_element;
+  parallel_ranges(n, kHeavyGrain, [&](Index begin, Index end) {
     std::uint32_t words[kTile];
-    for (std::int64_t i = begin; i < end; i += tile) {
-      const std::int64_t count = std::min(tile, end - i);
-      cpu::uniform_bits(random, std::uint64_t(i * per_element), count * per_element, words);
+    for (Index i = begin; i < end; i += tile) {
+      const Index count = std::min(tile, end - i);
+      uniform_bits(random, std::uint64_t(i * per_element), count * per_element, words);
       f(i, count, words);
     }
   });
@@ -37,8 +36,8 @@ void for_each_tile(RandomStream random, std::int64_t n, std::int64_t per_element
 
 // out[k] = u[k], v[k] in turn, n numbers in all.
 template <class T>
-void interleave(const double* u, const double* v, std::int64_t n, T* out) {
-  for (std::int64_t k = 0; k < n / 2; ++k) {
+void interleave(const double* u, const double* v, Index n, T* out) {
+  for (Index k = 0; k < n / 2; ++k) {
     out[2 * k] = T(u[k]);
     out[2 * k + 1] = T(v[k]);
   }
@@ -50,30 +49,26 @@ void interleave(const double* u, const double* v, std::int64_t n, T* out) {
 void uniform(Cpu, RandomStream random, const Tensor& y) {
   if (y.dtype() == f32) {
     float* out = y.data<float>();
-    for_each_tile(random, y.numel(), 1,
-                  [=](std::int64_t first, std::int64_t n, const std::uint32_t* words) {
-                    for (std::int64_t i = 0; i < n; ++i) out[first + i] = uniform_float(words[i]);
-                  });
+    for_each_tile(random, y.numel(), 1, [=](Index first, Index n, const std::uint32_t* words) {
+      for (Index i = 0; i < n; ++i) out[first + i] = uniform_float(words[i]);
+    });
   } else {
     double* out = y.data<double>();
-    for_each_tile(random, y.numel(), 2,
-                  [=](std::int64_t first, std::int64_t n, const std::uint32_t* words) {
-                    for (std::int64_t i = 0; i < n; ++i)
-                      out[first + i] = uniform_double(words[2 * i], words[2 * i + 1]);
-                  });
+    for_each_tile(random, y.numel(), 2, [=](Index first, Index n, const std::uint32_t* words) {
+      for (Index i = 0; i < n; ++i) out[first + i] = uniform_double(words[2 * i], words[2 * i + 1]);
+    });
   }
 }
 
 void normal(Cpu, RandomStream random, const Tensor& y) {
-  visit_float("normal", y.dtype(), [&](auto zero) {
-    using T = decltype(zero);
-    constexpr std::int64_t words_per_pair = sizeof(T) / 2, pairs_per_tile = kTile / words_per_pair;
+  visit_float("normal", y.dtype(), [&]<class T>(T) {
+    constexpr Index words_per_pair = sizeof(T) / 2, pairs_per_tile = kTile / words_per_pair;
     T* out = y.data<T>();
-    const std::int64_t pairs = (y.numel() + 1) / 2;
+    const Index pairs = (y.numel() + 1) / 2;
     for_each_tile(random, pairs, words_per_pair,
-                  [&](std::int64_t first, std::int64_t n, const std::uint32_t* words) {
+                  [&](Index first, Index n, const std::uint32_t* words) {
                     double u1[pairs_per_tile], u2[pairs_per_tile];
-                    for (std::int64_t k = 0; k < n; ++k) {
+                    for (Index k = 0; k < n; ++k) {
                       const std::uint32_t* w = words + words_per_pair * k;
                       if constexpr (sizeof(T) == 4) {
                         u1[k] = (double(w[0]) + 1) * 0x1p-32;
@@ -83,10 +78,10 @@ void normal(Cpu, RandomStream random, const Tensor& y) {
                         u2[k] = uniform_double(w[2], w[3]);
                       }
                     }
-                    constexpr std::int64_t lanes = Vec<double>::lanes;
+                    constexpr Index lanes = Vec<double>::lanes;
                     static_assert(pairs_per_tile % lanes == 0);
-                    for (std::int64_t k = n; k % lanes != 0; ++k) u1[k] = u2[k] = 1;
-                    for (std::int64_t k = 0; k < n; k += lanes) {
+                    for (Index k = n; k % lanes != 0; ++k) u1[k] = u2[k] = 1;
+                    for (Index k = 0; k < n; k += lanes) {
                       const auto pair =
                           math::normal_pair(Vec<double>::load(u1 + k), Vec<double>::load(u2 + k));
                       pair.cos.store(u1 + k);
@@ -97,36 +92,32 @@ void normal(Cpu, RandomStream random, const Tensor& y) {
   });
 }
 
-void random_integers(Cpu, RandomStream random, std::int64_t low, std::int64_t high,
-                     const Tensor& y) {
+void random_integers(Cpu, RandomStream random, Index low, Index high, const Tensor& y) {
   const std::uint64_t range = std::uint64_t(high) - std::uint64_t(low);
   std::int64_t* out = y.data<std::int64_t>();
-  for_each_tile(random, y.numel(), 2,
-                [=](std::int64_t first, std::int64_t n, const std::uint32_t* words) {
-                  for (std::int64_t i = 0; i < n; ++i) {
-                    const std::uint64_t bits = std::uint64_t(words[2 * i]) << 32 | words[2 * i + 1];
-                    const auto offset = std::uint64_t((unsigned __int128)(bits)*range >> 64);
-                    out[first + i] = std::int64_t(std::uint64_t(low) + offset);
-                  }
-                });
+  for_each_tile(random, y.numel(), 2, [=](Index first, Index n, const std::uint32_t* words) {
+    for (Index i = 0; i < n; ++i) {
+      const std::uint64_t bits = std::uint64_t(words[2 * i]) << 32 | words[2 * i + 1];
+      const auto offset = std::uint64_t((unsigned __int128)(bits)*range >> 64);
+      out[first + i] = Index(std::uint64_t(low) + offset);
+    }
+  });
 }
 
 // By registers: the compiler's own loop reads x behind masks, which took twice as long.
 void dropout(Cpu, RandomStream random, double p, const Tensor& x, const Tensor& y) {
-  const std::uint32_t threshold = cpu::dropout_threshold(p);
-  visit_float("dropout", x.dtype(), [&](auto zero) {
-    using T = decltype(zero);
+  const std::uint32_t threshold = dropout_threshold(p);
+  visit_float("dropout", x.dtype(), [&]<class T>(T) {
     const T* in = x.data<T>();
     T* out = y.data<T>();
     const Vec<T> limit{T(threshold)}, scale{T(1 / (1 - p))};
-    for_each_tile(random, x.numel(), 1,
-                  [=](std::int64_t first, std::int64_t n, const std::uint32_t* words) {
-                    cpu::for_each_register<T>(n, [&](std::int64_t i, auto part) {
-                      const Vec<T> kept = part.load(in + first + i) * scale;
-                      const Vec<T> u = cpu::high_bits<T>(words + i);
-                      part.store(select(u < limit, Vec<T>(), kept), out + first + i);
-                    });
-                  });
+    for_each_tile(random, x.numel(), 1, [=](Index first, Index n, const std::uint32_t* words) {
+      for_each_register<T>(n, [&](Index i, auto part) {
+        const Vec<T> kept = part.load(in + first + i) * scale;
+        const Vec<T> u = high_bits<T>(words + i);
+        part.store(select(u < limit, Vec<T>(), kept), out + first + i);
+      });
+    });
   });
 }
 

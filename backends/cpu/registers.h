@@ -1,8 +1,6 @@
 // A loop over an array, one register at a time, the last one perhaps in part.
 #pragma once
 
-#include <cstdint>
-
 #include <triad/backends/cpu/vec.h>
 
 namespace triad::cpu {
@@ -17,26 +15,26 @@ struct FullRegister {
 // The first `count` lanes, count < lanes.
 template <class T>
 struct PartOfRegister {
-  std::int64_t count;
+  Index count;
 
   // The other lanes read as `rest`,
   Vec<T> load(const T* p, T rest = T(0)) const {
-    return select(mask(), Vec<T>::load_first(p, std::size_t(count)), Vec<T>(rest));
+    return select(mask(), Vec<T>::load_first(p, count), Vec<T>(rest));
   }
   // are not written,
-  void store(Vec<T> v, T* p) const { v.store_first(p, std::size_t(count)); }
+  void store(Vec<T> v, T* p) const { v.store_first(p, count); }
   // and become zero.
   Vec<T> keep(Vec<T> v) const { return select(mask(), v, Vec<T>()); }
 
  private:
-  auto mask() const { return hn::FirstN(Vec<T>::tag, std::size_t(count)); }
+  auto mask() const { return hn::FirstN(Vec<T>::tag, count); }
 };
 
 // Calls f(i, part) for the registers of n elements; part loads and stores at an address + i.
 template <class T, class F>
-inline void for_each_register(std::int64_t n, F f) {
-  constexpr std::int64_t lanes = Vec<T>::lanes;
-  std::int64_t i = 0;
+inline void for_each_register(Index n, F f) {
+  constexpr Index lanes = Vec<T>::lanes;
+  Index i = 0;
   for (; i + lanes <= n; i += lanes) f(i, FullRegister<T>());
   if (i < n) f(i, PartOfRegister<T>{n - i});
 }

@@ -13,35 +13,30 @@
 namespace triad::kernels {
 namespace {
 
-using cpu::Accumulator;
-using cpu::for_each_register;
-using cpu::Vec;
+using namespace cpu;
 
-// Calls f(T{}, r) for each of the rows of x; a thread gets at least 16384 elements (some 5 us).
+// Calls f(T{}, r) for each of the rows of x.
 template <class F>
 void for_each_row(const Tensor& x, F f) {
-  const std::int64_t R = x.shape()[0], C = x.shape()[1];
+  const Index R = x.shape()[0], C = x.shape()[1];
   visit_float("rows", x.dtype(), [&](auto zero) {
-    cpu::parallel_for(R, 1 + 16384 / (C + 1), [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t r = begin; r < end; ++r) f(zero, r);
-    });
+    parallel_for(R, 1 + kHeavyGrain / (C + 1), [&](Index r) { f(zero, r); });
   });
 }
 
 template <class T>
-T row_max(const T* x, std::int64_t C) {
+T row_max(const T* x, Index C) {
   constexpr T lowest = -std::numeric_limits<T>::infinity();
   Vec<T> top = lowest;
-  for_each_register<T>(
-      C, [&](std::int64_t i, auto part) { top = max(top, part.load(x + i, lowest)); });
+  for_each_register<T>(C, [&](Index i, auto part) { top = max(top, part.load(x + i, lowest)); });
   return max_lanes(top);
 }
 
 // The sum of exp(x - top), the terms stored in y if there is one.
 template <class T>
-double sum_exp(const T* x, std::int64_t C, T top, T* y = nullptr) {
+double sum_exp(const T* x, Index C, T top, T* y = nullptr) {
   Accumulator<T> sum;
-  for_each_register<T>(C, [&](std::int64_t i, auto part) {
+  for_each_register<T>(C, [&](Index i, auto part) {
     const Vec<T> term = exp_weight(part.load(x + i) - Vec<T>(top));
     if (y) part.store(term, y + i);
     sum.add(part.keep(term));
@@ -52,67 +47,66 @@ double sum_exp(const T* x, std::int64_t C, T top, T* y = nullptr) {
 }  // namespace
 
 void softmax(Cpu, const Tensor& x, const Tensor& y) {
-  const std::int64_t C = x.shape()[1];
-  for_each_row(x, [&](auto zero, std::int64_t r) {
+  const Index C = x.shape()[1];
+  for_each_row(x, [&](auto zero, Index r) {
     using T = decltype(zero);
     const T* in = x.data<T>() + r * C;
     T* out = y.data<T>() + r * C;
     const Vec<T> factor(T(1 / sum_exp(in, C, row_max(in, C), out)));
     for_each_register<T>(
-        C, [&](std::int64_t i, auto part) { part.store(part.load(out + i) * factor, out + i); });
+        C, [&](Index i, auto part) { part.store(part.load(out + i) * factor, out + i); });
   });
 }
 
 void softmax_backward(Cpu, const Tensor& dy, const Tensor& y, const Tensor& dx) {
-  const std::int64_t C = y.shape()[1];
-  for_each_row(y, [&](auto zero, std::int64_t r) {
+  const Index C = y.shape()[1];
+  for_each_row(y, [&](auto zero, Index r) {
     using T = decltype(zero);
     const T *g = dy.data<T>() + r * C, *p = y.data<T>() + r * C;
     T* out = dx.data<T>() + r * C;
     Accumulator<T> sum;
     for_each_register<T>(
-        C, [&](std::int64_t i, auto part) { sum.add_product(part.load(g + i), part.load(p + i)); });
+        C, [&](Index i, auto part) { sum.add_product(part.load(g + i), part.load(p + i)); });
     const Vec<T> dot(T(sum.total()));
-    for_each_register<T>(C, [&](std::int64_t i, auto part) {
+    for_each_register<T>(C, [&](Index i, auto part) {
       part.store(part.load(p + i) * (part.load(g + i) - dot), out + i);
     });
   });
 }
 
 void log_softmax(Cpu, const Tensor& x, const Tensor& y) {
-  const std::int64_t C = x.shape()[1];
-  for_each_row(x, [&](auto zero, std::int64_t r) {
+  const Index C = x.shape()[1];
+  for_each_row(x, [&](auto zero, Index r) {
     using T = decltype(zero);
     const T* in = x.data<T>() + r * C;
     T* out = y.data<T>() + r * C;
     const T top = row_max(in, C);
     const Vec<T> shift(top), rest(T(std::log(sum_exp(in, C, top))));
-    for_each_register<T>(C, [&](std::int64_t i, auto part) {
-      part.store(part.load(in + i) - shift - rest, out + i);
-    });
+    for_each_register<T>(
+        C, [&](Index i, auto part) { part.store(part.load(in + i) - shift - rest, out + i); });
   });
 }
 
 void log_softmax_backward(Cpu, const Tensor& dy, const Tensor& y, const Tensor& dx) {
-  const std::int64_t C = y.shape()[1];
-  for_each_row(y, [&](auto zero, std::int64_t r) {
+  const Index C = y.shape()[1];
+  for_each_row(y, [&](auto zero, Index r) {
     using T = decltype(zero);
     const T *g = dy.data<T>() + r * C, *log_p = y.data<T>() + r * C;
     T* out = dx.data<T>() + r * C;
     Accumulator<T> sum;
-    for_each_register<T>(C, [&](std::int64_t i, auto part) { sum.add(part.load(g + i)); });
+    for_each_register<T>(C, [&](Index i, auto part) { sum.add(part.load(g + i)); });
     const Vec<T> total(T(sum.total()));
-    for_each_register<T>(C, [&](std::int64_t i, auto part) {
+    for_each_register<T>(C, [&](Index i, auto part) {
       part.store(fnma(exp_weight(part.load(log_p + i)), total, part.load(g + i)), out + i);
     });
   });
 }
 
-void cross_entropy(Cpu, const Tensor& logits, const Tensor& target, std::int64_t ignore_index,
+void cross_entropy(Cpu, const Tensor& logits, const Tensor& target, Index ignore_index,
                    const Tensor& losses, const Tensor& logsumexp) {
-  const std::int64_t C = logits.shape()[1];
+  const Index C = logits.shape()[1];
   const std::int64_t* targets = target.data<std::int64_t>();
-  for_each_row(logits, [&](auto zero, std::int64_t r) {
+  for_each_row(logits, [&](auto zero, Index r) {
     using T = decltype(zero);
     T &loss = losses.data<T>()[r], &lse = logsumexp.data<T>()[r];
     if (targets[r] == ignore_index) {
@@ -129,9 +123,9 @@ void cross_entropy(Cpu, const Tensor& logits, const Tensor& target, std::int64_t
 
 void cross_entropy_backward(Cpu, const Tensor& logits, const Tensor& target,
                             const Tensor& logsumexp, const Tensor& scale, const Tensor& dlogits) {
-  const std::int64_t C = logits.shape()[1];
+  const Index C = logits.shape()[1];
   const std::int64_t* targets = target.data<std::int64_t>();
-  for_each_row(logits, [&](auto zero, std::int64_t r) {
+  for_each_row(logits, [&](auto zero, Index r) {
     using T = decltype(zero);
     const T* x = logits.data<T>() + r * C;
     T* out = dlogits.data<T>() + r * C;
@@ -140,7 +134,7 @@ void cross_entropy_backward(Cpu, const Tensor& logits, const Tensor& target,
       std::fill_n(out, C, T(0));
       return;
     }
-    for_each_register<T>(C, [&](std::int64_t i, auto part) {
+    for_each_register<T>(C, [&](Index i, auto part) {
       part.store(exp_weight(part.load(x + i) - Vec<T>(lse)) * Vec<T>(factor), out + i);
     });
     // An ignored target is no index, and a NaN gradient makes its scale NaN instead of zero.

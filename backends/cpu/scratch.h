@@ -1,7 +1,7 @@
 // Working memory that a thread keeps between calls: kernels called in a loop allocate nothing.
 #pragma once
 
-#include <cstddef>
+#include <triad/backends/cpu/index.h>
 #include <memory>
 #include <new>
 
@@ -10,13 +10,13 @@ namespace triad::cpu {
 // Room for `count` values of T, uninitialised, aligned to a cache line. It belongs to the calling
 // thread until its next call for the same T.
 template <class T>
-T* scratch(std::size_t count) {
+T* scratch(Index count) {
   constexpr std::align_val_t kLine{64};
   struct Free {
     void operator()(T* p) const { ::operator delete(p, kLine); }
   };
   thread_local std::unique_ptr<T, Free> memory;
-  thread_local std::size_t size = 0;
+  thread_local Index size = 0;
   if (size < count) {
     memory.reset();
     size = 0;

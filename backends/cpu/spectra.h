@@ -5,24 +5,25 @@
 #pragma once
 
 #include <complex>
-#include <cstdint>
 #include <vector>
+
+#include <triad/backends/cpu/index.h>
 
 namespace triad::cpu {
 
 using Reals = std::vector<double>;                  // [count, n]
 using Spectra = std::vector<std::complex<double>>;  // [count, n/2 + 1], frequencies 0..n/2
 
-Spectra rfft(std::int64_t count, std::int64_t n, const Reals& x);
+Spectra rfft(Index count, Index n, const Reals& x);
 
 // With the factor 1/n. The imaginary parts at DC and, for even n, at Nyquist take no part.
-Reals irfft(std::int64_t count, std::int64_t n, const Spectra& spectra);
+Reals irfft(Index count, Index n, const Spectra& spectra);
 
 // exp(log_gain + i phase), value by value.
 template <class T>
-Spectra polar(std::int64_t size, const T* log_gain, const T* phase);
+Spectra polar(Index size, const T* log_gain, const T* phase);
 
 // How often a frequency k of 0..n/2 occurs among all n: once at DC and Nyquist, else twice.
-inline double multiplicity(std::int64_t k, std::int64_t n) { return k == 0 || 2 * k == n ? 1 : 2; }
+inline double multiplicity(Index k, Index n) { return k == 0 || 2 * k == n ? 1 : 2; }
 
 }  // namespace triad::cpu

@@ -15,40 +15,38 @@ namespace {
 using namespace cpu;
 
 // Of 2K values: the ends of t >= 0 stay, what is between is doubled, t < 0 is dropped.
-void fold_cepstrum(std::int64_t heads, std::int64_t taps, Reals& cepstrum) {
-  for (std::int64_t h = 0; h < heads; ++h) {
+void fold_cepstrum(Index heads, Index taps, Reals& cepstrum) {
+  for (Index h = 0; h < heads; ++h) {
     double* c = &cepstrum[h * 2 * taps];
-    for (std::int64_t t = 1; t < taps; ++t) c[t] *= 2;
+    for (Index t = 1; t < taps; ++t) c[t] *= 2;
     std::fill(c + taps + 1, c + 2 * taps, 0.0);
   }
 }
 
 // exp(log_gain + i (theta + phase)) on K+1 bins, theta the minimum phase.
 template <class T>
-Spectra causal_spectrum(std::int64_t heads, std::int64_t taps, const T* log_gain, const T* phase) {
-  const std::int64_t size = heads * (taps + 1);
+Spectra causal_spectrum(Index heads, Index taps, const T* log_gain, const T* phase) {
+  const Index size = heads * (taps + 1);
   Reals cepstrum = irfft(heads, 2 * taps, Spectra(log_gain, log_gain + size));
   fold_cepstrum(heads, taps, cepstrum);
   const Spectra minimum_phase = rfft(heads, 2 * taps, cepstrum);
   Reals gains(log_gain, log_gain + size), angles(phase, phase + size);
-  for (std::int64_t i = 0; i < size; ++i) angles[i] += minimum_phase[i].imag();
+  for (Index i = 0; i < size; ++i) angles[i] += minimum_phase[i].imag();
   return polar(size, gains.data(), angles.data());
 }
 
 // The first `taps` samples of each head's sequence of n, and such a sequence from its first
 // samples.
 template <class T>
-void cut(std::int64_t heads, std::int64_t n, const Reals& from, std::int64_t taps, T* to,
-         std::int64_t stride) {
-  for (std::int64_t h = 0; h < heads; ++h) {
-    for (std::int64_t t = 0; t < taps; ++t) to[h * stride + t] = T(from[h * n + t]);
+void cut(Index heads, Index n, const Reals& from, Index taps, T* to, Index stride) {
+  for (Index h = 0; h < heads; ++h) {
+    for (Index t = 0; t < taps; ++t) to[h * stride + t] = T(from[h * n + t]);
   }
 }
 template <class T>
-Reals pad(std::int64_t heads, std::int64_t taps, const T* from, std::int64_t stride,
-          std::int64_t n) {
+Reals pad(Index heads, Index taps, const T* from, Index stride, Index n) {
   Reals result(heads * n);
-  for (std::int64_t h = 0; h < heads; ++h) {
+  for (Index h = 0; h < heads; ++h) {
     std::copy_n(from + h * stride, taps, &result[h * n]);
   }
   return result;
@@ -56,7 +54,7 @@ Reals pad(std::int64_t heads, std::int64_t taps, const T* from, std::int64_t str
 
 // What takes part of taps [H,K] at length T, and the size at which nothing wraps around.
 struct Sizes {
-  std::int64_t heads, stride, taps, n;
+  Index heads, stride, taps, n;
 
   Sizes(const Tensor& v, const Tensor& h)
       : heads(h.shape()[0]),
@@ -74,7 +72,7 @@ Response<T> causal_response(const Sizes& s, const Tensor& taps) {
 }  // namespace
 
 void causal_taps(Cpu, const Tensor& log_gain, const Tensor& phase, const Tensor& taps) {
-  const std::int64_t heads = taps.shape()[0], count = taps.shape()[1];
+  const Index heads = taps.shape()[0], count = taps.shape()[1];
   visit_float("causal_taps", taps.dtype(), [&]<class T>(T) {
     const Spectra filter = causal_spectrum(heads, count, log_gain.data<T>(), phase.data<T>());
     cut(heads, 2 * count, irfft(heads, 2 * count, filter), count, taps.data<T>(), count);
@@ -86,14 +84,14 @@ void causal_taps(Cpu, const Tensor& log_gain, const Tensor& phase, const Tensor&
 //   and imaginary parts as two numbers); theta = Im rfft(x): dx = irfft((n / c) i dtheta).
 void causal_taps_backward(Cpu, const Tensor& dtaps, const Tensor& log_gain, const Tensor& phase,
                           const Tensor& dlog_gain, const Tensor& dphase) {
-  const std::int64_t heads = dtaps.shape()[0], count = dtaps.shape()[1];
-  const std::int64_t n = 2 * count, bins = count + 1, size = heads * bins;
+  const Index heads = dtaps.shape()[0], count = dtaps.shape()[1];
+  const Index n = 2 * count, bins = count + 1, size = heads * bins;
   visit_float("causal_taps", dtaps.dtype(), [&]<class T>(T) {
     const Spectra filter = causal_spectrum(heads, count, log_gain.data<T>(), phase.data<T>());
     const Spectra gradient = rfft(heads, n, pad(heads, count, dtaps.data<T>(), count, n));
     Reals direct(size);    // of log_gain, the phase held
     Spectra turned(size);  // (n / c) i dtheta
-    for (std::int64_t i = 0; i < size; ++i) {
+    for (Index i = 0; i < size; ++i) {
       const double c = multiplicity(i % bins, n) / double(n);
       const std::complex<double> a = std::conj(gradient[i]) * filter[i];
       direct[i] = c * a.real();
@@ -104,7 +102,7 @@ void causal_taps_backward(Cpu, const Tensor& dtaps, const Tensor& log_gain, cons
     Reals cepstrum = irfft(heads, n, turned);
     fold_cepstrum(heads, count, cepstrum);
     const Spectra indirect = rfft(heads, n, cepstrum);
-    for (std::int64_t i = 0; i < size; ++i) {
+    for (Index i = 0; i < size; ++i) {
       const double c = multiplicity(i % bins, n) / double(n);
       dlog_gain.data<T>()[i] = T(direct[i] + c * indirect[i].real());
     }

@@ -10,13 +10,13 @@
 namespace triad::cpu {
 
 template <class T>
-Response<T> make_response(std::int64_t n, const Spectra& half) {
+Response<T> make_response(Index n, const Spectra& half) {
   const auto plan = Fft<T>::plan(n);
-  const std::int64_t bins = n / 2 + 1, heads = std::int64_t(half.size()) / bins;
+  const Index bins = n / 2 + 1, heads = Index(half.size()) / bins;
   Response<T> response{n, std::vector<T>(heads * n * 2)};
-  for (std::int64_t h = 0; h < heads; ++h) {
-    for (std::int64_t p = 0; p < n; ++p) {
-      const std::int64_t k = plan->frequency(p);
+  for (Index h = 0; h < heads; ++h) {
+    for (Index p = 0; p < n; ++p) {
+      const Index k = plan->frequency(p);
       const std::complex<double> value = half[h * bins + std::min(k, n - k)];
       const bool real = k == 0 || 2 * k == n;
       T* out = &response.values[(h * n + p) * 2];
@@ -30,7 +30,7 @@ Response<T> make_response(std::int64_t n, const Spectra& half) {
 namespace {
 
 // Tiles that are worth a thread's while: 1024 rows take about 10 us.
-std::int64_t grain(std::int64_t n) { return 1 + 512 / n; }
+Index grain(Index n) { return 1 + 512 / n; }
 
 // The working memory of one thread: blocks of n rows, and how tiles get there and back.
 //
@@ -41,9 +41,9 @@ std::int64_t grain(std::int64_t n) { return 1 + 512 / n; }
 template <class T>
 class Workspace {
  public:
-  static constexpr std::int64_t kRow = Row<T>::size;
+  static constexpr Index kRow = Row<T>::size;
 
-  Workspace(std::int64_t n, int blocks) : n_(n), rows_(scratch<T>((blocks * n + 2) * kRow)) {
+  Workspace(Index n, int blocks) : n_(n), rows_(scratch<T>((blocks * n + 2) * kRow)) {
     zero_ = rows_ + blocks * n * kRow;
     spare_ = zero_ + kRow;
     std::fill_n(zero_, kRow, T(0));
@@ -57,7 +57,7 @@ class Workspace {
       const Rows<T> rows = tile.rows(zero_);
       return {rows.first, rows.stride, rows.length, rows.spare};
     }
-    for (std::int64_t t = 0; t < tile.length(); ++t) tile.load(t).store(x + t * kRow);
+    for (Index t = 0; t < tile.length(); ++t) tile.load(t).store(x + t * kRow);
     return {x, kRow, tile.length(), zero_};
   }
 
@@ -67,13 +67,13 @@ class Workspace {
   }
   void finish(const ChannelTile<T>& tile, const T* x) const {
     if (is_direct(tile)) return;
-    for (std::int64_t t = 0; t < tile.length(); ++t) tile.store(t, Row<T>::load(x + t * kRow));
+    for (Index t = 0; t < tile.length(); ++t) tile.store(t, Row<T>::load(x + t * kRow));
   }
 
  private:
   bool is_direct(const ChannelTile<T>& tile) const { return n_ <= 2048 && tile.is_full(); }
 
-  std::int64_t n_;
+  Index n_;
   T *rows_, *zero_, *spare_;
 };
 
@@ -81,19 +81,19 @@ class Workspace {
 
 template <class T>
 void convolve(const Tensor& v, const Response<T>& response, const Tensor& y) {
-  const std::int64_t B = v.shape()[0], H = v.shape()[2], n = response.n;
-  const std::int64_t tiles = tiles_per_head<T>(v);
+  const Index B = v.shape()[0], H = v.shape()[2], n = response.n;
+  const Index tiles = tiles_per_head<T>(v);
   const auto plan = Fft<T>::plan(n);
-  parallel_for(H * B * tiles, grain(n), [&](std::int64_t first, std::int64_t last) {
+  parallel_ranges(H * B * tiles, grain(n), [&](Index first, Index last) {
     const Workspace<T> work(n, 1);
     T* x = work.block(0);
-    for (std::int64_t task = first; task < last; ++task) {
-      const std::int64_t h = task / (B * tiles), b = task / tiles % B, tile = task % tiles;
+    for (Index task = first; task < last; ++task) {
+      const Index h = task / (B * tiles), b = task / tiles % B, tile = task % tiles;
       const ChannelTile<T> in(v, b, h, tile), out(y, b, h, tile);
       const T* filter = &response.values[h * n * 2];
       plan->filter(
-          work.source(in, x), x,
-          [=](std::int64_t p, Row<T>& z) { z = times_pair(z, filter + 2 * p); }, work.sink(out, x));
+          work.source(in, x), x, [=](Index p, Row<T>& z) { z = times_pair(z, filter + 2 * p); },
+          work.sink(out, x));
       work.finish(out, x);
     }
   });
@@ -104,11 +104,11 @@ namespace {
 // Sums over batch and channels go in a fixed order: chunks of (batch, tile) items of one head are
 // summed by one thread each, and the sums of the chunks are added in sequence.
 struct Chunks {
-  std::int64_t items, size, per_head;  // items of a head, items of a chunk, chunks of a head
+  Index items, size, per_head;  // items of a head, items of a chunk, chunks of a head
 
-  Chunks(std::int64_t heads, std::int64_t items_of_a_head) : items(items_of_a_head) {
+  Chunks(Index heads, Index items_of_a_head) : items(items_of_a_head) {
     // About 64 chunks in all keep any CPU busy; more than 8 items would round more in fp32.
-    size = std::clamp<std::int64_t>(heads * items / 64, 1, 8);
+    size = std::clamp<Index>(heads * items / 64, 1, 8);
     per_head = (items + size - 1) / size;
   }
 };
@@ -116,13 +116,13 @@ struct Chunks {
 // sums [H, chunks, n]: sum of z_dy conj(z_v) by rows of the plan -> the part of it that belongs to
 // the real channels, [H, n/2 + 1]. What is left over of a pair is anti-Hermitian and cancels.
 template <class T>
-Spectra combine(const Fft<T>& plan, std::int64_t heads, const Chunks& chunks, const Spectra& sums) {
-  const std::int64_t n = plan.size(), bins = n / 2 + 1;
+Spectra combine(const Fft<T>& plan, Index heads, const Chunks& chunks, const Spectra& sums) {
+  const Index n = plan.size(), bins = n / 2 + 1;
   Spectra result(heads * bins);
-  for (std::int64_t h = 0; h < heads; ++h) {
-    for (std::int64_t c = 0; c < chunks.per_head; ++c) {
+  for (Index h = 0; h < heads; ++h) {
+    for (Index c = 0; c < chunks.per_head; ++c) {
       const std::complex<double>* sum = &sums[(h * chunks.per_head + c) * n];
-      for (std::int64_t k = 0; k < bins; ++k) {
+      for (Index k = 0; k < bins; ++k) {
         const std::complex<double> a = sum[plan.row_of(k)], b = sum[plan.row_of((n - k) % n)];
         result[h * bins + k] += 0.5 * (a + std::conj(b));
       }
@@ -136,30 +136,30 @@ Spectra combine(const Fft<T>& plan, std::int64_t heads, const Chunks& chunks, co
 template <class T>
 void convolve_backward(const Tensor& dy, const Tensor& v, const Response<T>& response,
                        const Tensor& dv, Spectra* correlation) {
-  constexpr std::int64_t kRow = Row<T>::size;
-  const std::int64_t B = dy.shape()[0], H = dy.shape()[2], n = response.n;
-  const std::int64_t tiles = tiles_per_head<T>(dy);
+  constexpr Index kRow = Row<T>::size;
+  const Index B = dy.shape()[0], H = dy.shape()[2], n = response.n;
+  const Index tiles = tiles_per_head<T>(dy);
   const auto plan = Fft<T>::plan(n);
   const Chunks chunks(H, B * tiles);
   Spectra sums(correlation ? H * chunks.per_head * n : 0);
 
   // One item: dv, and its share of the correlation added to the third block.
-  auto add_item = [&](const Workspace<T>& work, std::int64_t h, std::int64_t b, std::int64_t tile) {
+  auto add_item = [&](const Workspace<T>& work, Index h, Index b, Index tile) {
     T *x = work.block(0), *z_v = work.block(1), *sum = work.block(2);
-    auto add = [=](std::int64_t p, Row<T>& z) {
+    auto add = [=](Index p, Row<T>& z) {
       const Row<T> other = Row<T>::load(z_v + p * kRow);
       (Row<T>::load(sum + p * kRow) + times_conj(z, other.re, other.im)).store(sum + p * kRow);
     };
     if (correlation) {
-      plan->forward(work.source({v, b, h, tile}, z_v), z_v, [](std::int64_t, Row<T>&) {});
+      plan->forward(work.source({v, b, h, tile}, z_v), z_v, [](Index, Row<T>&) {});
     }
     const Rows<const T> gradient = work.source({dy, b, h, tile}, x);
     if (!dv.defined()) return plan->forward(gradient, x, add);
 
     const ChannelTile<T> out(dv, b, h, tile);
     const T* filter = &response.values[h * n * 2];
-    auto apply = [=](std::int64_t p, Row<T>& z) { z = times_conj_pair(z, filter + 2 * p); };
-    auto add_and_apply = [=](std::int64_t p, Row<T>& z) { add(p, z), apply(p, z); };
+    auto apply = [=](Index p, Row<T>& z) { z = times_conj_pair(z, filter + 2 * p); };
+    auto add_and_apply = [=](Index p, Row<T>& z) { add(p, z), apply(p, z); };
     if (correlation) {
       plan->filter(gradient, x, add_and_apply, work.sink(out, x));
     } else {
@@ -168,16 +168,16 @@ void convolve_backward(const Tensor& dy, const Tensor& v, const Response<T>& res
     work.finish(out, x);
   };
 
-  parallel_for(H * chunks.per_head, grain(n), [&](std::int64_t first, std::int64_t last) {
+  parallel_ranges(H * chunks.per_head, grain(n), [&](Index first, Index last) {
     const Workspace<T> work(n, correlation ? 3 : 1);
-    for (std::int64_t task = first; task < last; ++task) {
-      const std::int64_t h = task / chunks.per_head, begin = task % chunks.per_head * chunks.size;
-      const std::int64_t end = std::min(begin + chunks.size, chunks.items);
+    for (Index task = first; task < last; ++task) {
+      const Index h = task / chunks.per_head, begin = task % chunks.per_head * chunks.size;
+      const Index end = std::min(begin + chunks.size, chunks.items);
       if (correlation) std::fill_n(work.block(2), n * kRow, T(0));
-      for (std::int64_t item = begin; item < end; ++item) {
+      for (Index item = begin; item < end; ++item) {
         add_item(work, h, item / tiles, item % tiles);
       }
-      for (std::int64_t p = 0; correlation && p < n; ++p) {
+      for (Index p = 0; correlation && p < n; ++p) {
         const Row<T> row = Row<T>::load(work.block(2) + p * kRow);
         sums[task * n + p] = {double(sum_lanes(row.re)), double(sum_lanes(row.im))};
       }
@@ -186,8 +186,8 @@ void convolve_backward(const Tensor& dy, const Tensor& v, const Response<T>& res
   if (correlation) *correlation = combine(*plan, H, chunks, sums);
 }
 
-template Response<float> make_response(std::int64_t, const Spectra&);
-template Response<double> make_response(std::int64_t, const Spectra&);
+template Response<float> make_response(Index, const Spectra&);
+template Response<double> make_response(Index, const Spectra&);
 template void convolve(const Tensor&, const Response<float>&, const Tensor&);
 template void convolve(const Tensor&, const Response<double>&, const Tensor&);
 template void convolve_backward(const Tensor&, const Tensor&, const Response<float>&, const Tensor&,

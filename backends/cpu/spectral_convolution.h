@@ -17,13 +17,13 @@ namespace triad::cpu {
 // rows.
 template <class T>
 struct Response {
-  std::int64_t n;
+  Index n;
   std::vector<T> values;  // [H, n, 2]
 };
 
 // From the frequencies 0..n/2, [H, n/2 + 1]; n = good_fft_size(n).
 template <class T>
-Response<T> make_response(std::int64_t n, const Spectra& half);
+Response<T> make_response(Index n, const Spectra& half);
 
 // y[b,t,h,d] = sum over s < T of f_h[(t - s) mod n] v[b,s,h,d], for t < T <= n.
 template <class T>

@@ -21,8 +21,8 @@ struct DctPlan {
   AnyFft<T> fft;
   std::vector<T> turn;  // (cos, sin)(pi k / 2T) times the norm of basis function k
 
-  explicit DctPlan(std::int64_t n) : fft(n) {
-    for (std::int64_t k = 0; k < n; ++k) {
+  explicit DctPlan(Index n) : fft(n) {
+    for (Index k = 0; k < n; ++k) {
       const double norm = std::sqrt((k == 0 ? 1.0 : 2.0) / double(n));
       const std::complex<double> root = unit_root(k, 4 * n);
       turn.push_back(T(norm * root.real()));
@@ -31,16 +31,16 @@ struct DctPlan {
   }
 
   // Which sample stands at place t of the reordered sequence.
-  std::int64_t sample(std::int64_t t) const {
-    const std::int64_t n = fft.size();
+  Index sample(Index t) const {
+    const Index n = fft.size();
     return 2 * t < n ? 2 * t : 2 * (n - t) - 1;
   }
 
   void forward(const ChannelTile<T>& x, const ChannelTile<T>& y, T* z) const {
-    const std::int64_t n = fft.size();
-    for (std::int64_t t = 0; t < n; ++t) x.load(sample(t)).store(z + t * Row<T>::size);
+    const Index n = fft.size();
+    for (Index t = 0; t < n; ++t) x.load(sample(t)).store(z + t * Row<T>::size);
     fft.forward(z);
-    for (std::int64_t k = 0; k < n; ++k) {
+    for (Index k = 0; k < n; ++k) {
       const Row<T> p = Row<T>::load(z + fft.row_of(k) * Row<T>::size);
       const Row<T> q = Row<T>::load(z + fft.row_of((n - k) % n) * Row<T>::size);
       // V_a = (p + conj q) / 2, V_b = (p - conj q) / 2i
@@ -51,16 +51,16 @@ struct DctPlan {
 
   // V_k = exp(i pi k / 2T) (X_k - i X_{T-k}), X_T = 0: the transpose, since the map is orthogonal.
   void inverse(const ChannelTile<T>& x, const ChannelTile<T>& y, T* z) const {
-    const std::int64_t n = fft.size();
+    const Index n = fft.size();
     const Vec<T> half(T(0.5));
-    for (std::int64_t k = 0; k < n; ++k) {
+    for (Index k = 0; k < n; ++k) {
       const Row<T> p = x.load(k), q = k == 0 ? Row<T>{} : x.load(n - k);
       const Vec<T> scale = k == 0 ? Vec<T>(T(1)) : half;
       const Row<T> u{scale * (p.re + q.im), scale * (p.im - q.re)};
       times_pair(u, &turn[2 * k]).store(z + fft.row_of(k) * Row<T>::size);
     }
     fft.inverse(z);
-    for (std::int64_t t = 0; t < n; ++t) y.store(sample(t), Row<T>::load(z + t * Row<T>::size));
+    for (Index t = 0; t < n; ++t) y.store(sample(t), Row<T>::load(z + t * Row<T>::size));
   }
 };
 
@@ -69,16 +69,17 @@ struct DctPlan {
 
 namespace triad::kernels {
 
+using namespace cpu;
+
 void dct(Cpu, const Tensor& x, bool inverse, const Tensor& y) {
-  using namespace cpu;
   if (x.numel() == 0) return;
   visit_float("dct", x.dtype(), [&]<class T>(T) {
     const auto plan = cached_plan<DctPlan<T>>(x.shape()[1]);
-    const std::int64_t B = x.shape()[0], H = x.shape()[2], tiles = tiles_per_head<T>(x);
-    parallel_for(B * H * tiles, 1, [&](std::int64_t first, std::int64_t last) {
+    const Index B = x.shape()[0], H = x.shape()[2], tiles = tiles_per_head<T>(x);
+    parallel_ranges(B * H * tiles, 1, [&](Index first, Index last) {
       T* z = scratch<T>(plan->fft.rows() * Row<T>::size);
-      for (std::int64_t task = first; task < last; ++task) {
-        const std::int64_t b = task / (H * tiles), h = task / tiles % H, tile = task % tiles;
+      for (Index task = first; task < last; ++task) {
+        const Index b = task / (H * tiles), h = task / tiles % H, tile = task % tiles;
         const ChannelTile<T> in(x, b, h, tile), out(y, b, h, tile);
         inverse ? plan->inverse(in, out, z) : plan->forward(in, out, z);
       }

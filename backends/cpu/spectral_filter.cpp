@@ -13,17 +13,17 @@ namespace {
 using namespace cpu;
 
 // The size of the convolution.
-std::int64_t filter_size(std::int64_t length) {
+Index filter_size(Index length) {
   return good_fft_size(length) == length ? length : good_fft_size(2 * length - 1);
 }
 
 // The filter's spectrum at size n from its spectrum at size `length`: taps t = 0..length-1 go to
 // t and to t - length, modulo n.
-Spectra extend(std::int64_t heads, std::int64_t length, std::int64_t n, const Spectra& spectrum) {
+Spectra extend(Index heads, Index length, Index n, const Spectra& spectrum) {
   const Reals taps = irfft(heads, length, spectrum);
   Reals extended(heads * n);
-  for (std::int64_t h = 0; h < heads; ++h) {
-    for (std::int64_t t = 0; t < length; ++t) {
+  for (Index h = 0; h < heads; ++h) {
+    for (Index t = 0; t < length; ++t) {
       extended[h * n + t] = taps[h * length + t];
       if (t > 0) extended[h * n + n - length + t] = taps[h * length + t];
     }
@@ -32,11 +32,11 @@ Spectra extend(std::int64_t heads, std::int64_t length, std::int64_t n, const Sp
 }
 
 // The transpose of extend, as a map between taps, on their spectra.
-Spectra fold(std::int64_t heads, std::int64_t length, std::int64_t n, const Spectra& spectrum) {
+Spectra fold(Index heads, Index length, Index n, const Spectra& spectrum) {
   const Reals extended = irfft(heads, n, spectrum);
   Reals taps(heads * length);
-  for (std::int64_t h = 0; h < heads; ++h) {
-    for (std::int64_t t = 0; t < length; ++t) {
+  for (Index h = 0; h < heads; ++h) {
+    for (Index t = 0; t < length; ++t) {
       taps[h * length + t] = extended[h * n + t];
       if (t > 0) taps[h * length + t] += extended[h * n + n - length + t];
     }
@@ -45,8 +45,8 @@ Spectra fold(std::int64_t heads, std::int64_t length, std::int64_t n, const Spec
 }
 
 template <class T>
-Response<T> circular_response(std::int64_t heads, std::int64_t length, Spectra spectrum) {
-  const std::int64_t n = filter_size(length);
+Response<T> circular_response(Index heads, Index length, Spectra spectrum) {
+  const Index n = filter_size(length);
   return make_response<T>(n, n == length ? spectrum : extend(heads, length, n, spectrum));
 }
 
@@ -64,7 +64,7 @@ void spectral_filter(Cpu, const Tensor& v, const Tensor& log_gain, const Tensor&
 void spectral_filter_backward(Cpu, const Tensor& dy, const Tensor& v, const Tensor& log_gain,
                               const Tensor& phase, const Tensor& dv, const Tensor& dlog_gain,
                               const Tensor& dphase) {
-  const std::int64_t length = dy.shape()[1], heads = dy.shape()[2], bins = length / 2 + 1;
+  const Index length = dy.shape()[1], heads = dy.shape()[2], bins = length / 2 + 1;
   visit_float("spectral_filter", dy.dtype(), [&]<class T>(T) {
     const Spectra filter = polar(log_gain.numel(), log_gain.data<T>(), phase.data<T>());
     const bool of_filter = dlog_gain.defined() || dphase.defined();
@@ -76,7 +76,7 @@ void spectral_filter_backward(Cpu, const Tensor& dy, const Tensor& v, const Tens
         correlation = fold(heads, length, response.n, correlation);
       }
     }
-    for (std::int64_t i = 0; of_filter && i < heads * bins; ++i) {
+    for (Index i = 0; of_filter && i < heads * bins; ++i) {
       const std::complex<double> a = std::conj(correlation[i]) * filter[i];
       const double c = length == 0 ? 0 : multiplicity(i % bins, length) / double(length);
       if (dlog_gain.defined()) dlog_gain.data<T>()[i] = T(c * a.real());

@@ -6,20 +6,20 @@
 #pragma once
 
 #include <algorithm>
-#include <cstdint>
 
+#include <triad/backends/cpu/index.h>
 #include <triad/core/layout.h>
 
 namespace triad::cpu {
 
-inline constexpr std::int64_t kTile = 1024;
+inline constexpr Index kTile = 1024;
 
 // The axes of a loop over N operands of one shape: size-1 axes dropped, and neighbours that one
 // stride describes in every operand merged. At least one axis; the last is the innermost.
 template <int N>
 struct Loop {
   int rank = 0;
-  std::int64_t size[kMaxRank], stride[N][kMaxRank];
+  Index size[kMaxRank], stride[N][kMaxRank];
 
   Loop(const Shape& shape, const Shape* const (&strides)[N]) {
     for (int i = 0; i < shape.rank(); ++i) {
@@ -37,12 +37,24 @@ struct Loop {
   }
 };
 
+// Permutes the axes of two operands of one shape alike, into the order of the first one's memory:
+// its strides descend, and axes that it repeats (stride 0) come before all others.
+inline void sort_axes(Shape& shape, Shape& first, Shape& second) {
+  auto is_outside = [](Index a, Index b) { return b != 0 && (a == 0 || a > b); };
+  for (int i = 1; i < shape.rank(); ++i)
+    for (int j = i; j > 0 && is_outside(first[j], first[j - 1]); --j) {
+      std::swap(shape[j - 1], shape[j]);
+      std::swap(first[j - 1], first[j]);
+      std::swap(second[j - 1], second[j]);
+    }
+}
+
 // A place in a strided array, moving forward in row-major order.
 template <class T>
 class Cursor {
  public:
   // At element `first` of the array whose first element is `data`.
-  Cursor(T* data, const Shape& shape, const Shape& strides, std::int64_t first)
+  Cursor(T* data, const Shape& shape, const Shape& strides, Index first)
       : loop_(shape, {&strides}), at_(data) {
     for (int i = loop_.rank; first > 0 && i-- > 0; first /= loop_.size[i]) {
       index_[i] = first % loop_.size[i];
@@ -51,13 +63,13 @@ class Cursor {
   }
 
   // How many elements to ask for next: a contiguous run where that is worth it, else a tile.
-  std::int64_t span() const { return lies_contiguous() && left() >= kShort ? left() : kTile; }
+  Index span() const { return lies_contiguous() && left() >= kShort ? left() : kTile; }
 
   // How many elements are left of the innermost axis.
-  std::int64_t left() const { return loop_.size[loop_.rank - 1] - index_[loop_.rank - 1]; }
+  Index left() const { return loop_.size[loop_.rank - 1] - index_[loop_.rank - 1]; }
 
   // The next n elements where they lie, or nullptr when they must be gathered or scattered.
-  T* here(std::int64_t n) {
+  T* here(Index n) {
     if (!lies_contiguous() || n > left()) return nullptr;
     T* run = at_;
     advance(n);
@@ -72,37 +84,39 @@ class Cursor {
   }
 
   template <class U>
-  void gather(std::int64_t n, U* buffer) {
-    runs(n, [&](const T* p, std::int64_t stride, std::int64_t count) {
+  void gather(Index n, U* buffer) {
+    runs(n, [&](const T* p, Index stride, Index count) {
       if (stride == 1) std::copy_n(p, count, buffer);
       else if (stride == 0) std::fill_n(buffer, count, *p);
       else
-        for (std::int64_t i = 0; i < count; ++i) buffer[i] = p[i * stride];
+        for (Index i = 0; i < count; ++i) buffer[i] = p[i * stride];
       buffer += count;
     });
   }
 
-  void scatter(std::int64_t n, const T* buffer) {
-    runs(n, [&](T* p, std::int64_t stride, std::int64_t count) {
-      for (std::int64_t i = 0; i < count; ++i) p[i * stride] = buffer[i];
+  void scatter(Index n, const T* buffer) {
+    runs(n, [&](T* p, Index stride, Index count) {
+      for (Index i = 0; i < count; ++i) p[i * stride] = buffer[i];
       buffer += count;
     });
   }
 
-  void fill(std::int64_t n, T value) {
-    runs(n, [&](T* p, std::int64_t stride, std::int64_t count) {
-      for (std::int64_t i = 0; i < count; ++i) p[i * stride] = value;
+  void fill(Index n, T value) {
+    runs(n, [&](T* p, Index stride, Index count) {
+      if (stride == 1) std::fill_n(p, count, value);
+      else
+        for (Index i = 0; i < count; ++i) p[i * stride] = value;
     });
   }
 
  private:
-  static constexpr std::int64_t kShort = 256;  // runs shorter than this are gathered with others
+  static constexpr Index kShort = 256;  // runs shorter than this are gathered with others
 
-  std::int64_t step(int axis) const { return loop_.stride[0][axis]; }
+  Index step(int axis) const { return loop_.stride[0][axis]; }
   bool lies_contiguous() const { return step(loop_.rank - 1) == 1; }
 
   // Forward by n elements, not beyond the end of the innermost axis.
-  void advance(std::int64_t n) {
+  void advance(Index n) {
     int i = loop_.rank - 1;
     at_ += n * step(i);
     for (index_[i] += n; index_[i] == loop_.size[i] && i > 0; ++index_[i]) {
@@ -112,9 +126,9 @@ class Cursor {
   }
 
   template <class F>
-  void runs(std::int64_t n, F f) {
+  void runs(Index n, F f) {
     while (n > 0) {
-      const std::int64_t count = std::min(n, left());
+      const Index count = std::min(n, left());
       f(at_, step(loop_.rank - 1), count);
       advance(count);
       n -= count;
@@ -123,20 +137,20 @@ class Cursor {
 
   Loop<1> loop_;
   T* at_;
-  std::int64_t index_[kMaxRank] = {};
+  Index index_[kMaxRank] = {};
 };
 
 // The elements of a strided array as contiguous runs.
 template <class T>
 class Reader {
  public:
-  Reader(const T* data, const Shape& shape, const Shape& strides, std::int64_t first)
+  Reader(const T* data, const Shape& shape, const Shape& strides, Index first)
       : cursor_(data, shape, strides, first) {}
 
-  std::int64_t span() const { return cursor_.span(); }
+  Index span() const { return cursor_.span(); }
 
   // The next n elements, n <= span(); they stay until the next call.
-  const T* next(std::int64_t n) {
+  const T* next(Index n) {
     if (const T* run = cursor_.here(n)) return run;
     cursor_.gather(n, buffer_);
     return buffer_;

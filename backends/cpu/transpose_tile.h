@@ -10,8 +10,8 @@
 namespace triad::cpu {
 
 // A square of 16-byte registers, to[j][i] = factor * from[i][j]: 4 x 4 floats or 2 x 2 doubles.
-inline void transpose_square(float factor, const float* from, std::ptrdiff_t from_row, float* to,
-                             std::ptrdiff_t to_row) {
+inline void transpose_square(float factor, const float* from, Index from_row, float* to,
+                             Index to_row) {
   constexpr hn::FixedTag<float, 4> four;
   constexpr hn::FixedTag<double, 2> pairs;
   const auto scale = hn::Set(four, factor);
@@ -32,8 +32,8 @@ inline void transpose_square(float factor, const float* from, std::ptrdiff_t fro
   store(hn::InterleaveUpper(pairs, high01, high23), 3);
 }
 
-inline void transpose_square(double factor, const double* from, std::ptrdiff_t from_row, double* to,
-                             std::ptrdiff_t to_row) {
+inline void transpose_square(double factor, const double* from, Index from_row, double* to,
+                             Index to_row) {
   constexpr hn::FixedTag<double, 2> two;
   const auto scale = hn::Set(two, factor);
   const auto r0 = hn::Mul(scale, hn::LoadU(two, from));
@@ -44,24 +44,24 @@ inline void transpose_square(double factor, const double* from, std::ptrdiff_t f
 
 // to[columns, rows] = factor * from[rows, columns]^T.
 template <class T>
-void transpose_tile(T factor, std::ptrdiff_t rows, std::ptrdiff_t columns, const T* from,
-                    std::ptrdiff_t from_row, T* to, std::ptrdiff_t to_row) {
-  constexpr std::ptrdiff_t kSide = 16 / sizeof(T);
+void transpose_tile(T factor, Index rows, Index columns, const T* from, Index from_row, T* to,
+                    Index to_row) {
+  constexpr Index kSide = 16 / sizeof(T);
   // So many rows of `to` are written to at a time: few enough that each one's cache line is still
   // there for the next piece, though lines a power of two apart share a handful of places.
-  constexpr std::ptrdiff_t kBlock = 32;
-  const std::ptrdiff_t whole_rows = rows / kSide * kSide;
-  const std::ptrdiff_t whole_columns = columns / kSide * kSide;
-  for (std::ptrdiff_t block = 0; block < whole_columns; block += kBlock) {
-    const std::ptrdiff_t end = std::min(block + kBlock, whole_columns);
-    for (std::ptrdiff_t i = 0; i < whole_rows; i += kSide) {
-      for (std::ptrdiff_t j = block; j < end; j += kSide) {
+  constexpr Index kBlock = 32;
+  const Index whole_rows = rows / kSide * kSide;
+  const Index whole_columns = columns / kSide * kSide;
+  for (Index block = 0; block < whole_columns; block += kBlock) {
+    const Index end = std::min(block + kBlock, whole_columns);
+    for (Index i = 0; i < whole_rows; i += kSide) {
+      for (Index j = block; j < end; j += kSide) {
         transpose_square(factor, from + i * from_row + j, from_row, to + j * to_row + i, to_row);
       }
     }
   }
-  for (std::ptrdiff_t i = 0; i < rows; ++i) {
-    for (std::ptrdiff_t j = i < whole_rows ? whole_columns : 0; j < columns; ++j) {
+  for (Index i = 0; i < rows; ++i) {
+    for (Index j = i < whole_rows ? whole_columns : 0; j < columns; ++j) {
       to[j * to_row + i] = factor * from[i * from_row + j];
     }
   }

@@ -14,6 +14,8 @@
 #include <cstddef>
 #include <limits>
 
+#include <triad/backends/cpu/index.h>
+
 namespace triad::cpu {
 
 namespace hn = hwy::HWY_NAMESPACE;
@@ -23,7 +25,7 @@ struct Vec {
   using Tag = hn::ScalableTag<T>;
   using Raw = hn::Vec<Tag>;
   static constexpr Tag tag{};
-  static constexpr std::size_t lanes = hn::MaxLanes(Tag());
+  static constexpr Index lanes = hn::MaxLanes(Tag());
 
   Raw raw;
 
@@ -35,10 +37,8 @@ struct Vec {
   void store(T* p) const { hn::StoreU(raw, tag, p); }
 
   // The first n lanes, 0 <= n <= lanes; the others read as zero and are not touched in memory.
-  static Vec load_first(const T* p, std::size_t n) {
-    return hn::MaskedLoad(hn::FirstN(tag, n), tag, p);
-  }
-  void store_first(T* p, std::size_t n) const { hn::BlendedStore(raw, hn::FirstN(tag, n), tag, p); }
+  static Vec load_first(const T* p, Index n) { return hn::MaskedLoad(hn::FirstN(tag, n), tag, p); }
+  void store_first(T* p, Index n) const { hn::BlendedStore(raw, hn::FirstN(tag, n), tag, p); }
 
   Vec& operator+=(Vec b) { return *this = *this + b; }
   Vec& operator-=(Vec b) { return *this = *this - b; }
@@ -135,7 +135,7 @@ Vec<T> complete_large(Vec<T> x, Vec<T> y, F f) {
   T in[Vec<T>::lanes], out[Vec<T>::lanes];
   x.store(in);
   y.store(out);
-  for (std::size_t i = 0; i < Vec<T>::lanes; ++i)
+  for (Index i = 0; i < Vec<T>::lanes; ++i)
     if (!(std::abs(in[i]) <= T(39000))) out[i] = f(in[i]);
   return Vec<T>::load(out);
 }
