@@ -3,7 +3,7 @@
 #include <cmath>
 
 #include <triad/autograd/autograd.h>
-#include <triad/autograd/checks.h>
+#include <triad/autograd/op_helpers.h>
 #include <triad/backends/kernels.h>
 #include <triad/core/format.h>
 
@@ -11,11 +11,6 @@ namespace triad {
 namespace {
 
 constexpr const char* kOp = "scaled_dot_product_attention";
-
-// Kernels read heads along D with stride 1; anything else is copied.
-Tensor readable(const Tensor& x) {
-  return x.shape().back() == 1 || x.strides().back() == 1 ? x.detach() : x.detach().contiguous();
-}
 
 // [B,H,T,D] seen in a buffer [B,T,H,D]: where heads lie side by side, ready for a projection.
 Tensor empty_heads(const Shape& s, const Tensor& like) {
@@ -84,7 +79,8 @@ Tensor scaled_dot_product_attention(const Tensor& q, const Tensor& k, const Tens
   Tensor out = options.out.defined() ? options.out : empty_heads(q.shape(), q);
   Tensor lse = empty({q.size(0), q.size(1), q.size(2)}, q.dtype(), q.device());
   on(q.device(), [&](auto device) {
-    kernels::attention(device, readable(q), readable(k), readable(v), args, out, lse);
+    kernels::attention(device, with_packed_rows(q), with_packed_rows(k), with_packed_rows(v), args,
+                       out, lse);
   });
   return record_fused(kOp, out, {q, k, v}, [q, k, v, out, lse, args](const Tensor& g) {
     auto wanted = [](const Tensor& x) {
@@ -92,8 +88,9 @@ Tensor scaled_dot_product_attention(const Tensor& q, const Tensor& k, const Tens
     };
     Tensors grads{wanted(q), wanted(k), wanted(v)};
     on(g.device(), [&](auto device) {
-      kernels::attention_backward(device, readable(g), readable(q), readable(k), readable(v), out,
-                                  lse, args, grads[0], grads[1], grads[2]);
+      kernels::attention_backward(device, with_packed_rows(g), with_packed_rows(q),
+                                  with_packed_rows(k), with_packed_rows(v), out, lse, args,
+                                  grads[0], grads[1], grads[2]);
     });
     return grads;
   });

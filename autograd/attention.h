@@ -9,10 +9,10 @@ namespace triad {
 
 // What a query may attend to (all combined by "and"), and dropout.
 struct AttentionOptions {
-  bool causal = false;          // query t sees keys s <= t + S - T: itself and the past
-  Tensor mask = {};             // bool [T,S], [B,T,S], [B,1,T,S] or [B,H,T,S], true = may attend
-  Tensor token_mask = {};       // bool [B,S], true = a real token, false = padding
-  double dropout = 0;           // of the weights; set it in training only
+  bool causal = false;  // query t sees keys s <= t + S - T: itself and the past (PyTorch: s <= t)
+  Tensor mask = {};     // bool [T,S], [B,T,S], [B,1,T,S] or [B,H,T,S], true = may attend
+  Tensor token_mask = {};            // bool [B,S], true = a real token, false = padding
+  double dropout = 0;                // of the weights; set it in training only
   std::optional<double> scale = {};  // of q k^T; 1/sqrt(D) unless given
   Tensor out = {};  // a view [B,H,T,D] without history to write into; one of its own unless given
 };

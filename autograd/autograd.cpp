@@ -70,8 +70,8 @@ Tensor record_fused(const char* name, Tensor out, const Tensors& inputs, Rule ru
 
 bool grad_enabled() { return enabled; }
 
-NoGradGuard::NoGradGuard() : before_(enabled) { enabled = false; }
-NoGradGuard::~NoGradGuard() { enabled = before_; }
+GradMode::GradMode(bool on) : before_(enabled) { enabled = on; }
+GradMode::~GradMode() { enabled = before_; }
 
 // ---------------------------------------------------------------------- backward
 
@@ -226,12 +226,6 @@ Tensor first_gradient(const char* op, const Tensor& output, const Tensor& gradie
                                output.dtype(), output.shape(), gradient.dtype(), gradient.shape());
   return gradient;
 }
-
-struct GradMode {
-  explicit GradMode(bool on) : before(enabled) { enabled = on; }
-  ~GradMode() { enabled = before; }
-  bool before;
-};
 
 }  // namespace
 

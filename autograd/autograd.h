@@ -32,7 +32,7 @@ using Tensors = std::vector<Tensor>;
 using Rule = std::function<Tensors(const Tensor& gradient)>;
 
 struct Node {
-  const char* name;     // of the op, "leaf" for a leaf
+  const char* name;     // of the op, "leaf" for a leaf; a string literal: it must outlive the node
   std::uint64_t order;  // a node is newer, and its number higher, than its inputs
   Shape shape;          // of the value, and so of its gradient
   DType dtype;
@@ -54,19 +54,23 @@ Tensor record(const char* name, Tensor out, const Tensors& inputs, Rule rule);
 // when somebody differentiates it again.
 Tensor record_fused(const char* name, Tensor out, const Tensors& inputs, Rule rule);
 
-// True unless a NoGradGuard is alive on this thread.
+// Do ops on this thread record history? Yes, unless a guard says otherwise.
 bool grad_enabled();
 
-// While it lives, ops on this thread record nothing.
-class NoGradGuard {
+// While it lives, gradients are on or off on this thread.
+class GradMode {
  public:
-  NoGradGuard();
-  ~NoGradGuard();
-  NoGradGuard(const NoGradGuard&) = delete;
-  NoGradGuard& operator=(const NoGradGuard&) = delete;
+  explicit GradMode(bool on);
+  ~GradMode();
+  GradMode(const GradMode&) = delete;
+  GradMode& operator=(const GradMode&) = delete;
 
  private:
   bool before_;
+};
+
+struct NoGradGuard : GradMode {
+  NoGradGuard() : GradMode(false) {}
 };
 
 // no_grad([&] { return model(x); })

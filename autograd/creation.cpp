@@ -1,7 +1,6 @@
 #include <triad/autograd/creation.h>
 
 #include <cmath>
-#include <cstring>
 
 #include <triad/autograd/ops.h>
 #include <triad/backends/kernels.h>
@@ -42,14 +41,6 @@ Tensor arange(double start, double end, double step, TensorOptions options) {
   if (!(count >= 0 && count < 0x1p62))  // NaN too, as from a step of 0 between equal ends
     throw_error<ValueError>("arange: no steps of {} lead from {} to {}", step, start, end);
   return create({std::int64_t(count)}, options,
-                [&](auto device, const Tensor& y) { kernels::arange(device, start, step, y); });
-}
-
-Tensor linspace(double start, double end, std::int64_t n, TensorOptions options) {
-  check_float("linspace", options);
-  if (n < 0) throw_error<ValueError>("linspace: needs a count of at least 0, got {}", n);
-  const double step = n > 1 ? (end - start) / double(n - 1) : 0;
-  return create({n}, options,
                 [&](auto device, const Tensor& y) { kernels::arange(device, start, step, y); });
 }
 

@@ -22,9 +22,6 @@ Tensor scalar(double value, TensorOptions options = {});  // 0-d
 // = i64}.
 Tensor arange(double end, TensorOptions options = {});
 Tensor arange(double start, double end, double step = 1, TensorOptions options = {});
-// n values from start to end, both included.
-Tensor linspace(double start, double end, std::int64_t n, TensorOptions options = {});
-
 // A copy of `values`, in row-major order; T is float, double, std::int64_t or bool.
 template <class T>
 Tensor from_vector(const std::vector<T>& values, const Shape& shape, bool requires_grad = false);

@@ -1,15 +1,13 @@
 #include <triad/autograd/neural.h>
 
 #include <triad/autograd/autograd.h>
-#include <triad/autograd/checks.h>
+#include <triad/autograd/op_helpers.h>
 #include <triad/autograd/ops.h>
 #include <triad/backends/kernels.h>
 #include <triad/core/format.h>
 
 namespace triad {
 namespace {
-
-Tensor empty_like(const Tensor& x) { return empty(x.shape(), x.dtype(), x.device()); }
 
 // The kernels below work on rows: x as contiguous [R,C], without history.
 Tensor as_rows(const Tensor& x) {
@@ -26,22 +24,14 @@ Tensor along(const char* name, const Tensor& x, std::int64_t axis, Op op) {
   return i == x.dim() - 1 ? op(x) : op(x.transpose(i, -1)).transpose(i, -1);
 }
 
-Tensor softmax_last(const Tensor& x) {
+// softmax and log_softmax over the last axis: `forward` and `backward` call the kernels.
+template <class Forward, class Backward>
+Tensor normalized(const char* name, const Tensor& x, Forward forward, Backward backward) {
   Tensor rows = as_rows(x), y = empty_like(rows);
-  on(x.device(), [&](auto device) { kernels::softmax(device, rows, y); });
-  return record_fused("softmax", y.reshape(x.shape()), {x}, [x, y](const Tensor& g) {
+  on(x.device(), [&](auto device) { forward(device, rows, y); });
+  return record_fused(name, y.reshape(x.shape()), {x}, [x, y, backward](const Tensor& g) {
     Tensor dx = empty_like(y);
-    on(g.device(), [&](auto device) { kernels::softmax_backward(device, as_rows(g), y, dx); });
-    return Tensors{dx.reshape(x.shape())};
-  });
-}
-
-Tensor log_softmax_last(const Tensor& x) {
-  Tensor rows = as_rows(x), y = empty_like(rows);
-  on(x.device(), [&](auto device) { kernels::log_softmax(device, rows, y); });
-  return record_fused("log_softmax", y.reshape(x.shape()), {x}, [x, y](const Tensor& g) {
-    Tensor dx = empty_like(y);
-    on(g.device(), [&](auto device) { kernels::log_softmax_backward(device, as_rows(g), y, dx); });
+    on(g.device(), [&](auto device) { backward(device, as_rows(g), y, dx); });
     return Tensors{dx.reshape(x.shape())};
   });
 }
@@ -49,11 +39,19 @@ Tensor log_softmax_last(const Tensor& x) {
 }  // namespace
 
 Tensor softmax(const Tensor& x, std::int64_t axis) {
-  return along("softmax", x, axis, softmax_last);
+  return along("softmax", x, axis, [](const Tensor& last) {
+    return normalized(
+        "softmax", last, [](auto... args) { kernels::softmax(args...); },
+        [](auto... args) { kernels::softmax_backward(args...); });
+  });
 }
 
 Tensor log_softmax(const Tensor& x, std::int64_t axis) {
-  return along("log_softmax", x, axis, log_softmax_last);
+  return along("log_softmax", x, axis, [](const Tensor& last) {
+    return normalized(
+        "log_softmax", last, [](auto... args) { kernels::log_softmax(args...); },
+        [](auto... args) { kernels::log_softmax_backward(args...); });
+  });
 }
 
 Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, double eps) {
@@ -72,9 +70,8 @@ Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, dou
   Tensor mean = empty({rows.size(0)}, x.dtype(), x.device()), rstd = empty_like(mean);
   on(x.device(), [&](auto device) { kernels::layer_norm(device, rows, w, b, eps, y, mean, rstd); });
   auto rule = [x, weight, bias, rows, w, mean, rstd](const Tensor& g) {
-    auto wanted = [](const Tensor& t) { return t.requires_grad() ? empty_like(t) : Tensor(); };
-    Tensor dx = x.requires_grad() ? empty_like(rows) : Tensor(), dweight = wanted(weight),
-           dbias = wanted(bias);
+    Tensor dx = x.requires_grad() ? empty_like(rows) : Tensor(), dweight = empty_gradient(weight),
+           dbias = empty_gradient(bias);
     on(g.device(), [&](auto device) {
       kernels::layer_norm_backward(device, as_rows(g), rows, w, mean, rstd, dx, dweight, dbias);
     });
@@ -156,16 +153,17 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& target, std::int64_t ig
     throw_error<ShapeError>("cross_entropy: needs logits [...,C] and target [...], got {} and {}",
                             logits.shape(), target.shape());
   Tensor flat = target.reshape({-1}).contiguous(), counts = flat != double(ignore_index);
-  check_range("cross_entropy", where(counts, flat, scalar(0, {.dtype = i64})), logits.size(-1));
+  check_range("cross_entropy", where(counts, flat, scalar_like(0, flat)), logits.size(-1));
   Tensor rows = as_rows(logits);
   Tensor losses = empty({rows.size(0)}, logits.dtype(), logits.device()),
          logsumexp = empty_like(losses);
   on(logits.device(), [&](auto device) {
     kernels::cross_entropy(device, rows, flat, ignore_index, losses, logsumexp);
   });
-  Tensor counted = counts.to(logits.dtype()), total = sum(counted);
-  auto rule = [logits, rows, flat, logsumexp, counted, total](const Tensor& g) {
-    Tensor scale = g * counted / total, dlogits = empty_like(rows);
+  Tensor total = sum(counts.to(logits.dtype()));
+  auto rule = [logits, rows, flat, logsumexp, counts, total](const Tensor& g) {
+    // Nothing counted: a NaN loss, but no gradient.
+    Tensor scale = where(counts, g / total, scalar_like(0, g)), dlogits = empty_like(rows);
     on(g.device(), [&](auto device) {
       kernels::cross_entropy_backward(device, rows, flat, logsumexp, scale, dlogits);
     });

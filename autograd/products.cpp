@@ -1,7 +1,7 @@
 #include <triad/autograd/products.h>
 
 #include <triad/autograd/autograd.h>
-#include <triad/autograd/checks.h>
+#include <triad/autograd/op_helpers.h>
 #include <triad/autograd/ops.h>
 #include <triad/backends/kernels.h>
 #include <triad/core/format.h>

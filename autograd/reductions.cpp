@@ -3,7 +3,7 @@
 #include <cmath>
 
 #include <triad/autograd/autograd.h>
-#include <triad/autograd/checks.h>
+#include <triad/autograd/op_helpers.h>
 #include <triad/autograd/ops.h>
 #include <triad/backends/kernels.h>
 #include <triad/core/format.h>
@@ -95,8 +95,10 @@ std::pair<Tensor, Tensor> max(const Tensor& x, std::int64_t axis, bool keepdim) 
     auto kept = [&](const Tensor& t) { return keepdim ? t : t.unsqueeze(along); };
     Shape column = Shape::filled(from.rank(), 1);
     column[along] = from[along];
-    Tensor chosen = arange(double(from[along]), {.dtype = i64}).reshape(column) == kept(index);
-    return Tensors{where(chosen, kept(g), scalar(0, {.dtype = g.dtype(), .device = g.device()}))};
+    Tensor chosen =
+        arange(double(from[along]), {.dtype = i64, .device = g.device()}).reshape(column) ==
+        kept(index);
+    return Tensors{where(chosen, kept(g), scalar_like(0, g))};
   });
   return {result, index};
 }
@@ -112,6 +114,7 @@ Tensor max(const Tensor& x) {
 
 Tensor min(const Tensor& x) {
   check_number("min", x);
+  if (x.dtype() == i64) return -1.0 - max(-1.0 - x);  // -x would overflow at the smallest of all
   return -max(-x);
 }
 
@@ -121,14 +124,10 @@ Tensor norm(const Tensor& x) {
   on(x.device(), [&](auto device) { kernels::sum_of_squares(device, x, squares); });
   Tensor y = sqrt(squares).to(x.dtype());
   return record("norm", y, {x}, [x, y](const Tensor& g) {
-    Tensor length = grad_enabled() ? sqrt(sum(square(x))) : y;
-    return Tensors{g * x / where(y == 0.0, scalar(1, {.dtype = y.dtype()}), length)};
+    const Tensor zero = y == 0.0, one = scalar_like(1, y);  // in the place of a norm of zero
+    return Tensors{g * x /
+                   (grad_enabled() ? sqrt(where(zero, one, sum(square(x)))) : where(zero, one, y))};
   });
-}
-
-Tensor any(const Tensor& x) {
-  check_bool("any", x);
-  return sum(x.to(i64)) != 0.0;
 }
 
 bool all_finite(const Tensor& x) {

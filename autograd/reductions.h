@@ -20,7 +20,8 @@ Tensor mean(const Tensor& x, const Axes& axes, bool keepdim = false);
 Tensor var(const Tensor& x, const Axes& axes, bool keepdim = false, double correction = 1);
 Tensor var(const Tensor& x);
 
-// The largest element along an axis and its index (i64); the first of equal ones, NaN before all.
+// The largest element along an axis and its index (i64); the first of equal ones, which alone gets
+// the gradient; NaN before all.
 std::pair<Tensor, Tensor> max(const Tensor& x, std::int64_t axis, bool keepdim = false);
 Tensor argmax(const Tensor& x, std::int64_t axis, bool keepdim = false);
 Tensor max(const Tensor& x);  // of all elements
@@ -29,8 +30,7 @@ Tensor min(const Tensor& x);
 // The Euclidean norm of all elements. Its gradient at zero is zero.
 Tensor norm(const Tensor& x);
 
-// Is any element true; bool, 0-d. And: does x hold a NaN or an infinity?
-Tensor any(const Tensor& x);
+// Does x hold neither a NaN nor an infinity?
 bool all_finite(const Tensor& x);
 
 }  // namespace triad

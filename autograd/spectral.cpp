@@ -1,21 +1,13 @@
 #include <triad/autograd/spectral.h>
 
 #include <triad/autograd/autograd.h>
-#include <triad/autograd/checks.h>
+#include <triad/autograd/op_helpers.h>
 #include <triad/autograd/ops.h>
 #include <triad/backends/kernels.h>
 #include <triad/core/format.h>
 
 namespace triad {
 namespace {
-
-Tensor empty_like(const Tensor& x) { return empty(x.shape(), x.dtype(), x.device()); }
-Tensor wanted(const Tensor& x) { return x.requires_grad() ? empty_like(x) : Tensor(); }
-
-// Kernels read channels with stride 1; anything else is copied.
-Tensor readable(const Tensor& x) {
-  return x.shape().back() == 1 || x.strides().back() == 1 ? x.detach() : x.detach().contiguous();
-}
 
 void check_sequence(const char* op, const Tensor& x) {
   check_float(op, x);
@@ -59,14 +51,14 @@ Tensor spectral_filter(const Tensor& v, const Tensor& log_gain, const Tensor& ph
     throw_error<ShapeError>(
         "spectral_filter: needs log_gain and phase [H,T/2+1] for v [B,T,H,D] = {}, got {}",
         v.shape(), log_gain.shape());
-  Tensor y = empty_like(v), input = readable(v);
+  Tensor y = empty_like(v), input = with_packed_rows(v);
   Tensor gain = log_gain.detach().contiguous(), turn = phase.detach().contiguous();
   on(v.device(), [&](auto device) { kernels::spectral_filter(device, input, gain, turn, y); });
   auto rule = [v, log_gain, phase, gain, turn](const Tensor& g) {
-    Tensors grads{wanted(v), wanted(log_gain), wanted(phase)};
+    Tensors grads{empty_gradient(v), empty_gradient(log_gain), empty_gradient(phase)};
     on(g.device(), [&](auto device) {
-      kernels::spectral_filter_backward(device, readable(g), readable(v), gain, turn, grads[0],
-                                        grads[1], grads[2]);
+      kernels::spectral_filter_backward(device, with_packed_rows(g), with_packed_rows(v), gain,
+                                        turn, grads[0], grads[1], grads[2]);
     });
     return grads;
   };
@@ -82,7 +74,7 @@ Tensor minimum_phase_taps(const Tensor& log_gain, const Tensor& phase) {
   on(gain.device(), [&](auto device) { kernels::causal_taps(device, gain, turn, taps); });
   return record_fused(
       "causal_taps", taps, {log_gain, phase}, [log_gain, phase, gain, turn](const Tensor& g) {
-        Tensors grads{wanted(log_gain), wanted(phase)};
+        Tensors grads{empty_gradient(log_gain), empty_gradient(phase)};
         on(g.device(), [&](auto device) {
           kernels::causal_taps_backward(device, g.contiguous(), gain, turn, grads[0], grads[1]);
         });
@@ -105,12 +97,13 @@ Tensor causal_convolution(const Tensor& v, const Tensor& taps) {
   if (taps.dim() != 2 || taps.size(0) != v.size(2) || taps.size(1) == 0)
     throw_error<ShapeError>("causal_convolution: needs taps [H,K] for v [B,T,H,D] = {}, got {}",
                             v.shape(), taps.shape());
-  Tensor y = empty_like(v), input = readable(v), h = taps.detach().contiguous();
+  Tensor y = empty_like(v), input = with_packed_rows(v), h = taps.detach().contiguous();
   on(v.device(), [&](auto device) { kernels::causal_convolution(device, input, h, y); });
   return record_fused("causal_convolution", y, {v, taps}, [v, taps, h](const Tensor& g) {
-    Tensors grads{wanted(v), wanted(taps)};
+    Tensors grads{empty_gradient(v), empty_gradient(taps)};
     on(g.device(), [&](auto device) {
-      kernels::causal_convolution_backward(device, readable(g), readable(v), h, grads[0], grads[1]);
+      kernels::causal_convolution_backward(device, with_packed_rows(g), with_packed_rows(v), h,
+                                           grads[0], grads[1]);
     });
     return grads;
   });
@@ -123,7 +116,7 @@ namespace {
 // The matrix is orthonormal: the inverse is the transpose, and so the gradient.
 Tensor dct_op(const char* name, const Tensor& x, bool inverse) {
   check_sequence(name, x);
-  Tensor y = empty_like(x), input = readable(x);
+  Tensor y = empty_like(x), input = with_packed_rows(x);
   on(x.device(), [&](auto device) { kernels::dct(device, input, inverse, y); });
   return record(name, y, {x},
                 [inverse](const Tensor& g) { return Tensors{inverse ? dct(g) : idct(g)}; });

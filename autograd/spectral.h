@@ -12,7 +12,8 @@ namespace triad {
 Tensor at_bins(const Tensor& values, std::int64_t bins);
 
 // irfft(rfft(v over T) * exp(log_gain + i phase)), circular in T; log_gain and phase [H, T/2+1].
-// The imaginary part of the filter is dropped at DC and, for even T, at Nyquist.
+// The imaginary part of the filter is dropped at DC and, for even T, at Nyquist. Two channels share
+// one complex transform, here and below: a NaN in one shows in both.
 Tensor spectral_filter(const Tensor& v, const Tensor& log_gain, const Tensor& phase);
 
 // [H,F] control points -> [H,K], K = 2 (F - 1): the taps of the minimum-phase filter of that gain,

@@ -1,6 +1,6 @@
 #include <triad/autograd/views.h>
 
-#include <triad/autograd/checks.h>
+#include <triad/autograd/op_helpers.h>
 #include <triad/autograd/ops.h>
 #include <triad/backends/kernels.h>
 #include <triad/core/format.h>
@@ -14,7 +14,7 @@ namespace {
 
 // A copy of x in row-major order under new sizes, without history.
 Tensor packed(const Tensor& x, const Shape& shape) {
-  Tensor y = empty(x.shape(), x.dtype(), x.device());
+  Tensor y = empty_like(x);
   on(x.device(), [&](auto device) { kernels::copy(device, x, y); });
   return y.with_layout(contiguous_layout(shape));
 }
@@ -177,6 +177,10 @@ void check_writable(const char* op, const Tensor& x) {
     throw_error<AutogradError>(
         "{}: the tensor has a history ({}); write under a NoGradGuard to a leaf only", op,
         x.node()->name);
+  for (int i = 0; i < x.dim(); ++i)
+    if (x.shape()[i] > 1 && x.strides()[i] == 0)
+      throw_error<ValueError>("{}: the tensor is expanded: elements along axis {} share memory", op,
+                              i);
 }
 
 }  // namespace
@@ -185,6 +189,7 @@ void Tensor::copy_(const Tensor& source) const {
   check_writable("copy_", *this);
   check_defined("copy_", source);
   Tensor wide = source.with_layout(expanded(source.layout(), shape()));
+  if (source.storage() == storage_) wide = wide.clone();  // they may overlap
   on(device(), [&](auto device) { kernels::copy(device, wide, *this); });
 }
 

@@ -5,6 +5,7 @@
 // Before anything is timed, both sides compute the same thing from the same numbers and are
 // compared.
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <chrono>
@@ -59,8 +60,7 @@ class Bench {
  public:
   explicit Bench(const Options& options) : options_(options) {
     set_num_threads(options.threads);
-    folder_ = fs::temp_directory_path() /
-              fmt::format("triad_bench_{}", std::hash<std::string>{}(options.out));
+    folder_ = fs::path(TRIAD_BINARY_DIR) / fmt::format("bench_{}", getpid());
     if (options.python.empty()) return;
     peer_ = std::make_unique<Peer>(options.python);
     peer_->ask({{"op", "threads"}, {"n", options.threads}});
@@ -89,7 +89,7 @@ class Bench {
   }
 
   void write() {
-    fs::create_directories(options_.out.parent_path());
+    fs::create_directories(fs::absolute(options_.out).parent_path());
     nn::write_file_atomically(options_.out,
                               to_json(rows_, peer_ ? peer_->version() : "").dump(1) + "\n");
     fmt::print("every number: {}\n", options_.out.string());

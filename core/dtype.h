@@ -48,14 +48,10 @@ auto visit_float(const char* op, DType dtype, F&& f) {
 template <class F>
 auto visit_any(DType dtype, F&& f) {
   switch (dtype) {
-    case f32:
-      return f(float{});
-    case f64:
-      return f(double{});
-    case i64:
-      return f(std::int64_t{});
-    case boolean:
-      return f(bool{});
+    case f32: return f(float{});
+    case f64: return f(double{});
+    case i64: return f(std::int64_t{});
+    case boolean: return f(bool{});
   }
   throw DTypeError("unknown dtype");
 }

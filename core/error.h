@@ -1,5 +1,5 @@
-// Everything that can go wrong is an exception derived from triad::Error with one line of text:
-// the op, what it needs, and what came.
+// What triad finds wrong is an exception derived from triad::Error with one line of text: the op,
+// what it needs, and what came.
 #pragma once
 
 #include <stdexcept>
@@ -11,26 +11,14 @@ struct Error : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-struct ShapeError : Error {
-  using Error::Error;
-};  // sizes that do not fit together
-struct DTypeError : Error {
-  using Error::Error;
-};  // the wrong element type
-struct DeviceError : Error {
-  using Error::Error;
-};  // the wrong device, or one that is not there
-struct ValueError : Error {
-  using Error::Error;
-};  // an argument outside what is allowed
-struct IndexError : Error {
-  using Error::Error;
-};  // an axis or an index out of range
-struct AutogradError : Error {
-  using Error::Error;
-};  // a use of history that cannot work
-struct FileError : Error {
-  using Error::Error;
-};  // a file that is missing, damaged or foreign
+// clang-format off
+struct ShapeError : Error { using Error::Error; };     // sizes that do not fit together
+struct DTypeError : Error { using Error::Error; };     // the wrong element type
+struct DeviceError : Error { using Error::Error; };    // the wrong device, or one that is not there
+struct ValueError : Error { using Error::Error; };     // an argument outside what is allowed
+struct IndexError : Error { using Error::Error; };     // an axis or an index out of range
+struct AutogradError : Error { using Error::Error; };  // a use of history that cannot work
+struct FileError : Error { using Error::Error; };      // a file that is missing, damaged or foreign
+// clang-format on
 
 }  // namespace triad

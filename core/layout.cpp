@@ -172,10 +172,8 @@ Shape reshape_sizes(const char* op, const Shape& from, const Shape& to) {
   std::int64_t known = 1;
   for (int i = 0; i < to.rank(); ++i) {
     if (to[i] < -1 || (to[i] == -1 && open >= 0)) fail();
-    if (to[i] == -1)
-      open = i;
-    else if (__builtin_mul_overflow(known, to[i], &known))
-      fail();
+    if (to[i] == -1) open = i;
+    else if (__builtin_mul_overflow(known, to[i], &known)) fail();
   }
   const std::int64_t n = from.numel();
   if (open >= 0) {

@@ -2,7 +2,7 @@
 // same sizes over and over, and fresh memory from the system costs a page fault every 4 KiB.
 #include <triad/core/storage.h>
 
-#include <cstdlib>
+#include <algorithm>
 #include <map>
 #include <mutex>
 #include <new>
@@ -11,15 +11,14 @@
 #include <triad/core/error.h>
 #include <triad/core/format.h>
 
-#if defined(__SANITIZE_ADDRESS__)
-#define TRIAD_CACHE_BLOCKS 0  // so that AddressSanitizer sees every use after free and overrun
-#else
-#define TRIAD_CACHE_BLOCKS 1
-#endif
-
 namespace triad {
 namespace {
 
+#ifdef __SANITIZE_ADDRESS__
+constexpr bool kCacheBlocks = false;  // so that every use after free and every overrun is seen
+#else
+constexpr bool kCacheBlocks = true;
+#endif
 constexpr std::size_t kAlignment = 64;
 
 // Block sizes are 4 steps to the octave, so that at most a fifth of a block is wasted.
@@ -40,28 +39,44 @@ struct Cache {
     const std::size_t size = block_size(bytes);
     std::lock_guard lock(mutex);
     void* block = nullptr;
-    if (auto it = free.find(size); it != free.end() && !it->second.empty()) {
-      block = it->second.back();
-      it->second.pop_back();
+    if (auto& blocks = free[size]; !blocks.empty()) {
+      block = blocks.back();
+      blocks.pop_back();
       stats.cached_bytes -= std::int64_t(size);
-    } else {
-      const std::size_t asked = TRIAD_CACHE_BLOCKS ? size : std::max<std::size_t>(bytes, 1);
-      block = size < bytes ? nullptr
-                           : ::operator new(asked, std::align_val_t(kAlignment), std::nothrow);
-      if (!block)
-        throw_error<Error>("out of memory: asked for {} bytes while tensors hold {}", bytes,
-                           stats.live_bytes);
+    } else if (size >= bytes) {  // else its computation overflowed
+      const std::size_t asked = kCacheBlocks ? size : std::max<std::size_t>(bytes, 1);
+      block = ::operator new(asked, std::align_val_t(kAlignment), std::nothrow);
+      if (!block) {  // what the cache keeps may be what is missing
+        clear();
+        block = ::operator new(asked, std::align_val_t(kAlignment), std::nothrow);
+      }
     }
+    if (!block)
+      throw_error<Error>("out of memory: asked for {} bytes while tensors hold {}", bytes,
+                         stats.live_bytes);
     count(bytes);
     return block;
   }
 
-  void give_back(void* block, std::size_t bytes) {
+  void give_back(void* block, std::size_t bytes) noexcept {
     const std::size_t size = block_size(bytes);
     std::lock_guard lock(mutex);
-    if (!TRIAD_CACHE_BLOCKS) return ::operator delete(block, std::align_val_t(kAlignment));
-    free[size].push_back(block);
-    stats.cached_bytes += std::int64_t(size);
+    try {
+      if (kCacheBlocks) {
+        free[size].push_back(block);
+        stats.cached_bytes += std::int64_t(size);
+        return;
+      }
+    } catch (const std::bad_alloc&) {  // no memory to remember it by
+    }
+    ::operator delete(block, std::align_val_t(kAlignment));
+  }
+
+  void clear() {
+    for (auto& [size, blocks] : free)
+      for (void* block : blocks) ::operator delete(block, std::align_val_t(kAlignment));
+    free.clear();
+    stats.cached_bytes = 0;
   }
 
   void count(std::size_t bytes) {
@@ -111,10 +126,7 @@ MemoryStats memory_stats() {
 
 void empty_cache() {
   std::lock_guard lock(cache().mutex);
-  for (auto& [size, blocks] : cache().free)
-    for (void* block : blocks) ::operator delete(block, std::align_val_t(kAlignment));
-  cache().free.clear();
-  cache().stats.cached_bytes = 0;
+  cache().clear();
 }
 
 }  // namespace triad

@@ -6,14 +6,10 @@ namespace triad {
 
 const char* name(DType dtype) {
   switch (dtype) {
-    case f32:
-      return "f32";
-    case f64:
-      return "f64";
-    case i64:
-      return "i64";
-    case boolean:
-      return "bool";
+    case f32: return "f32";
+    case f64: return "f64";
+    case i64: return "i64";
+    case boolean: return "bool";
   }
   return "?";
 }
@@ -90,12 +86,9 @@ constexpr std::int64_t kShown = 6;  // entries of an axis that are shown; of lon
 
 void print(const Tensor& x, std::string& out, int depth) {
   if (x.dim() == 0) {
-    if (x.dtype() == boolean)
-      out += x.item<bool>() ? "true" : "false";
-    else if (x.dtype() == i64)
-      out += fmt::format("{}", *x.data<std::int64_t>());
-    else
-      out += fmt::format("{:.4g}", x.item<double>());
+    if (x.dtype() == boolean) out += x.item<bool>() ? "true" : "false";
+    else if (x.dtype() == i64) out += fmt::format("{}", *x.data<std::int64_t>());
+    else out += fmt::format("{:.4g}", x.item<double>());
     return;
   }
   out += '[';

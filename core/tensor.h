@@ -7,7 +7,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <span>
 #include <string>
 #include <vector>
 
@@ -22,14 +21,17 @@ struct Node;  // autograd/autograd.h
 
 struct BackwardOptions {
   bool retain_graph = false;  // keep what backward needs, to run it again
-  bool create_graph = false;  // give the gradients a history of their own; implies retain_graph
+  // Gives the gradients a history of their own, and implies retain_graph. In backward() a leaf then
+  // holds a gradient whose history holds the leaf: memory that only set_grad({}) or zero_grad()
+  // frees. grad() has no such cycle.
+  bool create_graph = false;
 };
 
 inline constexpr std::int64_t kEnd = INT64_MAX;  // as the end of a slice: everything that is left
 
 class Tensor {
  public:
-  Tensor() = default;  // undefined: no storage, no shape
+  Tensor() = default;  // undefined: no storage; ops refuse it
   Tensor(std::shared_ptr<Storage> storage, Layout layout, DType dtype)
       : storage_(std::move(storage)), layout_(std::move(layout)), dtype_(dtype) {}
 
@@ -98,7 +100,9 @@ class Tensor {
   Tensor to(DType dtype) const;
   Tensor to(Device device) const;
 
-  // ---- writing in place, only without history: an AutogradError otherwise
+  // ---- writing in place, only without history: an AutogradError otherwise. No element may lie
+  // twice in this tensor (an expanded one is refused). What backward() still needs must not be
+  // written to: nobody checks that, and its gradients would be wrong.
   void copy_(const Tensor& source) const;  // broadcasts and casts
   void fill_(double value) const;
 

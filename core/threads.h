@@ -1,4 +1,5 @@
-// How many threads ops may use. The default is OpenMP's: OMP_NUM_THREADS, else all cores.
+// How many threads the ops that the calling thread runs may use. The default is OpenMP's:
+// OMP_NUM_THREADS, else all cores.
 #pragma once
 
 namespace triad {

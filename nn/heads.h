@@ -64,7 +64,6 @@ class StandardAttention : public HeadGroup {
   };
   explicit StandardAttention(const Options& options);
 
-  using HeadGroup::operator();
   Tensor forward(const Tensor& q, const Tensor& k, const Tensor& v,
                  const Context& context) override;
   Tensor step(const Tensor& q, const Tensor& k, const Tensor& v, HeadCache& cache) override;

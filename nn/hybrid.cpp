@@ -109,11 +109,10 @@ std::vector<HybridAttentionLayer::Projected> HybridAttentionLayer::project(const
     for (const Stretch& s : stretches) {
       if (begin < s.begin || begin >= s.end) continue;
       const Shape sizes{x.size(0), x.size(1), group.count, d_head};
-      return window(
-          "heads", s.y,
-          [&, at = begin - s.begin, sizes, width = group.count * d_head](const Layout& y) {
-            return transposed(*reshaped(sliced(y, 2, at, at + width, 1), sizes), 1, 2);
-          });
+      return window("heads", s.y,
+                    [at = begin - s.begin, sizes, width = group.count * d_head](const Layout& y) {
+                      return transposed(*reshaped(sliced(y, 2, at, at + width, 1), sizes), 1, 2);
+                    });
     }
     return Tensor();
   };

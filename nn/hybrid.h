@@ -28,7 +28,6 @@ class HybridAttentionLayer : public SelfAttention {
   explicit HybridAttentionLayer(const Options& options);
 
   // x [B,T,M]. With spectral heads a mask is an error; token_mask goes with every type.
-  using SelfAttention::operator();
   Tensor forward(const Tensor& x, const AttentionMasks& masks) override;
   Tensor step(const Tensor& x, LayerCache& cache) override;
   void visit(Visitor& visitor) override;

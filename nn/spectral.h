@@ -28,7 +28,6 @@ class SpectralAttention : public SelfAttention {
   };
   explicit SpectralAttention(const Options& options);
 
-  using SelfAttention::operator();
   Tensor forward(const Tensor& x, const AttentionMasks& masks) override;  // token_mask only
   Tensor step(const Tensor& x, LayerCache& cache) override;
   Tensor step(const Tensor& x, HeadCache& cache);
@@ -55,7 +54,6 @@ class SpectralHeads : public HeadGroup {
  public:
   explicit SpectralHeads(const SpectralAttention::Options& options) : spectral_attn(options) {}
 
-  using HeadGroup::operator();
   Tensor forward(const Tensor& q, const Tensor& k, const Tensor& v,
                  const Context& context) override;
   Tensor step(const Tensor& q, const Tensor& k, const Tensor& v, HeadCache& cache) override;

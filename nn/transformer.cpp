@@ -147,7 +147,7 @@ Tensor TransformerClassifier::operator()(const Tensor& ids, const Tensor& token_
   x = norm(x);
   if (!token_mask.defined()) return head(mean(x, {1}));
   Tensor weight = token_mask.to(x.dtype()).unsqueeze(-1);
-  Tensor count = maximum(sum(weight, {1}), scalar(1, {.dtype = x.dtype(), .device = x.device()}));
+  Tensor count = maximum(sum(weight, {1}), ones({}, {.dtype = x.dtype(), .device = x.device()}));
   return head(sum(x * weight, {1}) / count);
 }
 

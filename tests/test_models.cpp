@@ -22,7 +22,7 @@ std::set<std::string> names_of(const nn::Module& module) {
   return names;
 }
 
-double spread(const Tensor& x) { return triad::std(x.detach()).item<double>(); }
+double spread(const Tensor& x) { return sqrt(var(x.detach())).item<double>(); }
 
 // An attention of the user's own: each position takes the mean of all.
 struct Mean : nn::SelfAttention {

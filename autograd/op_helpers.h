@@ -1,4 +1,4 @@
-// For ops: the argument checks that several of them make, and what broadcasting does to a gradient.
+// For ops: the argument checks, and the few steps, that several of them share.
 #pragma once
 
 #include <triad/core/tensor.h>
@@ -10,6 +10,14 @@ void check_float(const char* op, const Tensor& x);   // f32 or f64
 void check_number(const char* op, const Tensor& x);  // anything but bool
 void check_bool(const char* op, const Tensor& x);
 void check_same_type(const char* op, const Tensor& a, const Tensor& b);  // and device
+
+Tensor empty_like(const Tensor& x);  // contiguous
+// What a rule allocates for the gradient of x; undefined where none is wanted.
+Tensor empty_gradient(const Tensor& x);
+// x without history, for kernels that want stride 1 along the last axis; a copy where it is not.
+Tensor with_packed_rows(const Tensor& x);
+// A 0-d tensor of x's dtype, on x's device.
+Tensor scalar_like(double value, const Tensor& x);
 
 // The gradient of an input of sizes `shape` that was broadcast to g's: sums over the repeated axes.
 Tensor sum_to(const Tensor& g, const Shape& shape);

@@ -1,5 +1,6 @@
-#include <triad/autograd/checks.h>
+#include <triad/autograd/op_helpers.h>
 
+#include <triad/autograd/creation.h>
 #include <triad/autograd/reductions.h>
 #include <triad/core/format.h>
 
@@ -35,6 +36,18 @@ void check_same_type(const char* op, const Tensor& a, const Tensor& b) {
                             a.dtype(), b.dtype(), a.dtype(), b.dtype());
   if (a.device() != b.device())
     throw_error<DeviceError>("{}: the tensors are on different devices", op);
+}
+
+Tensor empty_like(const Tensor& x) { return empty(x.shape(), x.dtype(), x.device()); }
+
+Tensor empty_gradient(const Tensor& x) { return x.requires_grad() ? empty_like(x) : Tensor(); }
+
+Tensor with_packed_rows(const Tensor& x) {
+  return x.shape().back() == 1 || x.strides().back() == 1 ? x.detach() : x.detach().contiguous();
+}
+
+Tensor scalar_like(double value, const Tensor& x) {
+  return scalar(value, {.dtype = x.dtype(), .device = x.device()});
 }
 
 Tensor sum_to(const Tensor& g, const Shape& shape) {
