@@ -105,11 +105,7 @@ class Training {
  public:
   Training(const TrainingOptions& options, const TextData& text, nn::TransformerLM& model,
            RunFolder& folder)
-      : o_(options),
-        text_(text),
-        model_(model),
-        folder_(folder),
-        parameters_(model.parameters()),
+      : o_(options), text_(text), model_(model), folder_(folder), parameters_(model.parameters()),
         optimizer_(nn::decay_groups(model, kWeightDecay), {.lr = options.lr}),
         progress_(options.steps) {}
 

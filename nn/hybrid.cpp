@@ -44,13 +44,9 @@ std::unique_ptr<HeadGroup> make_heads(HeadType type, std::int64_t count, std::in
 }  // namespace
 
 HybridAttentionLayer::HybridAttentionLayer(const Options& options)
-    : head_types(options.head_types),
-      n_heads(std::int64_t(options.head_types.size())),
-      d_head(checked_head_size(options)),
-      causal(options.causal),
-      residual(options.residual),
-      W_qkv(options.d_model, 3 * options.d_model),
-      W_o(options.d_model, options.d_model),
+    : head_types(options.head_types), n_heads(std::int64_t(options.head_types.size())),
+      d_head(checked_head_size(options)), causal(options.causal), residual(options.residual),
+      W_qkv(options.d_model, 3 * options.d_model), W_o(options.d_model, options.d_model),
       drop(options.dropout) {
   for (HeadType type : head_types) ++head_type_counts[type];
   std::int64_t first = 0;

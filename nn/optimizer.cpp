@@ -144,8 +144,7 @@ void SGD::update(const Parameter& p, const Tensor& gradient, double lr) {
 Adam::Adam(const char* type, const std::vector<ParameterGroup>& groups, const AdamOptions& options,
            bool decoupled_weight_decay)
     : Optimizer(type, groups, options.lr, options.weight_decay, {"exp_avg", "exp_avg_sq"}),
-      options_(options),
-      decoupled_weight_decay_(decoupled_weight_decay) {
+      options_(options), decoupled_weight_decay_(decoupled_weight_decay) {
   check_option("betas", options.betas.first, 0, 1);
   check_option("betas", options.betas.second, 0, 1);
   check_option("eps", options.eps, 0, kInfinity);

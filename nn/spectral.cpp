@@ -42,13 +42,9 @@ SpectralAttention::Options checked(const SpectralAttention::Options& o) {
 }  // namespace
 
 SpectralAttention::SpectralAttention(const Options& options)
-    : n_heads(checked(options).n_heads),
-      d_head(options.d_model / options.n_heads),
-      causal(options.causal),
-      use_dct(options.use_dct),
-      W_qkv(options.d_model, 3 * options.d_model),
-      W_o(options.d_model, options.d_model),
-      drop(options.dropout) {
+    : n_heads(checked(options).n_heads), d_head(options.d_model / options.n_heads),
+      causal(options.causal), use_dct(options.use_dct), W_qkv(options.d_model, 3 * options.d_model),
+      W_o(options.d_model, options.d_model), drop(options.dropout) {
   const std::int64_t points = options.max_seq_len / 2 + 1;
   log_gain = parameter(smooth_low_pass(points) + randn({n_heads, 1}) * 0.01);
   phase = parameter(randn({n_heads, points}) * 0.01);

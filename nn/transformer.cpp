@@ -63,11 +63,8 @@ const Options& checked(const char* model, const Options& o) {
 template <class Options>
 Transformer::Transformer(const char* model, const Options& o, bool causal,
                          const Linear::Options& head)
-    : tok(checked(model, o).vocab_size, o.d_model),
-      pos(o.max_seq_len, o.d_model),
-      drop(o.dropout),
-      norm(o.d_model),
-      head(head) {
+    : tok(checked(model, o).vocab_size, o.d_model), pos(o.max_seq_len, o.d_model), drop(o.dropout),
+      norm(o.d_model), head(head) {
   for (std::int64_t i = 0; i < o.layers; ++i)
     blocks.emplace_back(TransformerBlock::Options{.d_model = o.d_model,
                                                   .head_types = o.head_types,
