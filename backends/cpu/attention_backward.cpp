@@ -12,7 +12,8 @@
 // they are added up in order at the end.
 #include <triad/backends/cpu/attention_tile.h>
 #include <triad/backends/cpu/gemm_tile.h>
-#include <triad/backends/cpu/transpose_tile.h>
+#include <triad/backends/cpu/registers.h>
+#include <triad/backends/cpu/scratch.h>
 #include <triad/backends/kernels.h>
 #include <triad/core/threads.h>
 
@@ -27,9 +28,17 @@ constexpr Index kQueries = 64;  // of a tile: two tiles of weights fit the first
 // busy, but none shorter than this many key tiles, so that adding up dq stays cheap.
 constexpr Index kTasks = 32, kTilesPerTask = 4;
 
+template <class T>
+struct Backward : Attention<T> {
+  Heads<const T> dout, out;
+  Heads<T> dq, dk, dv;
+  const T* lse;  // [B,H,T]
+  T* delta;      // [B,H,T]
+};
+
 // The working memory of one thread.
 template <class T>
-struct Scratch {
+struct Workspace {
   T* keys;                // [D, kKeys], transposed and scaled
   T* values;              // [D, kKeys], transposed
   T* weights;             // [kQueries, kKeys]: scores, then a f
@@ -37,50 +46,34 @@ struct Scratch {
   T *dk, *dv;             // [kKeys, D]
   std::uint8_t* allowed;  // [kQueries, kKeys]
 
-  static Index bytes(Index D) {
-    return Index(sizeof(T)) * (4 * D * kKeys + 2 * kQueries * kKeys) + kQueries * kKeys;
-  }
-  Scratch(std::byte* memory, Index D)
-      : keys(reinterpret_cast<T*>(memory)),
+  explicit Workspace(Index D)
+      : keys(scratch<T>(4 * D * kKeys + 2 * kQueries * kKeys)),
         values(keys + D * kKeys),
         weights(values + D * kKeys),
         ds(weights + kQueries * kKeys),
         dk(ds + kQueries * kKeys),
         dv(dk + kKeys * D),
-        allowed(reinterpret_cast<std::uint8_t*>(dv + kKeys * D)) {}
+        allowed(scratch<std::uint8_t>(kQueries * kKeys)) {}
 };
 
+// Row i: scores become weights a f, da (before dropout) becomes ds.
 template <class T>
-struct Problem {
-  Heads<const T> q, k, v, dout, out;
-  Heads<T> dq, dk, dv;
-  const T* lse;  // [B,H,T]
-  T* delta;      // [B,H,T]
-  Index H, Tq, S, D;
-  T scale;
-  Restrictions restrictions;
-  WeightDropout dropout;
-
-  Index row(Index b, Index h, Index t) const { return (b * H + h) * Tq + t; }
-};
-
-// A row of scores becomes weights a f, a row of da (before dropout) becomes ds.
-template <class T>
-void gradient_row(const Problem<T>& p, const Tile& tile, Index i, const std::uint8_t* allowed,
-                  T* weights, T* ds) {
-  constexpr Index kLanes = Vec<T>::lanes;
+void gradient_row(const Backward<T>& p, const Workspace<T>& work, const Tile& tile, Index i,
+                  bool restrict) {
   constexpr T kInf = std::numeric_limits<T>::infinity();
+  T *weights = work.weights + i * kKeys, *ds = work.ds + i * kKeys;
   const Index row = p.row(tile.b, tile.h, tile.t + i);
   // Where a row may attend to nothing, lse is -inf and every weight is exp(-inf - 0) = 0.
-  const Vec<T> lse(p.lse[row] == -kInf ? T(0) : p.lse[row]), delta(p.delta[row]), scale(p.scale);
+  const Vec<T> lse(p.lse[row] == -kInf ? T(0) : p.lse[row]), delta(p.delta[row]);
+  const Vec<T> scale(T(p.args.scale));
   std::uint32_t bits[kKeys] = {};
-  if (p.dropout.on()) p.dropout.draw(tile, i, bits);
-  for (Index j = 0; j < tile.columns; j += kLanes) {
+  if (p.dropout) p.draw(tile, i, bits);
+  for (Index j = 0; j < tile.columns; j += Vec<T>::lanes) {
     Vec<T> score = Vec<T>::load(weights + j), da = Vec<T>::load(ds + j);
-    if (allowed) score = restricted(score, allowed + j);
+    if (restrict) score = restricted(score, work.allowed + i * kKeys + j);
     Vec<T> a = exp_weight(score - lse), dropped = a;
-    if (p.dropout.on()) {
-      const Vec<T> factor = p.dropout.template factor<T>(bits + j);
+    if (p.dropout) {
+      const Vec<T> factor = p.factor(bits + j);
       dropped = a * factor;
       da *= factor;
     }
@@ -89,69 +82,57 @@ void gradient_row(const Problem<T>& p, const Tile& tile, Index i, const std::uin
   }
 }
 
-// One tile of weights: adds to scratch.dk, scratch.dv and dq, whose rows lie dq_row apart.
+// One tile of weights: adds to work.dk, work.dv and dq, whose rows lie dq_row apart.
 template <class T>
-void add_tile(const Problem<T>& p, const Scratch<T>& scratch, const Tile& tile, T* dq,
+void add_tile(const Backward<T>& p, const Workspace<T>& work, const Tile& tile, T* dq,
               Index dq_row) {
-  constexpr Index kLanes = Vec<T>::lanes;
-  const Allowed allowed = p.restrictions.of(tile, scratch.allowed);
+  const Allowed allowed = p.restrictions.of(tile, work.allowed);
   if (allowed == Allowed::none) return;
-  const Index rows = tile.rows, columns = tile.columns;
-  const Index padded = (columns + kLanes - 1) / kLanes * kLanes;
+  const Index rows = tile.rows, columns = tile.columns, padded = tile.padded<T>();
   const T* q = p.q.row(tile.b, tile.h, tile.t);
   const T* dout = p.dout.row(tile.b, tile.h, tile.t);
-  T *weights = scratch.weights, *ds = scratch.ds;
+  T *weights = work.weights, *ds = work.ds;
 
-  gemm_tile<T>(rows, padded, p.D, {q, p.q.t, 1}, scratch.keys, kKeys, weights, kKeys, false);
-  gemm_tile<T>(rows, padded, p.D, {dout, p.dout.t, 1}, scratch.values, kKeys, ds, kKeys, false);
-  for (Index i = 0; i < rows; ++i) {
-    gradient_row(p, tile, i, allowed == Allowed::all ? nullptr : scratch.allowed + i * kKeys,
-                 weights + i * kKeys, ds + i * kKeys);
-  }
-  if (p.dv.data) {
-    gemm_tile<T>(columns, p.D, rows, {weights, 1, kKeys}, dout, p.dout.t, scratch.dv, p.D, true);
-  }
-  if (p.dk.data) {
-    gemm_tile<T>(columns, p.D, rows, {ds, 1, kKeys}, q, p.q.t, scratch.dk, p.D, true);
-  }
-  if (dq) {
+  gemm_tile<T>(rows, padded, p.D, {q, p.q.t, 1}, work.keys, kKeys, weights, kKeys, false);
+  gemm_tile<T>(rows, padded, p.D, {dout, p.dout.t, 1}, work.values, kKeys, ds, kKeys, false);
+  for (Index i = 0; i < rows; ++i) gradient_row(p, work, tile, i, allowed == Allowed::some);
+  if (p.dv.data)
+    gemm_tile<T>(columns, p.D, rows, {weights, 1, kKeys}, dout, p.dout.t, work.dv, p.D, true);
+  if (p.dk.data) gemm_tile<T>(columns, p.D, rows, {ds, 1, kKeys}, q, p.q.t, work.dk, p.D, true);
+  if (dq)
     gemm_tile<T>(rows, p.D, columns, {ds, kKeys, 1}, p.k.row(tile.b, tile.h, tile.s), p.k.t, dq,
                  dq_row, true);
-  }
 }
 
 // dk and dv of one key tile, and what it contributes to dq, whose row t is dq + t dq_row.
 template <class T>
-void key_tile(const Problem<T>& p, const Scratch<T>& scratch, Index b, Index h, Index s, T* dq,
+void key_tile(const Backward<T>& p, const Workspace<T>& work, Index b, Index h, Index s, T* dq,
               Index dq_row) {
   const Index columns = std::min(kKeys, p.S - s);
-  if (columns < kKeys) std::fill_n(scratch.keys, 2 * p.D * kKeys, T(0));  // keys and values
-  transpose_tile(p.scale, columns, p.D, p.k.row(b, h, s), p.k.t, scratch.keys, kKeys);
-  transpose_tile(T(1), columns, p.D, p.v.row(b, h, s), p.v.t, scratch.values, kKeys);
-  std::fill_n(scratch.dk, 2 * kKeys * p.D, T(0));  // dk and dv
+  p.transpose_to(p.k, T(p.args.scale), b, h, s, columns, work.keys);
+  p.transpose_to(p.v, T(1), b, h, s, columns, work.values);
+  std::fill_n(work.dk, 2 * kKeys * p.D, T(0));  // dk and dv
   const Index first = p.restrictions.first_query(s) / kQueries * kQueries;
   for (Index t = first; t < p.Tq; t += kQueries) {
     const Tile tile{b, h, t, std::min(kQueries, p.Tq - t), s, columns};
-    add_tile(p, scratch, tile, dq ? dq + t * dq_row : nullptr, dq_row);
+    add_tile(p, work, tile, dq ? dq + t * dq_row : nullptr, dq_row);
   }
   for (Index j = 0; j < columns; ++j) {
-    if (p.dk.data) std::copy_n(scratch.dk + j * p.D, p.D, p.dk.row(b, h, s + j));
-    if (p.dv.data) std::copy_n(scratch.dv + j * p.D, p.D, p.dv.row(b, h, s + j));
+    if (p.dk.data) std::copy_n(work.dk + j * p.D, p.D, p.dk.row(b, h, s + j));
+    if (p.dv.data) std::copy_n(work.dv + j * p.D, p.D, p.dv.row(b, h, s + j));
   }
 }
 
 template <class T>
-void backward(const Problem<T>& p, Index B) {
-  const Index heads = B * p.H, key_tiles = (p.S + kKeys - 1) / kKeys;
+void backward(const Backward<T>& p) {
+  const Index heads = p.B * p.H, key_tiles = (p.S + kKeys - 1) / kKeys;
   const Index wanted = (kTasks + heads - 1) / std::max<Index>(heads, 1);
   const Index ranges = std::clamp<Index>(key_tiles / kTilesPerTask, 1, std::max<Index>(wanted, 1));
   const Index tasks = heads * ranges, rows = heads * p.Tq;
   const Index threads = std::clamp<Index>(std::max(tasks, rows / 64), 1, get_num_threads());
-  const Index bytes = (Scratch<T>::bytes(p.D) + 63) / 64 * 64;
-  const auto memory = Storage::allocate(threads * bytes);
   const bool in_parts = p.dq.data && ranges > 1;  // parts [ranges][B H T][D] of dq
-  const auto parts_memory = Storage::allocate(in_parts ? ranges * rows * p.D * sizeof(T) : 0);
-  T* parts = reinterpret_cast<T*>(parts_memory->data());
+  const auto memory = Storage::allocate(in_parts ? ranges * rows * p.D * sizeof(T) : 0);
+  T* parts = reinterpret_cast<T*>(memory->data());
 
 #pragma omp parallel num_threads(int(threads))
   {
@@ -160,15 +141,14 @@ void backward(const Problem<T>& p, Index B) {
       const Index t = row % p.Tq, h = row / p.Tq % p.H, b = row / p.Tq / p.H;
       const T *dout = p.dout.row(b, h, t), *out = p.out.row(b, h, t);
       Vec<T> sum;
-      for (Index d = 0; d < p.D; d += Vec<T>::lanes) {
-        const Index n = std::min<Index>(Vec<T>::lanes, p.D - d);
-        sum = fma(Vec<T>::load_first(dout + d, n), Vec<T>::load_first(out + d, n), sum);
-      }
+      for_each_register<T>(p.D, [&](Index d, auto part) {
+        sum = fma(part.load(dout + d), part.load(out + d), sum);
+      });
       p.delta[row] = sum_lanes(sum);
       if (p.dq.data) std::fill_n(p.dq.row(b, h, t), p.D, T(0));
     }
 
-    const Scratch<T> scratch(memory->data() + omp_get_thread_num() * bytes, p.D);
+    const Workspace<T> work(p.D);
 #pragma omp for schedule(dynamic)
     for (Index task = 0; task < tasks; ++task) {
       const Index head = task / ranges, range = task % ranges, b = head / p.H, h = head % p.H;
@@ -183,7 +163,7 @@ void backward(const Problem<T>& p, Index B) {
       }
       const Index end = (range + 1) * key_tiles / ranges;
       for (Index tile = range * key_tiles / ranges; tile < end; ++tile) {
-        key_tile(p, scratch, b, h, tile * kKeys, dq, dq_row);
+        key_tile(p, work, b, h, tile * kKeys, dq, dq_row);
       }
     }
 
@@ -210,28 +190,16 @@ using namespace cpu;
 void attention_backward(Cpu, const Tensor& dout, const Tensor& q, const Tensor& k, const Tensor& v,
                         const Tensor& out, const Tensor& lse, const AttentionArgs& args,
                         const Tensor& dq, const Tensor& dk, const Tensor& dv) {
-  const Index B = q.shape()[0], H = q.shape()[1], Tq = q.shape()[2], D = q.shape()[3];
-  const Index S = k.shape()[2];
-  const Tensor delta = empty({B, H, Tq}, q.dtype());
+  const Tensor delta = empty(lse.shape(), q.dtype());
   visit_float("attention", q.dtype(), [&]<class T>(T) {
-    backward(Problem<T>{.q = Heads<const T>(q),
-                        .k = Heads<const T>(k),
-                        .v = Heads<const T>(v),
-                        .dout = Heads<const T>(dout),
-                        .out = Heads<const T>(out),
-                        .dq = Heads<T>(dq),
-                        .dk = Heads<T>(dk),
-                        .dv = Heads<T>(dv),
-                        .lse = lse.data<T>(),
-                        .delta = delta.data<T>(),
-                        .H = H,
-                        .Tq = Tq,
-                        .S = S,
-                        .D = D,
-                        .scale = T(args.scale),
-                        .restrictions = Restrictions(args, Tq, S),
-                        .dropout = WeightDropout(args, H, Tq, S)},
-             B);
+    backward(Backward<T>{{q, k, v, args},
+                         Heads<const T>(dout),
+                         Heads<const T>(out),
+                         Heads<T>(dq),
+                         Heads<T>(dk),
+                         Heads<T>(dv),
+                         lse.data<T>(),
+                         delta.data<T>()});
   });
 }
 

@@ -3,14 +3,14 @@
 // of values. When a key tile raises m, l and o are multiplied by exp(old m - new m).
 #include <triad/backends/cpu/attention_tile.h>
 #include <triad/backends/cpu/gemm_tile.h>
-#include <triad/backends/cpu/transpose_tile.h>
+#include <triad/backends/cpu/registers.h>
+#include <triad/backends/cpu/scratch.h>
 #include <triad/backends/kernels.h>
 #include <triad/core/threads.h>
 
 #include <omp.h>
 
 #include <cmath>
-#include <memory>
 
 namespace triad::cpu {
 namespace {
@@ -20,9 +20,15 @@ namespace {
 // 256; both on 2 AVX-512 cores, D = 64).
 constexpr Index kQueries = 128, kCausalQueries = 64;
 
+template <class T>
+struct Forward : Attention<T> {
+  Heads<T> out;
+  T* lse;
+};
+
 // The working memory of one thread.
 template <class T>
-struct Scratch {
+struct Workspace {
   static constexpr Index kLanes = Vec<T>::lanes;
 
   T* scores;              // [kQueries, kKeys], then weights
@@ -32,104 +38,81 @@ struct Scratch {
   T* m;                   // [kQueries]
   std::uint8_t* allowed;  // [kQueries, kKeys]
 
-  static Index bytes(Index D) {
-    return Index(sizeof(T)) * (kQueries * (kKeys + D + kLanes + 1) + D * kKeys) + kQueries * kKeys;
-  }
-  Scratch(std::byte* memory, Index D)
-      : scores(reinterpret_cast<T*>(memory)),
+  explicit Workspace(Index D)
+      : scores(scratch<T>(kQueries * (kKeys + D + kLanes + 1) + D * kKeys)),
         keys(scores + kQueries * kKeys),
         o(keys + D * kKeys),
         l(o + kQueries * D),
         m(l + kQueries * kLanes),
-        allowed(reinterpret_cast<std::uint8_t*>(m + kQueries)) {}
+        allowed(scratch<std::uint8_t>(kQueries * kKeys)) {}
 };
 
-// Turns a row of scores into weights exp(score - m), and with dropout multiplies them by its
-// factors, after updating m, l and o. `allowed` and `bits` may be null.
+// Turns row i of the scores into weights exp(score - m), and with dropout multiplies them by its
+// factors, after updating m, l and o.
 template <class T>
-void softmax_row(T* scores, Index registers, const std::uint8_t* allowed,
-                 const WeightDropout& dropout, const std::uint32_t* bits, Index D, T* o, T* l,
-                 T* m) {
+void softmax_row(const Forward<T>& p, const Workspace<T>& work, const Tile& tile, Index i,
+                 bool restrict) {
   constexpr Index kLanes = Vec<T>::lanes;
   constexpr T kInf = std::numeric_limits<T>::infinity();
+  T *scores = work.scores + i * kKeys, *o = work.o + i * p.D, *l = work.l + i * kLanes;
   Vec<T> largest(-kInf);
-  for (Index j = 0; j < registers; ++j) {
-    Vec<T> x = Vec<T>::load(scores + j * kLanes);
-    if (allowed) {
-      x = restricted(x, allowed + j * kLanes);
-      x.store(scores + j * kLanes);
+  for (Index j = 0; j < tile.columns; j += kLanes) {
+    Vec<T> x = Vec<T>::load(scores + j);
+    if (restrict) {
+      x = restricted(x, work.allowed + i * kKeys + j);
+      x.store(scores + j);
     }
     largest = max(largest, x);
   }
-  const T before = *m, now = std::max(before, max_lanes(largest));
-  *m = now;
+  const T before = work.m[i], now = std::max(before, max_lanes(largest));
+  work.m[i] = now;
   Vec<T> sum = Vec<T>::load(l);
   if (now != before && before != -kInf) {  // from -inf on, l and o are still zero
     const Vec<T> factor(std::exp(before - now));
     sum *= factor;
-    for (Index d = 0; d < D; d += kLanes) {
-      const Index n = std::min<Index>(kLanes, D - d);
-      (Vec<T>::load_first(o + d, n) * factor).store_first(o + d, n);
-    }
+    for_each_register<T>(p.D,
+                         [&](Index d, auto part) { part.store(part.load(o + d) * factor, o + d); });
   }
+  std::uint32_t bits[kKeys] = {};
+  if (p.dropout) p.draw(tile, i, bits);
   // A row that may attend to nothing so far has m = -inf; its weights are exp(-inf - 0) = 0.
   const Vec<T> shift(now == -kInf ? T(0) : now);
-  for (Index j = 0; j < registers; ++j) {
-    const Vec<T> weight = exp_weight(Vec<T>::load(scores + j * kLanes) - shift);
+  for (Index j = 0; j < tile.columns; j += kLanes) {
+    const Vec<T> weight = exp_weight(Vec<T>::load(scores + j) - shift);
     sum += weight;
-    (bits ? weight * dropout.factor<T>(bits + j * kLanes) : weight).store(scores + j * kLanes);
+    (p.dropout ? weight * p.factor(bits + j) : weight).store(scores + j);
   }
   sum.store(l);
 }
 
+// The queries t .. t + rows of head (b, h).
 template <class T>
-struct Problem {
-  Heads<const T> q, k, v;
-  Heads<T> out;
-  T* lse;
-  Index H, Tq, S, D, queries;
-  T scale;
-  Restrictions restrictions;
-  WeightDropout dropout;
-};
-
-template <class T>
-void attend(const Problem<T>& p, const Scratch<T>& scratch, Index b, Index h, Index t) {
+void attend(const Forward<T>& p, const Workspace<T>& work, Index b, Index h, Index t, Index rows) {
   constexpr Index kLanes = Vec<T>::lanes;
-  const Index rows = std::min(p.queries, p.Tq - t);
-  std::fill_n(scratch.o, rows * p.D, T(0));
-  std::fill_n(scratch.l, rows * kLanes, T(0));
-  std::fill_n(scratch.m, rows, -std::numeric_limits<T>::infinity());
+  std::fill_n(work.o, rows * p.D, T(0));
+  std::fill_n(work.l, rows * kLanes, T(0));
+  std::fill_n(work.m, rows, -std::numeric_limits<T>::infinity());
 
   const Index seen = p.restrictions.keys_seen(t + rows, p.S);
   for (Index s = 0; s < seen; s += kKeys) {
     const Tile tile{b, h, t, rows, s, std::min(kKeys, p.S - s)};
-    const Allowed allowed = p.restrictions.of(tile, scratch.allowed);
+    const Allowed allowed = p.restrictions.of(tile, work.allowed);
     if (allowed == Allowed::none) continue;
-    const Index registers = (tile.columns + kLanes - 1) / kLanes;
-    if (tile.columns < kKeys) std::fill_n(scratch.keys, p.D * kKeys, T(0));
-    transpose_tile(p.scale, tile.columns, p.D, p.k.row(b, h, s), p.k.t, scratch.keys, kKeys);
-    gemm_tile<T>(rows, registers * kLanes, p.D, {p.q.row(b, h, t), p.q.t, 1}, scratch.keys, kKeys,
-                 scratch.scores, kKeys, false);
-    std::uint32_t bits[kKeys] = {};
-    for (Index i = 0; i < rows; ++i) {
-      if (p.dropout.on()) p.dropout.draw(tile, i, bits);
-      softmax_row(scratch.scores + i * kKeys, registers,
-                  allowed == Allowed::all ? nullptr : scratch.allowed + i * kKeys, p.dropout,
-                  p.dropout.on() ? bits : nullptr, p.D, scratch.o + i * p.D, scratch.l + i * kLanes,
-                  scratch.m + i);
-    }
-    gemm_tile<T>(rows, p.D, tile.columns, {scratch.scores, kKeys, 1}, p.v.row(b, h, s), p.v.t,
-                 scratch.o, p.D, true);
+    p.transpose_to(p.k, T(p.args.scale), b, h, s, tile.columns, work.keys);
+    gemm_tile<T>(rows, tile.padded<T>(), p.D, {p.q.row(b, h, t), p.q.t, 1}, work.keys, kKeys,
+                 work.scores, kKeys, false);
+    for (Index i = 0; i < rows; ++i) softmax_row(p, work, tile, i, allowed == Allowed::some);
+    gemm_tile<T>(rows, p.D, tile.columns, {work.scores, kKeys, 1}, p.v.row(b, h, s), p.v.t, work.o,
+                 p.D, true);
   }
 
   for (Index i = 0; i < rows; ++i) {
-    const T sum = sum_lanes(Vec<T>::load(scratch.l + i * kLanes));
+    const T sum = sum_lanes(Vec<T>::load(work.l + i * kLanes));
     const bool nothing = sum == T(0);  // 0 times an infinite value may stand in o: not o / sum
     const T factor = nothing ? T(0) : 1 / sum;
     T* out = p.out.row(b, h, t + i);
-    for (Index d = 0; d < p.D; ++d) out[d] = nothing ? T(0) : scratch.o[i * p.D + d] * factor;
-    p.lse[(b * p.H + h) * p.Tq + t + i] = scratch.m[i] + std::log(sum);
+    for (Index d = 0; d < p.D; ++d) out[d] = nothing ? T(0) : work.o[i * p.D + d] * factor;
+    p.lse[p.row(b, h, t + i)] = work.m[i] + std::log(sum);
   }
 }
 
@@ -138,40 +121,23 @@ void attend(const Problem<T>& p, const Scratch<T>& scratch, Index b, Index h, In
 
 namespace triad::kernels {
 
-using namespace cpu;
-
 void attention(Cpu, const Tensor& q, const Tensor& k, const Tensor& v, const AttentionArgs& args,
                const Tensor& out, const Tensor& lse) {
-  const Index B = q.shape()[0], H = q.shape()[1], Tq = q.shape()[2], D = q.shape()[3];
-  const Index S = k.shape()[2];
-  const Index queries = args.causal ? kCausalQueries : kQueries;
+  using namespace cpu;
   visit_float("attention", q.dtype(), [&]<class T>(T) {
-    const Problem<T> problem{.q = Heads<const T>(q),
-                             .k = Heads<const T>(k),
-                             .v = Heads<const T>(v),
-                             .out = Heads<T>(out),
-                             .lse = lse.data<T>(),
-                             .H = H,
-                             .Tq = Tq,
-                             .S = S,
-                             .D = D,
-                             .queries = queries,
-                             .scale = T(args.scale),
-                             .restrictions = Restrictions(args, Tq, S),
-                             .dropout = WeightDropout(args, H, Tq, S)};
-    const Index tiles = (Tq + queries - 1) / queries, tasks = B * H * tiles;
+    const Forward<T> p{{q, k, v, args}, Heads<T>(out), lse.data<T>()};
+    const Index queries = args.causal ? kCausalQueries : kQueries;
+    const Index tiles = (p.Tq + queries - 1) / queries, tasks = p.B * p.H * tiles;
     const Index threads = std::clamp<Index>(tasks, 1, get_num_threads());
-    const Index bytes = (Scratch<T>::bytes(D) + 63) / 64 * 64;
-    const auto memory = Storage::allocate(threads * bytes);
 #pragma omp parallel num_threads(int(threads))
     {
-      const Scratch<T> scratch(memory->data() + omp_get_thread_num() * bytes, D);
+      const Workspace<T> work(p.D);
       // Head by head, whose keys and values then stay in the cache, the last queries first: under a
       // causal mask they have the most keys.
 #pragma omp for schedule(dynamic)
       for (Index task = 0; task < tasks; ++task) {
-        const Index tile = tiles - 1 - task % tiles, head = task / tiles;
-        attend(problem, scratch, head / H, head % H, tile * queries);
+        const Index t = (tiles - 1 - task % tiles) * queries, head = task / tiles;
+        attend(p, work, head / p.H, head % p.H, t, std::min(queries, p.Tq - t));
       }
     }
   });

@@ -7,11 +7,11 @@
 #pragma once
 
 #include <triad/backends/cpu/philox.h>
+#include <triad/backends/cpu/transpose_tile.h>
 #include <triad/backends/cpu/vec.h>
 #include <triad/backends/kernels.h>
 
 #include <algorithm>
-#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <limits>
@@ -42,6 +42,11 @@ struct Heads {
 // s .. s + columns.
 struct Tile {
   Index b, h, t, rows, s, columns;
+
+  template <class T>
+  Index padded() const {  // its columns as whole registers
+    return (columns + Vec<T>::lanes - 1) / Vec<T>::lanes * Vec<T>::lanes;
+  }
 };
 
 enum class Allowed { none, some, all };
@@ -117,16 +122,6 @@ inline Allowed Restrictions::of(const Tile& tile, std::uint8_t* allowed) const {
   return every ? Allowed::all : any ? Allowed::some : Allowed::none;
 }
 
-// A register of whole numbers below 2^24 as floating-point ones.
-template <class T, class Ints>
-Vec<T> to_floating(Ints ints) {
-  if constexpr (sizeof(T) == sizeof(std::int32_t)) {
-    return hn::ConvertTo(Vec<T>::tag, ints);
-  } else {
-    return hn::PromoteTo(Vec<T>::tag, ints);
-  }
-}
-
 // A register of scores, -inf where the query may not attend.
 template <class T>
 Vec<T> restricted(Vec<T> scores, const std::uint8_t* allowed) {
@@ -136,41 +131,51 @@ Vec<T> restricted(Vec<T> scores, const std::uint8_t* allowed) {
   return select(flags == Vec<T>(), Vec<T>(-std::numeric_limits<T>::infinity()), scores);
 }
 
-// Dropout of the weights: each is kept, and scaled up, or zero.
-class WeightDropout {
- public:
-  WeightDropout(const kernels::AttentionArgs& args, Index H, Index T, Index S)
-      : on_(args.dropout > 0),
-        random_(args.random),
-        threshold_(dropout_threshold(args.dropout)),
-        scale_(1 / (1 - args.dropout)),
-        H_(H),
-        T_(T),
-        S_(S) {}
+// What both directions are given.
+template <class T>
+struct Attention {
+  const kernels::AttentionArgs& args;
+  Heads<const T> q, k, v;
+  Index B, H, Tq, S, D;
+  Restrictions restrictions;
+  bool dropout;
+  Vec<T> threshold,
+      kept;  // of dropout: high_bits below it drop a weight; what others are scaled by
 
-  bool on() const { return on_; }
+  Attention(const Tensor& q, const Tensor& k, const Tensor& v, const kernels::AttentionArgs& args)
+      : args(args),
+        q(q),
+        k(k),
+        v(v),
+        B(q.shape()[0]),
+        H(q.shape()[1]),
+        Tq(q.shape()[2]),
+        S(k.shape()[2]),
+        D(q.shape()[3]),
+        restrictions(args, Tq, S),
+        dropout(args.dropout > 0),
+        threshold(T(dropout_threshold(args.dropout))),
+        kept(T(1 / (1 - args.dropout))) {}
+
+  // The place of a query in [B,H,T].
+  Index row(Index b, Index h, Index t) const { return (b * H + h) * Tq + t; }
 
   // The random words of one row of a tile.
-  void draw(const Tile& tile, Index row, std::uint32_t* bits) const {
-    const Index first = ((tile.b * H_ + tile.h) * T_ + tile.t + row) * S_ + tile.s;
-    uniform_bits(random_, std::uint64_t(first), tile.columns, bits);
+  void draw(const Tile& tile, Index i, std::uint32_t* bits) const {
+    const Index first = row(tile.b, tile.h, tile.t + i) * S + tile.s;
+    uniform_bits(args.random, std::uint64_t(first), tile.columns, bits);
   }
   // What a register of weights is multiplied by, from their random words.
-  template <class T>
   Vec<T> factor(const std::uint32_t* bits) const {
-    constexpr hn::Rebind<std::uint32_t, typename Vec<T>::Tag> words;
-    constexpr hn::Rebind<std::int32_t, typename Vec<T>::Tag> ints;
-    const auto uniform = hn::ShiftRight<8>(hn::LoadU(words, bits));
-    return select(to_floating<T>(hn::BitCast(ints, uniform)) < Vec<T>(T(threshold_)), Vec<T>(),
-                  Vec<T>(T(scale_)));
+    return select(high_bits<T>(bits) < threshold, Vec<T>(), kept);
   }
 
- private:
-  bool on_;
-  RandomStream random_;
-  std::uint32_t threshold_;
-  double scale_;
-  Index H_, T_, S_;
+  // to [D, kKeys] = factor * rows s .. s + columns of head (b, h), transposed, zeros past the last.
+  void transpose_to(const Heads<const T>& x, T factor, Index b, Index h, Index s, Index columns,
+                    T* to) const {
+    if (columns < kKeys) std::fill_n(to, D * kKeys, T(0));
+    transpose_tile(factor, columns, D, x.row(b, h, s), x.t, to, kKeys);
+  }
 };
 
 }  // namespace triad::cpu

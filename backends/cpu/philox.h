@@ -87,14 +87,12 @@ inline std::uint32_t dropout_threshold(double p) {
   return whole + (double(whole) < scaled);
 }
 
-// bits >> 8 of a register's worth of words, as floating-point numbers (exact: they are below 2^24).
+// bits >> 8 of a register's worth of words, as floating-point numbers.
 template <class T>
 Vec<T> high_bits(const std::uint32_t* bits) {
   constexpr hn::Rebind<std::uint32_t, typename Vec<T>::Tag> words;
   constexpr hn::Rebind<std::int32_t, typename Vec<T>::Tag> ints;
-  const auto high = hn::BitCast(ints, hn::ShiftRight<8>(hn::LoadU(words, bits)));
-  if constexpr (sizeof(T) == sizeof(float)) return hn::ConvertTo(Vec<T>::tag, high);
-  else return hn::PromoteTo(Vec<T>::tag, high);
+  return to_floating<T>(hn::BitCast(ints, hn::ShiftRight<8>(hn::LoadU(words, bits))));
 }
 
 }  // namespace triad::cpu

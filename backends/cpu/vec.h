@@ -84,6 +84,13 @@ inline Vec<double> widen_high(Vec<float> a) {
   return hn::PromoteTo(Vec<double>::tag, hn::UpperHalf(hn::Half<Vec<float>::Tag>(), a.raw));
 }
 
+// A register of whole numbers below 2^24 as floating-point ones.
+template <class T, class Ints>
+Vec<T> to_floating(Ints ints) {
+  if constexpr (sizeof(T) == 4) return hn::ConvertTo(Vec<T>::tag, ints);
+  else return hn::PromoteTo(Vec<T>::tag, ints);
+}
+
 // Highway's functions, within 3 ulp of the exact value, completed where IEEE asks for more: its exp
 // turns NaN into 0 and is garbage where it overflows, its log is finite at 0, at infinity and below
 // zero, its sin and cos hold up to 39000 and forget the sign of -0.
