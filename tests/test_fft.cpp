@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <triad/backends/cpu/fft_bluestein.h>
+#include <triad/backends/cpu/plan_cache.h>
 #include <triad/backends/cpu/spectra.h>
 
 using namespace triad::cpu;
@@ -52,7 +53,7 @@ template <class T>
 void check_size(std::int64_t n) {
   CAPTURE(n);
   constexpr std::int64_t row = Row<T>::size, lanes = Vec<T>::lanes;
-  const auto plan = AnyFft<T>::plan(n);
+  const auto plan = cached_plan<AnyFft<T>>(n);
   std::mt19937 random{unsigned(n)};
   std::normal_distribution<T> normal;
   std::vector<T> in(n * row), x(plan->rows() * row);
@@ -113,7 +114,7 @@ TEST_CASE("transforms of any size are the sums that define them") {
 
 TEST_CASE("a filter multiplies the spectrum: a shift in time is a phase in frequency") {
   for (std::int64_t n : {1, 2, 5, 8, 48, 128, 1000}) {
-    const auto plan = Fft<double>::plan(n);
+    const auto plan = cached_plan<Fft<double>>(n);
     constexpr std::int64_t row = Row<double>::size;
     std::mt19937 random(1);
     std::normal_distribution<double> normal;

@@ -162,9 +162,8 @@ void backward(const Backward<T>& p) {
         dq_row = p.dq.t;
       }
       const Index end = (range + 1) * key_tiles / ranges;
-      for (Index tile = range * key_tiles / ranges; tile < end; ++tile) {
+      for (Index tile = range * key_tiles / ranges; tile < end; ++tile)
         key_tile(p, work, b, h, tile * kKeys, dq, dq_row);
-      }
     }
 
     if (in_parts) {

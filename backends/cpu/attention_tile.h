@@ -90,9 +90,8 @@ inline Allowed Restrictions::of(const Tile& tile, std::uint8_t* allowed) const {
   std::uint8_t key[kKeys] = {};  // zero past the last key
   std::fill_n(key, tile.columns, std::uint8_t(1));
   if (token_mask_) {
-    for (Index j = 0; j < tile.columns; ++j) {
+    for (Index j = 0; j < tile.columns; ++j)
       key[j] = token_mask_[tile.b * token_stride_[0] + (tile.s + j) * token_stride_[1]];
-    }
   }
   if (std::count(key, key + kKeys, 0) == kKeys) return Allowed::none;
   if (!diagonal && !mask_ && std::count(key, key + kKeys, 1) == kKeys) return Allowed::all;

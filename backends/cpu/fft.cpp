@@ -7,8 +7,6 @@
 #include <type_traits>
 #include <utility>
 
-#include <triad/backends/cpu/plan_cache.h>
-
 namespace triad::cpu {
 namespace {
 
@@ -54,9 +52,8 @@ std::complex<double> unit_root(Index k, Index n) {
 Index good_fft_size(Index n) {
   for (;; ++n) {
     Index rest = n;
-    for (int factor : {2, 3, 5}) {
+    for (int factor : {2, 3, 5})
       while (rest % factor == 0) rest /= factor;
-    }
     if (rest == 1) return n;
   }
 }
@@ -88,11 +85,6 @@ Fft<T>::Fft(Index n) : frequency_(n), row_of_(n) {
     frequency_[p] = k + rest * scale;
     row_of_[frequency_[p]] = p;
   }
-}
-
-template <class T>
-std::shared_ptr<const Fft<T>> Fft<T>::plan(Index n) {
-  return cached_plan<Fft<T>>(n);
 }
 
 namespace {

@@ -42,10 +42,7 @@ struct Rows {
 template <class T>
 class Fft {
  public:
-  explicit Fft(Index n);  // n = good_fft_size(n)
-
-  // The plan for n points, made once and kept.
-  static std::shared_ptr<const Fft> plan(Index n);
+  explicit Fft(Index n);  // n = good_fft_size(n); costly: use cached_plan<Fft<T>>(n)
 
   Index size() const { return Index(frequency_.size()); }
   Index frequency(Index row) const { return frequency_[row]; }

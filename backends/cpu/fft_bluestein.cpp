@@ -9,11 +9,11 @@ namespace triad::cpu {
 template <class T>
 AnyFft<T>::AnyFft(Index n) : n_(n) {
   if (good_fft_size(n) == n) {
-    fft_ = Fft<T>::plan(n);
+    fft_ = cached_plan<Fft<T>>(n);
     return;
   }
   const Index m = good_fft_size(2 * n - 1), row = Row<double>::size;
-  fft_ = Fft<T>::plan(m);
+  fft_ = cached_plan<Fft<T>>(m);
 
   std::vector<double> x(m * row);
   for (Index t = 0; t < n; ++t) {
@@ -24,7 +24,7 @@ AnyFft<T>::AnyFft(Index n) : n_(n) {
     conjugate.store(&x[t * row]);
     conjugate.store(&x[(m - t) % m * row]);  // the chirp is even
   }
-  Fft<double>::plan(m)->forward(x.data());
+  cached_plan<Fft<double>>(m)->forward(x.data());
   for (Index p = 0; p < m; ++p) {  // every lane is the same transform
     kernel_.push_back(T(x[p * row] / double(m)));
     kernel_.push_back(T(x[p * row + row / 2] / double(m)));
@@ -32,18 +32,12 @@ AnyFft<T>::AnyFft(Index n) : n_(n) {
 }
 
 template <class T>
-std::shared_ptr<const AnyFft<T>> AnyFft<T>::plan(Index n) {
-  return cached_plan<AnyFft<T>>(n);
-}
-
-template <class T>
 void AnyFft<T>::forward(T* x) const {
   if (chirp_.empty()) return fft_->forward(x);
   constexpr Index kRow = Row<T>::size;
   auto times_chirp = [&] {
-    for (Index t = 0; t < n_; ++t) {
+    for (Index t = 0; t < n_; ++t)
       times_pair(Row<T>::load(x + t * kRow), &chirp_[2 * t]).store(x + t * kRow);
-    }
   };
   times_chirp();
   std::fill(x + n_ * kRow, x + rows() * kRow, T(0));

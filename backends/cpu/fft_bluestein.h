@@ -16,7 +16,6 @@ template <class T>
 class AnyFft {
  public:
   explicit AnyFft(Index n);
-  static std::shared_ptr<const AnyFft> plan(Index n);
 
   Index size() const { return n_; }
   Index rows() const { return fft_->size(); }  // that x needs room for, at least n

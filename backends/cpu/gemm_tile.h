@@ -92,9 +92,8 @@ inline void gemm_strip(Index m, Index k, Strided<T> a, const T* b, Index b_row, 
     a.data += Rows * a.row;
     c += Rows * c_row;
   }
-  if constexpr (Rows > 1) {
+  if constexpr (Rows > 1)
     if (m > 0) gemm_strip<T, Rows - 1, Cols>(m, k, a, b, b_row, c, c_row, last, accumulate);
-  }
 }
 
 template <class T, int Cols>
@@ -109,9 +108,8 @@ inline void gemm_columns(Index m, Index n, Index k, Strided<T> a, const T* b, In
     c += width;
     n -= width;
   }
-  if constexpr (Cols > 1) {
+  if constexpr (Cols > 1)
     if (n > 0) gemm_columns<T, Cols - 1>(m, n, k, a, b, b_row, c, c_row, accumulate);
-  }
 }
 
 // c[m,n] = a[m,k] b[k,n], or += when `accumulate`. Rows of b lie b_row apart, those of c c_row.

@@ -67,9 +67,8 @@ void matmul(Cpu, const Tensor& a, const Tensor& b, const Tensor& bias, bool accu
     const T *a_data = a.data<T>(), *b_data = b.data<T>();
     const T* bias_data = bias.defined() ? bias.data<T>() : nullptr;
     T* c_data = c.data<T>();
-    if constexpr (sizeof(T) == sizeof(float)) {
+    if constexpr (sizeof(T) == sizeof(float))
       if (matmul_onednn(product, a_data, b_data, bias_data, c_data)) return;
-    }
     matmul_blocked(product, a_data, b_data, bias_data, c_data);
   });
 }

@@ -6,10 +6,9 @@
 // memory and the same few cache sets with every row.
 #include <triad/backends/cpu/gemm_tile.h>
 #include <triad/backends/cpu/matmul.h>
+#include <triad/backends/cpu/scratch.h>
 #include <triad/backends/cpu/transpose_tile.h>
 #include <triad/core/threads.h>
-
-#include <omp.h>
 
 namespace triad::cpu {
 namespace {
@@ -56,9 +55,6 @@ void matmul_blocked(const MatrixProduct& p, const T* a, const T* b, const T* bia
   // One thread is faster than waking others for less than some 10 us of work.
   const bool small = double(p.batch.numel()) * double(p.M) * double(p.N) * double(p.K) < 1e5;
   const Index threads = small ? 1 : std::min<Index>(tasks, get_num_threads());
-  constexpr Index kPanels = (kRows + kColumns) * kDepth;
-  const auto memory = Storage::allocate(threads * kPanels * sizeof(T));
-  T* panels = reinterpret_cast<T*>(memory->data());
 #pragma omp parallel for schedule(dynamic) num_threads(int(threads))
   for (Index task = 0; task < tasks; ++task) {
     Index index = task / blocks;
@@ -73,7 +69,7 @@ void matmul_blocked(const MatrixProduct& p, const T* a, const T* b, const T* bia
     const Index j = task % blocks % column_blocks * kColumns;
     block(p, a_matrix + i * p.a_row, b_matrix + j * p.b_column, bias ? bias + j : nullptr,
           c_matrix + i * p.N + j, std::min(kRows, p.M - i), std::min(kColumns, p.N - j),
-          panels + omp_get_thread_num() * kPanels);
+          scratch<T>((kRows + kColumns) * kDepth));
   }
 }
 

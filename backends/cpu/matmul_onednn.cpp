@@ -11,43 +11,25 @@
 #include <array>
 #include <cstring>
 #include <dnnl.hpp>
+#include <map>
 #include <string_view>
-#include <unordered_map>
 
 namespace triad::cpu {
 namespace {
 
 using Dims = dnnl::memory::dims;
 
-// All that a primitive depends on.
-struct Key {
-  std::array<Index, 3 * kMaxRank + 10> entries{};
-  std::size_t count = 0;
+// All that a primitive depends on; the entries it does not use are zero.
+using Key = std::array<Index, 3 * kMaxRank + 11>;
 
-  Key(const MatrixProduct& p, bool bias) {
-    for (Index x : {p.M, p.N, p.K, p.a_row, p.a_column, p.b_row, p.b_column,
-                    2 * Index(p.accumulate) + bias, Index(get_num_threads())}) {
-      entries[count++] = x;
-    }
-    for (const Shape* shape : {&p.batch, &p.a_batch, &p.b_batch}) {
-      for (Index x : *shape) entries[count++] = x;
-    }
-  }
-  bool operator==(const Key& other) const {
-    return count == other.count &&
-           std::equal(entries.begin(), entries.begin() + count, other.entries.begin());
-  }
-};
-
-struct Hash {
-  std::size_t operator()(const Key& key) const {  // FNV-1a, a word at a time
-    std::uint64_t hash = 0xcbf29ce484222325u;
-    for (std::size_t i = 0; i < key.count; ++i) {
-      hash = (hash ^ std::uint64_t(key.entries[i])) * 0x100000001b3u;
-    }
-    return hash ^ hash >> 32;
-  }
-};
+Key key_of(const MatrixProduct& p, bool bias) {
+  Key key{p.M,        p.N,          p.K,  p.a_row,           p.a_column,    p.b_row,
+          p.b_column, p.accumulate, bias, get_num_threads(), p.batch.rank()};
+  Index* next = &key[11];
+  for (const Shape* shape : {&p.batch, &p.a_batch, &p.b_batch})
+    next = std::copy(shape->begin(), shape->end(), next);
+  return key;
+}
 
 const dnnl::engine& engine() {
   static const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
@@ -131,8 +113,8 @@ class Primitive {
 // The primitive of this product, made on the first call; one that does not exist is remembered too.
 Primitive& primitive(const MatrixProduct& p, bool bias) {
   constexpr std::size_t kMost = 1024;  // a text that grows token by token has new sizes every step
-  thread_local std::unordered_map<Key, Primitive, Hash> primitives;
-  const Key key(p, bias);
+  thread_local std::map<Key, Primitive> primitives;
+  const Key key = key_of(p, bias);
   if (auto found = primitives.find(key); found != primitives.end()) return found->second;
   if (primitives.size() == kMost) primitives.clear();
   try {

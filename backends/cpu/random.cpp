@@ -47,17 +47,16 @@ void interleave(const double* u, const double* v, Index n, T* out) {
 }  // namespace
 
 void uniform(Cpu, RandomStream random, const Tensor& y) {
-  if (y.dtype() == f32) {
-    float* out = y.data<float>();
-    for_each_tile(random, y.numel(), 1, [=](Index first, Index n, const std::uint32_t* words) {
-      for (Index i = 0; i < n; ++i) out[first + i] = uniform_float(words[i]);
-    });
-  } else {
-    double* out = y.data<double>();
-    for_each_tile(random, y.numel(), 2, [=](Index first, Index n, const std::uint32_t* words) {
-      for (Index i = 0; i < n; ++i) out[first + i] = uniform_double(words[2 * i], words[2 * i + 1]);
-    });
-  }
+  visit_float("uniform", y.dtype(), [&]<class T>(T) {
+    constexpr Index per_element = sizeof(T) / 4;
+    T* out = y.data<T>();
+    for_each_tile(random, y.numel(), per_element,
+                  [=](Index first, Index n, const std::uint32_t* words) {
+                    for (Index i = 0; i < n; ++i)
+                      if constexpr (per_element == 1) out[first + i] = uniform_float(words[i]);
+                      else out[first + i] = uniform_double(words[2 * i], words[2 * i + 1]);
+                  });
+  });
 }
 
 void normal(Cpu, RandomStream random, const Tensor& y) {

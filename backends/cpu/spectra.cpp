@@ -4,6 +4,7 @@
 
 #include <triad/backends/cpu/fft_bluestein.h>
 #include <triad/backends/cpu/parallel.h>
+#include <triad/backends/cpu/plan_cache.h>
 #include <triad/backends/cpu/scratch.h>
 
 namespace triad::cpu {
@@ -29,11 +30,10 @@ void for_groups(Index count, Index rows, F f) {
 Spectra rfft(Index count, Index n, const Reals& x) {
   const Index bins = n / 2 + 1;
   Spectra result(count * bins);
-  const auto plan = AnyFft<double>::plan(n);
+  const auto plan = cached_plan<AnyFft<double>>(n);
   for_groups(count, plan->rows(), [&](Index first, Index size, double* z) {
-    for (Index t = 0; t < n; ++t) {
+    for (Index t = 0; t < n; ++t)
       for (Index i = 0; i < kRow; ++i) z[t * kRow + i] = i < size ? x[(first + i) * n + t] : 0;
-    }
     plan->forward(z);
     // Z = A + i B, and both spectra are Hermitian: A_k = (Z_k + conj Z_-k) / 2, and so on.
     for (Index k = 0; k < bins; ++k) {
@@ -54,7 +54,7 @@ Spectra rfft(Index count, Index n, const Reals& x) {
 Reals irfft(Index count, Index n, const Spectra& spectra) {
   const Index bins = n / 2 + 1;
   Reals result(count * n);
-  const auto plan = AnyFft<double>::plan(n);
+  const auto plan = cached_plan<AnyFft<double>>(n);
   for_groups(count, plan->rows(), [&](Index first, Index size, double* z) {
     for (Index k = 0; k < bins; ++k) {
       double* p = z + plan->row_of(k) * kRow;
@@ -72,9 +72,7 @@ Reals irfft(Index count, Index n, const Spectra& spectra) {
     }
     plan->inverse(z);
     for (Index t = 0; t < n; ++t) {
-      for (Index i = 0; i < size; ++i) {
-        result[(first + i) * n + t] = z[t * kRow + i] / double(n);
-      }
+      for (Index i = 0; i < size; ++i) result[(first + i) * n + t] = z[t * kRow + i] / double(n);
     }
   });
   return result;

@@ -39,16 +39,13 @@ Spectra causal_spectrum(Index heads, Index taps, const T* log_gain, const T* pha
 // samples.
 template <class T>
 void cut(Index heads, Index n, const Reals& from, Index taps, T* to, Index stride) {
-  for (Index h = 0; h < heads; ++h) {
+  for (Index h = 0; h < heads; ++h)
     for (Index t = 0; t < taps; ++t) to[h * stride + t] = T(from[h * n + t]);
-  }
 }
 template <class T>
 Reals pad(Index heads, Index taps, const T* from, Index stride, Index n) {
   Reals result(heads * n);
-  for (Index h = 0; h < heads; ++h) {
-    std::copy_n(from + h * stride, taps, &result[h * n]);
-  }
+  for (Index h = 0; h < heads; ++h) std::copy_n(from + h * stride, taps, &result[h * n]);
   return result;
 }
 

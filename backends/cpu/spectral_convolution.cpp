@@ -5,13 +5,14 @@
 #include <triad/backends/cpu/channel_tiles.h>
 #include <triad/backends/cpu/fft.h>
 #include <triad/backends/cpu/parallel.h>
+#include <triad/backends/cpu/plan_cache.h>
 #include <triad/backends/cpu/scratch.h>
 
 namespace triad::cpu {
 
 template <class T>
 Response<T> make_response(Index n, const Spectra& half) {
-  const auto plan = Fft<T>::plan(n);
+  const auto plan = cached_plan<Fft<T>>(n);
   const Index bins = n / 2 + 1, heads = Index(half.size()) / bins;
   Response<T> response{n, std::vector<T>(heads * n * 2)};
   for (Index h = 0; h < heads; ++h) {
@@ -83,7 +84,7 @@ template <class T>
 void convolve(const Tensor& v, const Response<T>& response, const Tensor& y) {
   const Index B = v.shape()[0], H = v.shape()[2], n = response.n;
   const Index tiles = tiles_per_head<T>(v);
-  const auto plan = Fft<T>::plan(n);
+  const auto plan = cached_plan<Fft<T>>(n);
   parallel_ranges(H * B * tiles, grain(n), [&](Index first, Index last) {
     const Workspace<T> work(n, 1);
     T* x = work.block(0);
@@ -139,7 +140,7 @@ void convolve_backward(const Tensor& dy, const Tensor& v, const Response<T>& res
   constexpr Index kRow = Row<T>::size;
   const Index B = dy.shape()[0], H = dy.shape()[2], n = response.n;
   const Index tiles = tiles_per_head<T>(dy);
-  const auto plan = Fft<T>::plan(n);
+  const auto plan = cached_plan<Fft<T>>(n);
   const Chunks chunks(H, B * tiles);
   Spectra sums(correlation ? H * chunks.per_head * n : 0);
 
@@ -150,9 +151,7 @@ void convolve_backward(const Tensor& dy, const Tensor& v, const Response<T>& res
       const Row<T> other = Row<T>::load(z_v + p * kRow);
       (Row<T>::load(sum + p * kRow) + times_conj(z, other.re, other.im)).store(sum + p * kRow);
     };
-    if (correlation) {
-      plan->forward(work.source({v, b, h, tile}, z_v), z_v, [](Index, Row<T>&) {});
-    }
+    if (correlation) plan->forward(work.source({v, b, h, tile}, z_v), z_v, [](Index, Row<T>&) {});
     const Rows<const T> gradient = work.source({dy, b, h, tile}, x);
     if (!dv.defined()) return plan->forward(gradient, x, add);
 
@@ -174,9 +173,7 @@ void convolve_backward(const Tensor& dy, const Tensor& v, const Response<T>& res
       const Index h = task / chunks.per_head, begin = task % chunks.per_head * chunks.size;
       const Index end = std::min(begin + chunks.size, chunks.items);
       if (correlation) std::fill_n(work.block(2), n * kRow, T(0));
-      for (Index item = begin; item < end; ++item) {
-        add_item(work, h, item / tiles, item % tiles);
-      }
+      for (Index item = begin; item < end; ++item) add_item(work, h, item / tiles, item % tiles);
       for (Index p = 0; correlation && p < n; ++p) {
         const Row<T> row = Row<T>::load(work.block(2) + p * kRow);
         sums[task * n + p] = {double(sum_lanes(row.re)), double(sum_lanes(row.im))};

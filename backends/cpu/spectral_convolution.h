@@ -13,8 +13,8 @@
 
 namespace triad::cpu {
 
-// Per head the value at each of n frequencies, divided by n, in the order of Fft<T>::plan(n)'s
-// rows.
+// Per head the value at each of n frequencies, divided by n, in the order of
+// cached_plan<Fft<T>>(n)'s rows.
 template <class T>
 struct Response {
   Index n;

@@ -17,17 +17,22 @@ Index filter_size(Index length) {
   return good_fft_size(length) == length ? length : good_fft_size(2 * length - 1);
 }
 
-// The filter's spectrum at size n from its spectrum at size `length`: taps t = 0..length-1 go to
-// t and to t - length, modulo n.
+// f(i, j) where tap i of [heads, length] goes to place j of [heads, n]: tap t to t and to t -
+// length, modulo n.
+template <class F>
+void for_each_tap(Index heads, Index length, Index n, F f) {
+  for (Index h = 0; h < heads; ++h)
+    for (Index t = 0; t < length; ++t) {
+      f(h * length + t, h * n + t);
+      if (t > 0) f(h * length + t, h * n + n - length + t);
+    }
+}
+
+// The filter's spectrum at size n from its spectrum at size `length`.
 Spectra extend(Index heads, Index length, Index n, const Spectra& spectrum) {
   const Reals taps = irfft(heads, length, spectrum);
   Reals extended(heads * n);
-  for (Index h = 0; h < heads; ++h) {
-    for (Index t = 0; t < length; ++t) {
-      extended[h * n + t] = taps[h * length + t];
-      if (t > 0) extended[h * n + n - length + t] = taps[h * length + t];
-    }
-  }
+  for_each_tap(heads, length, n, [&](Index i, Index j) { extended[j] = taps[i]; });
   return rfft(heads, n, extended);
 }
 
@@ -35,12 +40,7 @@ Spectra extend(Index heads, Index length, Index n, const Spectra& spectrum) {
 Spectra fold(Index heads, Index length, Index n, const Spectra& spectrum) {
   const Reals extended = irfft(heads, n, spectrum);
   Reals taps(heads * length);
-  for (Index h = 0; h < heads; ++h) {
-    for (Index t = 0; t < length; ++t) {
-      taps[h * length + t] = extended[h * n + t];
-      if (t > 0) taps[h * length + t] += extended[h * n + n - length + t];
-    }
-  }
+  for_each_tap(heads, length, n, [&](Index i, Index j) { taps[i] += extended[j]; });
   return rfft(heads, length, taps);
 }
 
@@ -72,9 +72,8 @@ void spectral_filter_backward(Cpu, const Tensor& dy, const Tensor& v, const Tens
     if (dy.numel() > 0) {
       const Response<T> response = circular_response<T>(heads, length, filter);
       convolve_backward(dy, v, response, dv, of_filter ? &correlation : nullptr);
-      if (of_filter && response.n != length) {
+      if (of_filter && response.n != length)
         correlation = fold(heads, length, response.n, correlation);
-      }
     }
     for (Index i = 0; of_filter && i < heads * bins; ++i) {
       const std::complex<double> a = std::conj(correlation[i]) * filter[i];

@@ -55,15 +55,13 @@ void transpose_tile(T factor, Index rows, Index columns, const T* from, Index fr
   for (Index block = 0; block < whole_columns; block += kBlock) {
     const Index end = std::min(block + kBlock, whole_columns);
     for (Index i = 0; i < whole_rows; i += kSide) {
-      for (Index j = block; j < end; j += kSide) {
+      for (Index j = block; j < end; j += kSide)
         transpose_square(factor, from + i * from_row + j, from_row, to + j * to_row + i, to_row);
-      }
     }
   }
   for (Index i = 0; i < rows; ++i) {
-    for (Index j = i < whole_rows ? whole_columns : 0; j < columns; ++j) {
+    for (Index j = i < whole_rows ? whole_columns : 0; j < columns; ++j)
       to[j * to_row + i] = factor * from[i * from_row + j];
-    }
   }
 }
 
