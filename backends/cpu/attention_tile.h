@@ -51,66 +51,50 @@ struct Tile {
 
 enum class Allowed { none, some, all };
 
-// Which queries of a tile may attend to which keys.
-class Restrictions {
- public:
-  Restrictions(const kernels::AttentionArgs& args, Index T, Index S)
-      : causal_(args.causal), shift_(S - T) {
-    if (args.mask.defined()) {
-      mask_ = args.mask.data<bool>();
-      std::copy_n(args.mask.strides().begin(), 4, stride_);
-    }
-    if (args.token_mask.defined()) {
-      token_mask_ = args.token_mask.data<bool>();
-      std::copy_n(args.token_mask.strides().begin(), 2, token_stride_);
-    }
-  }
+// Which queries may attend to which keys.
+struct Restrictions {
+  const kernels::AttentionArgs& args;
+  Index shift;  // S - T: query t is level with key t + shift
 
   // Under the causal restriction the queries before `end` see only the first so many of S keys,
   Index keys_seen(Index end, Index S) const {
-    return causal_ ? std::clamp<Index>(end + shift_, 0, S) : S;
+    return args.causal ? std::clamp<Index>(end + shift, 0, S) : S;
   }
   // and key s is seen by no query before this one.
-  Index first_query(Index s) const { return causal_ ? std::max<Index>(s - shift_, 0) : 0; }
+  Index first_query(Index s) const { return args.causal ? std::max<Index>(s - shift, 0) : 0; }
 
   // Fills allowed[rows][kKeys] with ones and zeros unless the answer is the same everywhere.
   Allowed of(const Tile& tile, std::uint8_t* allowed) const;
-
- private:
-  bool causal_;
-  Index shift_;
-  const bool* mask_ = nullptr;
-  Index stride_[4] = {};
-  const bool* token_mask_ = nullptr;
-  Index token_stride_[2] = {};
 };
 
 inline Allowed Restrictions::of(const Tile& tile, std::uint8_t* allowed) const {
-  const bool diagonal = causal_ && tile.s + tile.columns > tile.t + shift_ + 1;
+  const bool diagonal = args.causal && tile.s + tile.columns > tile.t + shift + 1;
   std::uint8_t key[kKeys] = {};  // zero past the last key
   std::fill_n(key, tile.columns, std::uint8_t(1));
-  if (token_mask_) {
-    for (Index j = 0; j < tile.columns; ++j)
-      key[j] = token_mask_[tile.b * token_stride_[0] + (tile.s + j) * token_stride_[1]];
+  if (args.token_mask.defined()) {
+    const Shape& stride = args.token_mask.strides();
+    const bool* real = args.token_mask.data<bool>() + tile.b * stride[0] + tile.s * stride[1];
+    for (Index j = 0; j < tile.columns; ++j) key[j] = real[j * stride[1]];
   }
   if (std::count(key, key + kKeys, 0) == kKeys) return Allowed::none;
-  if (!diagonal && !mask_ && std::count(key, key + kKeys, 1) == kKeys) return Allowed::all;
+  const bool masked = args.mask.defined();
+  if (!diagonal && !masked && std::count(key, key + kKeys, 1) == kKeys) return Allowed::all;
 
+  const Shape stride = masked ? args.mask.strides() : Shape{0, 0, 0, 0};
+  const bool* mask = masked ? args.mask.data<bool>() + tile.b * stride[0] + tile.h * stride[1] +
+                                  tile.t * stride[2] + tile.s * stride[3]
+                            : nullptr;
   std::uint8_t any = 0, every = 1;
   for (Index i = 0; i < tile.rows; ++i) {
     std::uint8_t* row = allowed + i * kKeys;
     std::memcpy(row, key, kKeys);
-    if (mask_) {
-      const bool* mask = mask_ + tile.b * stride_[0] + tile.h * stride_[1] +
-                         (tile.t + i) * stride_[2] + tile.s * stride_[3];
-      if (stride_[3] == 1) {
-        for (Index j = 0; j < tile.columns; ++j) row[j] &= std::uint8_t(mask[j]);
-      } else {
-        for (Index j = 0; j < tile.columns; ++j) row[j] &= std::uint8_t(mask[j * stride_[3]]);
-      }
-    }
+    const bool* of_query = mask + i * stride[2];
+    if (masked && stride[3] == 1)  // which the compiler makes whole registers of
+      for (Index j = 0; j < tile.columns; ++j) row[j] &= std::uint8_t(of_query[j]);
+    else if (masked)
+      for (Index j = 0; j < tile.columns; ++j) row[j] &= std::uint8_t(of_query[j * stride[3]]);
     if (diagonal) {
-      const Index seen = std::clamp<Index>(tile.t + i + shift_ + 1 - tile.s, 0, kKeys);
+      const Index seen = std::clamp<Index>(tile.t + i + shift + 1 - tile.s, 0, kKeys);
       std::fill(row + seen, row + kKeys, std::uint8_t(0));
     }
     for (Index j = 0; j < kKeys; ++j) {
@@ -151,7 +135,7 @@ struct Attention {
         Tq(q.shape()[2]),
         S(k.shape()[2]),
         D(q.shape()[3]),
-        restrictions(args, Tq, S),
+        restrictions{args, S - Tq},
         dropout(args.dropout > 0),
         threshold(T(dropout_threshold(args.dropout))),
         kept(T(1 / (1 - args.dropout))) {}

@@ -68,26 +68,15 @@ void apply(Index grain, Row<Out, In...> row, const Tensor& y, const Input<In>&..
 
 // Floating point, a register at a time. The tail runs through the same instructions, so that an
 // element's bits do not depend on its place.
-template <class T, auto f>
-void unary_row(Index n, T* y, const T* x) {
-  for_each_register<T>(n, [=](Index i, auto part) { part.store(f(part.load(x + i)), y + i); });
-}
-
-template <class T, auto f>
-void binary_row(Index n, T* y, const T* a, const T* b) {
-  for_each_register<T>(
-      n, [=](Index i, auto part) { part.store(f(part.load(a + i), part.load(b + i)), y + i); });
+template <class T, auto f, class... In>
+void float_loop(Index n, T* y, const In*... x) {
+  for_each_register<T>(n, [=](Index i, auto part) { part.store(f(part.load(x + i)...), y + i); });
 }
 
 // Everything else, left to the compiler.
-template <class In, class Out, auto f>
-void plain_unary_row(Index n, Out* y, const In* x) {
-  for (Index i = 0; i < n; ++i) y[i] = f(x[i]);
-}
-
-template <class In, class Out, auto f>
-void plain_binary_row(Index n, Out* y, const In* a, const In* b) {
-  for (Index i = 0; i < n; ++i) y[i] = f(a[i], b[i]);
+template <class Out, auto f, class... In>
+void plain_loop(Index n, Out* y, const In*... x) {
+  for (Index i = 0; i < n; ++i) y[i] = f(x[i]...);
 }
 
 // The condition is read as bytes, and both values of a choice first: else the compiler's loop goes
@@ -107,18 +96,18 @@ template <class T>
 Row<T, T> float_row(Unary f) {
   using V = Vec<T>;
   switch (f) {
-    case Unary::neg: return unary_row<T, [](V x) { return -x; }>;
-    case Unary::abs: return unary_row<T, [](V x) { return abs(x); }>;
-    case Unary::exp: return unary_row<T, [](V x) { return exp(x); }>;
-    case Unary::log: return unary_row<T, [](V x) { return log(x); }>;
-    case Unary::sqrt: return unary_row<T, [](V x) { return sqrt(x); }>;
-    case Unary::square: return unary_row<T, [](V x) { return x * x; }>;
-    case Unary::tanh: return unary_row<T, [](V x) { return tanh(x); }>;
-    case Unary::sin: return unary_row<T, [](V x) { return sin(x); }>;
-    case Unary::cos: return unary_row<T, [](V x) { return cos(x); }>;
-    case Unary::gelu: return unary_row<T, math::gelu<V>>;
-    case Unary::gelu_grad: return unary_row<T, math::gelu_grad<V>>;
-    case Unary::sign: return unary_row<T, math::sign<V>>;
+    case Unary::neg: return float_loop<T, [](V x) { return -x; }>;
+    case Unary::abs: return float_loop<T, [](V x) { return abs(x); }>;
+    case Unary::exp: return float_loop<T, [](V x) { return exp(x); }>;
+    case Unary::log: return float_loop<T, [](V x) { return log(x); }>;
+    case Unary::sqrt: return float_loop<T, [](V x) { return sqrt(x); }>;
+    case Unary::square: return float_loop<T, [](V x) { return x * x; }>;
+    case Unary::tanh: return float_loop<T, [](V x) { return tanh(x); }>;
+    case Unary::sin: return float_loop<T, [](V x) { return sin(x); }>;
+    case Unary::cos: return float_loop<T, [](V x) { return cos(x); }>;
+    case Unary::gelu: return float_loop<T, math::gelu<V>>;
+    case Unary::gelu_grad: return float_loop<T, math::gelu_grad<V>>;
+    case Unary::sign: return float_loop<T, math::sign<V>>;
   }
   throw DTypeError("no such operation");
 }
@@ -129,10 +118,10 @@ using U = std::uint64_t;
 
 Row<I, I> integer_row(Unary f) {
   switch (f) {
-    case Unary::neg: return plain_unary_row<I, I, std::negate<U>{}>;
-    case Unary::abs: return plain_unary_row<I, I, [](I x) { return I(x < 0 ? -U(x) : U(x)); }>;
-    case Unary::square: return plain_unary_row<I, I, [](I x) { return I(U(x) * U(x)); }>;
-    case Unary::sign: return plain_unary_row<I, I, [](I x) { return I(x > 0) - I(x < 0); }>;
+    case Unary::neg: return plain_loop<I, std::negate<U>{}>;
+    case Unary::abs: return plain_loop<I, [](I x) { return I(x < 0 ? -U(x) : U(x)); }>;
+    case Unary::square: return plain_loop<I, [](I x) { return I(U(x) * U(x)); }>;
+    case Unary::sign: return plain_loop<I, [](I x) { return I(x > 0) - I(x < 0); }>;
     default: throw DTypeError("this op needs f32 or f64, got i64");
   }
 }
@@ -141,23 +130,23 @@ template <class T>
 Row<T, T, T> float_row(Binary f) {
   using V = Vec<T>;
   switch (f) {
-    case Binary::add: return binary_row<T, std::plus<>{}>;
-    case Binary::sub: return binary_row<T, std::minus<>{}>;
-    case Binary::mul: return binary_row<T, std::multiplies<>{}>;
-    case Binary::div: return binary_row<T, std::divides<>{}>;
-    case Binary::max: return binary_row<T, math::maximum<V>>;
-    case Binary::min: return binary_row<T, math::minimum<V>>;
+    case Binary::add: return float_loop<T, std::plus<>{}>;
+    case Binary::sub: return float_loop<T, std::minus<>{}>;
+    case Binary::mul: return float_loop<T, std::multiplies<>{}>;
+    case Binary::div: return float_loop<T, std::divides<>{}>;
+    case Binary::max: return float_loop<T, math::maximum<V>>;
+    case Binary::min: return float_loop<T, math::minimum<V>>;
     default: throw DTypeError("logical operators need bool");
   }
 }
 
 Row<I, I, I> integer_row(Binary f) {
   switch (f) {
-    case Binary::add: return plain_binary_row<I, I, std::plus<U>{}>;
-    case Binary::sub: return plain_binary_row<I, I, std::minus<U>{}>;
-    case Binary::mul: return plain_binary_row<I, I, std::multiplies<U>{}>;
-    case Binary::max: return plain_binary_row<I, I, [](I a, I b) { return std::max(a, b); }>;
-    case Binary::min: return plain_binary_row<I, I, [](I a, I b) { return std::min(a, b); }>;
+    case Binary::add: return plain_loop<I, std::plus<U>{}>;
+    case Binary::sub: return plain_loop<I, std::minus<U>{}>;
+    case Binary::mul: return plain_loop<I, std::multiplies<U>{}>;
+    case Binary::max: return plain_loop<I, [](I a, I b) { return std::max(a, b); }>;
+    case Binary::min: return plain_loop<I, [](I a, I b) { return std::min(a, b); }>;
     default: throw DTypeError("div needs f32 or f64 and logical operators bool, got i64");
   }
 }
@@ -165,16 +154,16 @@ Row<I, I, I> integer_row(Binary f) {
 template <class T>
 Row<bool, T, T> comparison_row(Binary f) {
   switch (f) {
-    case Binary::eq: return plain_binary_row<T, bool, std::equal_to<>{}>;
-    case Binary::ne: return plain_binary_row<T, bool, std::not_equal_to<>{}>;
-    case Binary::lt: return plain_binary_row<T, bool, std::less<>{}>;
-    case Binary::le: return plain_binary_row<T, bool, std::less_equal<>{}>;
-    case Binary::gt: return plain_binary_row<T, bool, std::greater<>{}>;
-    case Binary::ge: return plain_binary_row<T, bool, std::greater_equal<>{}>;
+    case Binary::eq: return plain_loop<bool, std::equal_to<>{}>;
+    case Binary::ne: return plain_loop<bool, std::not_equal_to<>{}>;
+    case Binary::lt: return plain_loop<bool, std::less<>{}>;
+    case Binary::le: return plain_loop<bool, std::less_equal<>{}>;
+    case Binary::gt: return plain_loop<bool, std::greater<>{}>;
+    case Binary::ge: return plain_loop<bool, std::greater_equal<>{}>;
     case Binary::logical_and:
-      return plain_binary_row<T, bool, [](T a, T b) { return bool(bool(a) & bool(b)); }>;
+      return plain_loop<bool, [](T a, T b) { return bool(bool(a) & bool(b)); }>;
     case Binary::logical_or:
-      return plain_binary_row<T, bool, [](T a, T b) { return bool(bool(a) | bool(b)); }>;
+      return plain_loop<bool, [](T a, T b) { return bool(bool(a) | bool(b)); }>;
     default: throw DTypeError("arithmetic needs numbers, got bool");
   }
 }

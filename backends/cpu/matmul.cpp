@@ -25,9 +25,6 @@ MatrixProduct simplest(const Tensor& a, const Tensor& b, bool accumulate) {
                   .a_column = a.strides()[axes + 1],
                   .b_row = b.strides()[axes],
                   .b_column = b.strides()[axes + 1],
-                  .batch = {},
-                  .a_batch = {},
-                  .b_batch = {},
                   .accumulate = accumulate};
   for (int i = axes - 1; i >= 0; --i) {
     const Index size = a.shape()[i], a_step = a.strides()[i], b_step = b.strides()[i];

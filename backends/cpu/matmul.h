@@ -11,8 +11,8 @@ namespace triad::cpu {
 struct MatrixProduct {
   Index M, N, K;
   Index a_row, a_column, b_row, b_column;  // one of each pair is 1
-  Shape batch, a_batch, b_batch;
   bool accumulate;
+  Shape batch = {}, a_batch = {}, b_batch = {};
 };
 
 // By oneDNN. False, with nothing done, where it has no fast way: then the other one is taken.

@@ -15,12 +15,17 @@ namespace {
 
 using namespace cpu;
 
-// Calls f(T{}, r) for each of the rows of x.
+template <class T>
+T* row(const Tensor& x, Index r) {
+  return x.data<T>() + r * x.shape()[1];
+}
+
+// Calls f(T{}, r, C) for each of the rows of x.
 template <class F>
 void for_each_row(const Tensor& x, F f) {
   const Index R = x.shape()[0], C = x.shape()[1];
   visit_float("rows", x.dtype(), [&](auto zero) {
-    parallel_for(R, 1 + kHeavyGrain / (C + 1), [&](Index r) { f(zero, r); });
+    parallel_for(R, 1 + kHeavyGrain / (C + 1), [&](Index r) { f(zero, r, C); });
   });
 }
 
@@ -47,11 +52,8 @@ double sum_exp(const T* x, Index C, T top, T* y = nullptr) {
 }  // namespace
 
 void softmax(Cpu, const Tensor& x, const Tensor& y) {
-  const Index C = x.shape()[1];
-  for_each_row(x, [&](auto zero, Index r) {
-    using T = decltype(zero);
-    const T* in = x.data<T>() + r * C;
-    T* out = y.data<T>() + r * C;
+  for_each_row(x, [&]<class T>(T, Index r, Index C) {
+    T *in = row<T>(x, r), *out = row<T>(y, r);
     const Vec<T> factor(T(1 / sum_exp(in, C, row_max(in, C), out)));
     for_each_register<T>(
         C, [&](Index i, auto part) { part.store(part.load(out + i) * factor, out + i); });
@@ -59,11 +61,8 @@ void softmax(Cpu, const Tensor& x, const Tensor& y) {
 }
 
 void softmax_backward(Cpu, const Tensor& dy, const Tensor& y, const Tensor& dx) {
-  const Index C = y.shape()[1];
-  for_each_row(y, [&](auto zero, Index r) {
-    using T = decltype(zero);
-    const T *g = dy.data<T>() + r * C, *p = y.data<T>() + r * C;
-    T* out = dx.data<T>() + r * C;
+  for_each_row(y, [&]<class T>(T, Index r, Index C) {
+    T *g = row<T>(dy, r), *p = row<T>(y, r), *out = row<T>(dx, r);
     Accumulator<T> sum;
     for_each_register<T>(
         C, [&](Index i, auto part) { sum.add_product(part.load(g + i), part.load(p + i)); });
@@ -75,11 +74,8 @@ void softmax_backward(Cpu, const Tensor& dy, const Tensor& y, const Tensor& dx) 
 }
 
 void log_softmax(Cpu, const Tensor& x, const Tensor& y) {
-  const Index C = x.shape()[1];
-  for_each_row(x, [&](auto zero, Index r) {
-    using T = decltype(zero);
-    const T* in = x.data<T>() + r * C;
-    T* out = y.data<T>() + r * C;
+  for_each_row(x, [&]<class T>(T, Index r, Index C) {
+    T *in = row<T>(x, r), *out = row<T>(y, r);
     const T top = row_max(in, C);
     const Vec<T> shift(top), rest(T(std::log(sum_exp(in, C, top))));
     for_each_register<T>(
@@ -88,11 +84,8 @@ void log_softmax(Cpu, const Tensor& x, const Tensor& y) {
 }
 
 void log_softmax_backward(Cpu, const Tensor& dy, const Tensor& y, const Tensor& dx) {
-  const Index C = y.shape()[1];
-  for_each_row(y, [&](auto zero, Index r) {
-    using T = decltype(zero);
-    const T *g = dy.data<T>() + r * C, *log_p = y.data<T>() + r * C;
-    T* out = dx.data<T>() + r * C;
+  for_each_row(y, [&]<class T>(T, Index r, Index C) {
+    T *g = row<T>(dy, r), *log_p = row<T>(y, r), *out = row<T>(dx, r);
     Accumulator<T> sum;
     for_each_register<T>(C, [&](Index i, auto part) { sum.add(part.load(g + i)); });
     const Vec<T> total(T(sum.total()));
@@ -104,16 +97,14 @@ void log_softmax_backward(Cpu, const Tensor& dy, const Tensor& y, const Tensor& 
 
 void cross_entropy(Cpu, const Tensor& logits, const Tensor& target, Index ignore_index,
                    const Tensor& losses, const Tensor& logsumexp) {
-  const Index C = logits.shape()[1];
   const std::int64_t* targets = target.data<std::int64_t>();
-  for_each_row(logits, [&](auto zero, Index r) {
-    using T = decltype(zero);
+  for_each_row(logits, [&]<class T>(T, Index r, Index C) {
     T &loss = losses.data<T>()[r], &lse = logsumexp.data<T>()[r];
     if (targets[r] == ignore_index) {
       loss = lse = 0;
       return;
     }
-    const T* x = logits.data<T>() + r * C;
+    const T* x = row<T>(logits, r);
     const T top = row_max(x, C);
     const double rest = std::log(sum_exp(x, C, top));
     lse = T(double(top) + rest);
@@ -123,12 +114,9 @@ void cross_entropy(Cpu, const Tensor& logits, const Tensor& target, Index ignore
 
 void cross_entropy_backward(Cpu, const Tensor& logits, const Tensor& target,
                             const Tensor& logsumexp, const Tensor& scale, const Tensor& dlogits) {
-  const Index C = logits.shape()[1];
   const std::int64_t* targets = target.data<std::int64_t>();
-  for_each_row(logits, [&](auto zero, Index r) {
-    using T = decltype(zero);
-    const T* x = logits.data<T>() + r * C;
-    T* out = dlogits.data<T>() + r * C;
+  for_each_row(logits, [&]<class T>(T, Index r, Index C) {
+    T *x = row<T>(logits, r), *out = row<T>(dlogits, r);
     const T factor = scale.data<T>()[r], lse = logsumexp.data<T>()[r];
     if (factor == 0) {
       std::fill_n(out, C, T(0));
