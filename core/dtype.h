@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <type_traits>
 
 #include <triad/core/error.h>
 
@@ -17,22 +18,13 @@ std::size_t item_size(DType dtype);  // bytes of one element
 inline bool is_floating_point(DType dtype) { return dtype == f32 || dtype == f64; }
 
 template <class T>
-constexpr DType dtype_of() = delete;
-template <>
-constexpr DType dtype_of<float>() {
-  return f32;
-}
-template <>
-constexpr DType dtype_of<double>() {
-  return f64;
-}
-template <>
-constexpr DType dtype_of<std::int64_t>() {
+constexpr DType dtype_of() {
+  if (std::is_same_v<T, float>) return f32;
+  if (std::is_same_v<T, double>) return f64;
+  if (std::is_same_v<T, bool>) return boolean;
+  static_assert(std::is_same_v<T, float> || std::is_same_v<T, double> || std::is_same_v<T, bool> ||
+                std::is_same_v<T, std::int64_t>);
   return i64;
-}
-template <>
-constexpr DType dtype_of<bool>() {
-  return boolean;
 }
 
 // Calls f(T{}) with the C++ type of a floating dtype; anything else is a DTypeError that names

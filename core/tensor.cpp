@@ -5,13 +5,8 @@
 namespace triad {
 
 const char* name(DType dtype) {
-  switch (dtype) {
-    case f32: return "f32";
-    case f64: return "f64";
-    case i64: return "i64";
-    case boolean: return "bool";
-  }
-  return "?";
+  constexpr const char* kNames[] = {"f32", "f64", "i64", "bool"};
+  return kNames[int(dtype)];
 }
 
 std::size_t item_size(DType dtype) {

@@ -59,13 +59,12 @@ void check_causal(const std::function<Tensor(const Tensor& ids)>& logits, std::i
 }
 
 void check_causal(TransformerLM& model) {
-  const bool training = model.training();
-  model.eval();
-  struct Restore {
+  struct Eval {
     TransformerLM& model;
-    bool training;
-    ~Restore() { model.train(training); }
-  } restore{model, training};
+    bool before = model.training();
+    explicit Eval(TransformerLM& m) : model(m) { model.eval(); }
+    ~Eval() { model.train(before); }
+  } eval(model);
   check_causal([&](const Tensor& ids) { return model(ids); }, model.options.vocab_size,
                model.options.max_seq_len);
 }

@@ -9,18 +9,10 @@ namespace triad::nn {
 
 // ---------------------------------------------------------------------- head types
 
-const char* name(HeadType type) {
-  switch (type) {
-    case HeadType::standard: return "standard";
-    case HeadType::spectral: return "spectral";
-    case HeadType::holonomy: return "holonomy";
-  }
-  return "?";
-}
-
 namespace {
 
 constexpr HeadType kHeadTypes[] = {HeadType::standard, HeadType::spectral, HeadType::holonomy};
+constexpr const char* kHeadNames[] = {"standard", "spectral", "holonomy"};
 constexpr int kMaxHeads = 1024;  // of one entry: a mistyped count should not fill the memory
 
 std::string_view trimmed(std::string_view text) {
@@ -37,6 +29,8 @@ HeadType head_type(std::string_view word, std::string_view text) {
 }
 
 }  // namespace
+
+const char* name(HeadType type) { return kHeadNames[int(type)]; }
 
 std::vector<HeadType> heads(const std::string& text) {
   std::vector<HeadType> types;

@@ -23,11 +23,6 @@ Tensor Linear::forward_rows(const Tensor& x, std::int64_t begin, std::int64_t en
   return linear(x, weight.slice(0, begin, end), bias.defined() ? bias.slice(0, begin, end) : bias);
 }
 
-void Linear::visit(Visitor& visitor) {
-  visitor("weight", weight);
-  visitor("bias", bias);
-}
-
 std::string Linear::options_text() const {
   return fmt::format("{} -> {}{}", weight.size(1), weight.size(0),
                      bias.defined() ? "" : ", no bias");
@@ -42,11 +37,6 @@ std::string Embedding::options_text() const {
 
 LayerNorm::LayerNorm(std::int64_t features, double eps)
     : weight(parameter(ones({features}))), bias(parameter(zeros({features}))), eps(eps) {}
-
-void LayerNorm::visit(Visitor& visitor) {
-  visitor("weight", weight);
-  visitor("bias", bias);
-}
 
 std::string LayerNorm::options_text() const {
   return fmt::format("{}, eps {}", weight.size(0), eps);

@@ -22,7 +22,7 @@ class Linear : public Layer {
   Tensor forward(const Tensor& x) override;
   // The same for output features [begin, end) alone: what is not needed is not computed.
   Tensor forward_rows(const Tensor& x, std::int64_t begin, std::int64_t end);
-  void visit(Visitor& visitor) override;
+  void visit(Visitor& visitor) override { visitor("weight", weight), visitor("bias", bias); }
   std::string type_name() const override { return "Linear"; }
   std::string options_text() const override;
 
@@ -46,7 +46,7 @@ class LayerNorm : public Layer {
  public:
   explicit LayerNorm(std::int64_t features, double eps = 1e-5);
   Tensor forward(const Tensor& x) override { return layer_norm(x, weight, bias, eps); }
-  void visit(Visitor& visitor) override;
+  void visit(Visitor& visitor) override { visitor("weight", weight), visitor("bias", bias); }
   std::string type_name() const override { return "LayerNorm"; }
   std::string options_text() const override;
 

@@ -6,18 +6,17 @@ namespace triad::nn {
 
 // ---------------------------------------------------------------------- block
 
+namespace {
+
+std::unique_ptr<SelfAttention> without_residual(HybridAttentionLayer::Options options) {
+  options.residual = false;
+  return std::make_unique<HybridAttentionLayer>(options);
+}
+
+}  // namespace
+
 TransformerBlock::TransformerBlock(const Options& o)
-    : TransformerBlock(o.d_model,
-                       std::make_unique<HybridAttentionLayer>(
-                           HybridAttentionLayer::Options{.d_model = o.d_model,
-                                                         .head_types = o.head_types,
-                                                         .max_seq_len = o.max_seq_len,
-                                                         .causal = o.causal,
-                                                         .residual = false,
-                                                         .token_gate = o.token_gate,
-                                                         .use_dct = o.use_dct,
-                                                         .dropout = o.dropout}),
-                       o.dropout) {}
+    : TransformerBlock(o.d_model, without_residual(o), o.dropout) {}
 
 TransformerBlock::TransformerBlock(std::int64_t d_model, std::unique_ptr<SelfAttention> attn,
                                    double dropout)

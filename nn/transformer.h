@@ -10,15 +10,8 @@ namespace triad::nn {
 // x + attn(norm1(x)), then x + mlp(norm2(x)): the residual path is never normalised.
 class TransformerBlock : public Module {
  public:
-  struct Options {
-    std::int64_t d_model = 0;
-    std::vector<HeadType> head_types = {};
-    std::int64_t max_seq_len = 1024;
-    bool causal = false;
-    bool token_gate = false, use_dct = false;
-    double dropout = 0;
-  };
-  explicit TransformerBlock(const Options& options);  // with a HybridAttentionLayer
+  using Options = HybridAttentionLayer::Options;  // of its attention, which never adds the residual
+  explicit TransformerBlock(const Options& options);
   // With any attention [B,T,d_model] -> [B,T,d_model] that leaves the residual to the block.
   TransformerBlock(std::int64_t d_model, std::unique_ptr<SelfAttention> attn, double dropout = 0);
 
