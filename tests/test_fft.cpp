@@ -9,7 +9,6 @@
 #include <vector>
 
 #include <triad/backends/cpu/fft_bluestein.h>
-#include <triad/backends/cpu/plan_cache.h>
 #include <triad/backends/cpu/spectra.h>
 
 using namespace triad::cpu;

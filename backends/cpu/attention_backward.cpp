@@ -88,7 +88,7 @@ void add_tile(const Backward<T>& p, const Workspace<T>& work, const Tile& tile, 
               Index dq_row) {
   const Allowed allowed = p.restrictions.of(tile, work.allowed);
   if (allowed == Allowed::none) return;
-  const Index rows = tile.rows, columns = tile.columns, padded = tile.padded<T>();
+  const Index rows = tile.rows, columns = tile.columns, padded = Vec<T>::whole(columns);
   const T* q = p.q.row(tile.b, tile.h, tile.t);
   const T* dout = p.dout.row(tile.b, tile.h, tile.t);
   T *weights = work.weights, *ds = work.ds;
@@ -125,8 +125,8 @@ void key_tile(const Backward<T>& p, const Workspace<T>& work, Index b, Index h, 
 
 template <class T>
 void backward(const Backward<T>& p) {
-  const Index heads = p.B * p.H, key_tiles = (p.S + kKeys - 1) / kKeys;
-  const Index wanted = (kTasks + heads - 1) / std::max<Index>(heads, 1);
+  const Index heads = p.B * p.H, key_tiles = ceil_div(p.S, kKeys);
+  const Index wanted = ceil_div(kTasks, std::max<Index>(heads, 1));
   const Index ranges = std::clamp<Index>(key_tiles / kTilesPerTask, 1, std::max<Index>(wanted, 1));
   const Index tasks = heads * ranges, rows = heads * p.Tq;
   const Index threads = std::clamp<Index>(std::max(tasks, rows / 64), 1, get_num_threads());

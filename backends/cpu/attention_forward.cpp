@@ -99,8 +99,8 @@ void attend(const Forward<T>& p, const Workspace<T>& work, Index b, Index h, Ind
     const Allowed allowed = p.restrictions.of(tile, work.allowed);
     if (allowed == Allowed::none) continue;
     p.transpose_to(p.k, T(p.args.scale), b, h, s, tile.columns, work.keys);
-    gemm_tile<T>(rows, tile.padded<T>(), p.D, {p.q.row(b, h, t), p.q.t, 1}, work.keys, kKeys,
-                 work.scores, kKeys, false);
+    gemm_tile<T>(rows, Vec<T>::whole(tile.columns), p.D, {p.q.row(b, h, t), p.q.t, 1}, work.keys,
+                 kKeys, work.scores, kKeys, false);
     for (Index i = 0; i < rows; ++i) softmax_row(p, work, tile, i, allowed == Allowed::some);
     gemm_tile<T>(rows, p.D, tile.columns, {work.scores, kKeys, 1}, p.v.row(b, h, s), p.v.t, work.o,
                  p.D, true);
@@ -127,7 +127,7 @@ void attention(Cpu, const Tensor& q, const Tensor& k, const Tensor& v, const Att
   visit_float("attention", q.dtype(), [&]<class T>(T) {
     const Forward<T> p{{q, k, v, args}, Heads<T>(out), lse.data<T>()};
     const Index queries = args.causal ? kCausalQueries : kQueries;
-    const Index tiles = (p.Tq + queries - 1) / queries, tasks = p.B * p.H * tiles;
+    const Index tiles = ceil_div(p.Tq, queries), tasks = p.B * p.H * tiles;
     const Index threads = std::clamp<Index>(tasks, 1, get_num_threads());
 #pragma omp parallel num_threads(int(threads))
     {

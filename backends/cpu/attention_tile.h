@@ -42,11 +42,6 @@ struct Heads {
 // s .. s + columns.
 struct Tile {
   Index b, h, t, rows, s, columns;
-
-  template <class T>
-  Index padded() const {  // its columns as whole registers
-    return (columns + Vec<T>::lanes - 1) / Vec<T>::lanes * Vec<T>::lanes;
-  }
 };
 
 enum class Allowed { none, some, all };

@@ -48,7 +48,7 @@ class ChannelTile {
 // How many tiles the channels of one head make.
 template <class T>
 Index tiles_per_head(const Tensor& x) {
-  return (x.shape()[3] + Row<T>::size - 1) / Row<T>::size;
+  return ceil_div(x.shape()[3], Row<T>::size);
 }
 
 }  // namespace triad::cpu

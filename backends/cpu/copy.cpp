@@ -94,7 +94,7 @@ void move(const Pair& pair, const T* x, T* y) {
 
   // A matrix for each index of the other axes; its rows are shared out in strips.
   const Index rows = loop.size[across], columns = loop.size[inner];
-  const Index strips = (rows + kSide - 1) / kSide;
+  const Index strips = ceil_div(rows, kSide);
   const Index matrices = pair.shape.numel() / (rows * columns);
   parallel_for(matrices * strips, 1 + kGrain / (kSide * columns), [&](Index unit) {
     const Index row = unit % strips * kSide;

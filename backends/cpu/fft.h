@@ -14,12 +14,27 @@
 #pragma once
 
 #include <complex>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <vector>
 
 #include <triad/backends/cpu/fft_butterfly.h>
 
 namespace triad::cpu {
+
+// The Plan(n) of this process: plans are costly to make, and the same few sizes come back at every
+// step. Safe from any thread; a plan lives as long as anybody holds it.
+template <class Plan>
+std::shared_ptr<const Plan> cached_plan(Index n) {
+  static constexpr std::size_t kMost = 64;  // a text that grows token by token visits every size
+  static std::mutex mutex;
+  static std::map<Index, std::shared_ptr<const Plan>> plans;
+  const std::lock_guard lock(mutex);
+  if (auto found = plans.find(n); found != plans.end()) return found->second;
+  if (plans.size() == kMost) plans.clear();
+  return plans[n] = std::make_shared<const Plan>(n);
+}
 
 // exp(-2 pi i k / n), rounded once or twice: the angle is reduced to an eighth turn in integers.
 std::complex<double> unit_root(Index k, Index n);
@@ -42,7 +57,7 @@ struct Rows {
 template <class T>
 class Fft {
  public:
-  explicit Fft(Index n);  // n = good_fft_size(n); costly: use cached_plan<Fft<T>>(n)
+  explicit Fft(Index n);  // n = good_fft_size(n)
 
   Index size() const { return Index(frequency_.size()); }
   Index frequency(Index row) const { return frequency_[row]; }

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include <triad/backends/cpu/plan_cache.h>
-
 namespace triad::cpu {
 
 template <class T>

@@ -34,7 +34,7 @@ void embedding(Cpu, const Tensor& weight, const Tensor& ids, const Tensor& y) {
 void embedding_backward(Cpu, const Tensor& dy, const Tensor& ids, const Tensor& dweight) {
   const Index V = dweight.shape()[0], C = dweight.shape()[1], R = ids.numel();
   const std::int64_t* id = ids.data<std::int64_t>();
-  const Index tiles = (C + kColumns - 1) / kColumns;
+  const Index tiles = ceil_div(C, kColumns);
   visit_float("embedding_backward", dy.dtype(), [&]<class T>(T) {
     const T* gradient = dy.data<T>();
     T* out = dweight.data<T>();

@@ -52,18 +52,11 @@ void normalize_row(Index C, const T* x, const T* weight, const T* bias, double e
   });
 }
 
-// sums[j] += row element j, in double
+// sums[j] += row element j, in double; sums are kept in whole registers
 inline void add_to(double* sums, Vec<double> row) { (Vec<double>::load(sums) + row).store(sums); }
 inline void add_to(double* sums, Vec<float> row) {
   add_to(sums, widen_low(row));
   add_to(sums + Vec<double>::lanes, widen_high(row));
-}
-
-// Rounds C up to whole registers: the sums over rows are kept in full ones.
-template <class T>
-Index padded(Index C) {
-  constexpr Index lanes = Vec<T>::lanes;
-  return (C + lanes - 1) / lanes * lanes;
 }
 
 template <class T>
@@ -120,7 +113,7 @@ void layer_norm_backward(Cpu, const Tensor& dy, const Tensor& x, const Tensor& w
                          const Tensor& dweight, const Tensor& dbias) {
   const Index R = x.shape()[0], C = x.shape()[1];
   visit_float("layer_norm_backward", x.dtype(), [&]<class T>(T) {
-    const Index blocks = (R + kBlock - 1) / kBlock, width = padded<T>(C);
+    const Index blocks = ceil_div(R, kBlock), width = Vec<T>::whole(C);
     auto sums_of = [&](const Tensor& parameter) {
       return std::vector<double>(parameter.defined() ? blocks * width : 0);
     };

@@ -41,27 +41,17 @@ class Primitive {
   Primitive(const MatrixProduct& p, bool bias) {
     const auto left = matrix(p.batch, p.a_batch, p.M, p.K, p.a_row, p.a_column);
     const auto right = matrix(p.batch, p.b_batch, p.K, p.N, p.b_row, p.b_column);
-    Shape c_batch = p.batch;
-    Index step = p.M * p.N;
-    for (int i = p.batch.rank() - 1; i >= 0; --i) {
-      c_batch[i] = step;
-      step *= p.batch[i];
-    }
-    const auto out = matrix(p.batch, c_batch, p.M, p.N, p.N, 1);
+    Shape c = p.batch;
+    c.push_back(p.M), c.push_back(p.N);
+    const auto out = matrix(p.batch, contiguous_layout(c).strides, p.M, p.N, p.N, 1);
     dnnl::primitive_attr attributes;
     if (p.accumulate) {
       dnnl::post_ops add;
       add.append_sum();
       attributes.set_post_ops(add);
     }
-    const Dims ones(p.batch.rank() + 1, 1);
     dnnl::memory::desc row;  // empty: no bias
-    if (bias) {
-      Dims sizes = ones, strides(ones.size(), p.N);
-      sizes.push_back(p.N);
-      strides.push_back(1);
-      row = {sizes, dnnl::memory::data_type::f32, strides};
-    }
+    if (bias) row = matrix(p.batch, Shape::filled(p.batch.rank(), 0), 1, p.N, p.N, 1);
 #if DNNL_VERSION_MAJOR >= 3  // Ubuntu 24.04; Debian 12 has oneDNN 2
     const dnnl::matmul::primitive_desc description(engine(), left, right, row, out, attributes);
 #else

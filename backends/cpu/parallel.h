@@ -20,7 +20,7 @@ inline constexpr Index kGrain = 65536, kHeavyGrain = 16384;
 template <class F>
 void parallel_ranges(Index n, Index grain, F f) {
   if (n <= 0) return;
-  const Index grains = (n + grain - 1) / grain;
+  const Index grains = ceil_div(n, grain);
   const Index threads = std::min<Index>(grains, omp_get_max_threads());
   if (threads == 1 || omp_in_parallel()) return f(Index(0), n);
 #pragma omp parallel num_threads(int(threads))

@@ -30,33 +30,27 @@ inline void philox_block(RandomStream random, std::uint64_t first_counter, std::
 
   const auto counter = hn::Add(hn::Set(wide, first_counter), hn::Iota(wide, 0));
   const auto next = hn::Add(counter, hn::Set(wide, lanes));
-  auto a0 = counter, a1 = hn::ShiftRight<32>(counter);
-  auto b0 = next, b1 = hn::ShiftRight<32>(next);
-  auto a2 = word(random.stream), a3 = word(random.stream >> 32), b2 = a2, b3 = a3;
+  const auto stream = word(random.stream), stream_high = word(random.stream >> 32);
+  hn::Vec<Wide> a[] = {counter, hn::ShiftRight<32>(counter), stream, stream_high};
+  hn::Vec<Wide> b[] = {next, hn::ShiftRight<32>(next), stream, stream_high};
   const auto m0 = word(0xD2511F53u), m1 = word(0xCD9E8D57u);
   std::uint32_t k0 = std::uint32_t(random.seed), k1 = std::uint32_t(random.seed >> 32);
-  auto round = [&](auto& c0, auto& c1, auto& c2, auto& c3) {
-    const auto p0 = multiply(m0, c0), p1 = multiply(m1, c2);
-    c0 = hn::Xor(hn::Xor(hn::ShiftRight<32>(p1), c1), word(k0));
-    c2 = hn::Xor(hn::Xor(hn::ShiftRight<32>(p0), c3), word(k1));
-    c1 = p1;
-    c3 = p0;
-  };
-  for (int i = 0; i < 10; ++i) {
-    round(a0, a1, a2, a3);
-    round(b0, b1, b2, b3);
-    k0 += 0x9E3779B9u;
-    k1 += 0xBB67AE85u;
+  for (int i = 0; i < 10; ++i, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u) {
+    for (auto& c : {a, b}) {
+      const auto p0 = multiply(m0, c[0]), p1 = multiply(m1, c[2]);
+      c[0] = hn::Xor(hn::Xor(hn::ShiftRight<32>(p1), c[1]), word(k0));
+      c[2] = hn::Xor(hn::Xor(hn::ShiftRight<32>(p0), c[3]), word(k1));
+      c[1] = p1;
+      c[3] = p0;
+    }
   }
-  auto store = [&](auto c0, auto c1, auto c2, auto c3, std::uint32_t* to) {
-    const auto first = hn::OddEven(hn::BitCast(half, hn::ShiftLeft<32>(c1)), hn::BitCast(half, c0));
-    const auto second =
-        hn::OddEven(hn::BitCast(half, hn::ShiftLeft<32>(c3)), hn::BitCast(half, c2));
-    hn::StoreInterleaved2(hn::BitCast(wide, first), hn::BitCast(wide, second), wide,
-                          reinterpret_cast<std::uint64_t*>(to));
+  auto pair = [&](auto low, auto high) {
+    return hn::BitCast(
+        wide, hn::OddEven(hn::BitCast(half, hn::ShiftLeft<32>(high)), hn::BitCast(half, low)));
   };
-  store(a0, a1, a2, a3, out);
-  store(b0, b1, b2, b3, out + 4 * lanes);
+  auto* to = reinterpret_cast<std::uint64_t*>(out);
+  hn::StoreInterleaved2(pair(a[0], a[1]), pair(a[2], a[3]), wide, to);
+  hn::StoreInterleaved2(pair(b[0], b[1]), pair(b[2], b[3]), wide, to + 2 * lanes);
 }
 
 // out[i] = the random word of element first + i, 0 <= i < n: word e % 4 of counter e / 4 for

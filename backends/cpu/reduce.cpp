@@ -70,7 +70,7 @@ struct Axes {
 template <auto of, class T, class Y>
 void sum_sequences(const Axes& summed, const Axes& kept, const T* x, Y* y) {
   const Index results = kept.size.numel(), length = summed.size.numel();
-  const Index blocks = (length + kSumBlock - 1) / kSumBlock;
+  const Index blocks = ceil_div(length, kSumBlock);
   const bool contiguous = summed.size.rank() == 1 && summed.x[0] == 1;
   std::vector<Sum<T>> partial(blocks > 1 ? results * blocks : 0);
   parallel_for(results * blocks, 1 + kGrain / std::min(length, kSumBlock), [&](Index unit) {
@@ -115,7 +115,7 @@ template <class T>
 void sum_rows(const Axes& summed, const Axes& kept, Index columns, Index x_stride, Index y_stride,
               const T* x, T* y) {
   const Index matrices = kept.size.numel(), rows = summed.size.numel();
-  const Index blocks = (rows + kRows - 1) / kRows, tiles = (columns + kColumns - 1) / kColumns;
+  const Index blocks = ceil_div(rows, kRows), tiles = ceil_div(columns, kColumns);
   std::vector<Sum<T>> partial(blocks > 1 ? matrices * blocks * columns : 0);
   const Index block_size = std::min(rows, kRows) * std::min(columns, kColumns);
   parallel_for(matrices * blocks * tiles, 1 + kGrain / block_size, [&](Index unit) {

@@ -4,7 +4,6 @@
 
 #include <triad/backends/cpu/fft_bluestein.h>
 #include <triad/backends/cpu/parallel.h>
-#include <triad/backends/cpu/plan_cache.h>
 #include <triad/backends/cpu/scratch.h>
 
 namespace triad::cpu {
@@ -16,12 +15,9 @@ constexpr Index kLanes = Vec<double>::lanes, kRow = Row<double>::size;
 // the real parts of lane i, sequence first + kLanes + i in the imaginary parts.
 template <class F>
 void for_groups(Index count, Index rows, F f) {
-  const Index groups = (count + 2 * kLanes - 1) / (2 * kLanes);
-  parallel_ranges(groups, 1, [&](Index begin, Index end) {
-    for (Index g = begin; g < end; ++g) {
-      const Index first = 2 * kLanes * g, size = std::min(2 * kLanes, count - first);
-      f(first, size, scratch<double>(rows * kRow));
-    }
+  parallel_for(ceil_div(count, kRow), 1, [&](Index group) {
+    const Index first = kRow * group, size = std::min(kRow, count - first);
+    f(first, size, scratch<double>(rows * kRow));
   });
 }
 

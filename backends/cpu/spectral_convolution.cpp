@@ -5,7 +5,6 @@
 #include <triad/backends/cpu/channel_tiles.h>
 #include <triad/backends/cpu/fft.h>
 #include <triad/backends/cpu/parallel.h>
-#include <triad/backends/cpu/plan_cache.h>
 #include <triad/backends/cpu/scratch.h>
 
 namespace triad::cpu {
@@ -85,18 +84,15 @@ void convolve(const Tensor& v, const Response<T>& response, const Tensor& y) {
   const Index B = v.shape()[0], H = v.shape()[2], n = response.n;
   const Index tiles = tiles_per_head<T>(v);
   const auto plan = cached_plan<Fft<T>>(n);
-  parallel_ranges(H * B * tiles, grain(n), [&](Index first, Index last) {
+  parallel_for(H * B * tiles, grain(n), [&](Index task) {
     const Workspace<T> work(n, 1);
     T* x = work.block(0);
-    for (Index task = first; task < last; ++task) {
-      const Index h = task / (B * tiles), b = task / tiles % B, tile = task % tiles;
-      const ChannelTile<T> in(v, b, h, tile), out(y, b, h, tile);
-      const T* filter = &response.values[h * n * 2];
-      plan->filter(
-          work.source(in, x), x, [=](Index p, Row<T>& z) { z = times_pair(z, filter + 2 * p); },
-          work.sink(out, x));
-      work.finish(out, x);
-    }
+    const Index h = task / (B * tiles), b = task / tiles % B, tile = task % tiles;
+    const ChannelTile<T> in(v, b, h, tile), out(y, b, h, tile);
+    const T* filter = &response.values[h * n * 2];
+    auto apply = [=](Index p, Row<T>& z) { z = times_pair(z, filter + 2 * p); };
+    plan->filter(work.source(in, x), x, apply, work.sink(out, x));
+    work.finish(out, x);
   });
 }
 
@@ -110,7 +106,7 @@ struct Chunks {
   Chunks(Index heads, Index items_of_a_head) : items(items_of_a_head) {
     // About 64 chunks in all keep any CPU busy; more than 8 items would round more in fp32.
     size = std::clamp<Index>(heads * items / 64, 1, 8);
-    per_head = (items + size - 1) / size;
+    per_head = ceil_div(items, size);
   }
 };
 
@@ -159,25 +155,20 @@ void convolve_backward(const Tensor& dy, const Tensor& v, const Response<T>& res
     const T* filter = &response.values[h * n * 2];
     auto apply = [=](Index p, Row<T>& z) { z = times_conj_pair(z, filter + 2 * p); };
     auto add_and_apply = [=](Index p, Row<T>& z) { add(p, z), apply(p, z); };
-    if (correlation) {
-      plan->filter(gradient, x, add_and_apply, work.sink(out, x));
-    } else {
-      plan->filter(gradient, x, apply, work.sink(out, x));
-    }
+    if (correlation) plan->filter(gradient, x, add_and_apply, work.sink(out, x));
+    else plan->filter(gradient, x, apply, work.sink(out, x));
     work.finish(out, x);
   };
 
-  parallel_ranges(H * chunks.per_head, grain(n), [&](Index first, Index last) {
+  parallel_for(H * chunks.per_head, grain(n), [&](Index task) {
     const Workspace<T> work(n, correlation ? 3 : 1);
-    for (Index task = first; task < last; ++task) {
-      const Index h = task / chunks.per_head, begin = task % chunks.per_head * chunks.size;
-      const Index end = std::min(begin + chunks.size, chunks.items);
-      if (correlation) std::fill_n(work.block(2), n * kRow, T(0));
-      for (Index item = begin; item < end; ++item) add_item(work, h, item / tiles, item % tiles);
-      for (Index p = 0; correlation && p < n; ++p) {
-        const Row<T> row = Row<T>::load(work.block(2) + p * kRow);
-        sums[task * n + p] = {double(sum_lanes(row.re)), double(sum_lanes(row.im))};
-      }
+    const Index h = task / chunks.per_head, begin = task % chunks.per_head * chunks.size;
+    const Index end = std::min(begin + chunks.size, chunks.items);
+    if (correlation) std::fill_n(work.block(2), n * kRow, T(0));
+    for (Index item = begin; item < end; ++item) add_item(work, h, item / tiles, item % tiles);
+    for (Index p = 0; correlation && p < n; ++p) {
+      const Row<T> row = Row<T>::load(work.block(2) + p * kRow);
+      sums[task * n + p] = {double(sum_lanes(row.re)), double(sum_lanes(row.im))};
     }
   });
   if (correlation) *correlation = combine(*plan, H, chunks, sums);

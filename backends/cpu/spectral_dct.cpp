@@ -9,7 +9,6 @@
 #include <triad/backends/cpu/channel_tiles.h>
 #include <triad/backends/cpu/fft_bluestein.h>
 #include <triad/backends/cpu/parallel.h>
-#include <triad/backends/cpu/plan_cache.h>
 #include <triad/backends/cpu/scratch.h>
 #include <triad/backends/kernels.h>
 
@@ -76,13 +75,11 @@ void dct(Cpu, const Tensor& x, bool inverse, const Tensor& y) {
   visit_float("dct", x.dtype(), [&]<class T>(T) {
     const auto plan = cached_plan<DctPlan<T>>(x.shape()[1]);
     const Index B = x.shape()[0], H = x.shape()[2], tiles = tiles_per_head<T>(x);
-    parallel_ranges(B * H * tiles, 1, [&](Index first, Index last) {
+    parallel_for(B * H * tiles, 1, [&](Index task) {
       T* z = scratch<T>(plan->fft.rows() * Row<T>::size);
-      for (Index task = first; task < last; ++task) {
-        const Index b = task / (H * tiles), h = task / tiles % H, tile = task % tiles;
-        const ChannelTile<T> in(x, b, h, tile), out(y, b, h, tile);
-        inverse ? plan->inverse(in, out, z) : plan->forward(in, out, z);
-      }
+      const Index b = task / (H * tiles), h = task / tiles % H, tile = task % tiles;
+      const ChannelTile<T> in(x, b, h, tile), out(y, b, h, tile);
+      inverse ? plan->inverse(in, out, z) : plan->forward(in, out, z);
     });
   });
 }

@@ -33,6 +33,9 @@ struct Vec {
   Vec(Raw r) : raw(r) {}
   Vec(T value) : raw(hn::Set(tag, value)) {}
 
+  // n, rounded up to whole registers.
+  static Index whole(Index n) { return ceil_div(n, lanes) * lanes; }
+
   static Vec load(const T* p) { return hn::LoadU(tag, p); }
   void store(T* p) const { hn::StoreU(raw, tag, p); }
 
@@ -41,7 +44,6 @@ struct Vec {
   void store_first(T* p, Index n) const { hn::BlendedStore(raw, hn::FirstN(tag, n), tag, p); }
 
   Vec& operator+=(Vec b) { return *this = *this + b; }
-  Vec& operator-=(Vec b) { return *this = *this - b; }
   Vec& operator*=(Vec b) { return *this = *this * b; }
 
   friend Vec operator+(Vec a, Vec b) { return hn::Add(a.raw, b.raw); }
@@ -55,7 +57,6 @@ struct Vec {
   friend auto operator>(Vec a, Vec b) { return hn::Gt(a.raw, b.raw); }
   friend auto operator>=(Vec a, Vec b) { return hn::Ge(a.raw, b.raw); }
   friend auto operator==(Vec a, Vec b) { return hn::Eq(a.raw, b.raw); }
-  friend auto operator!=(Vec a, Vec b) { return hn::Ne(a.raw, b.raw); }
 
   // a * b + c and c - a * b, rounded once where the machine can.
   friend Vec fma(Vec a, Vec b, Vec c) { return hn::MulAdd(a.raw, b.raw, c.raw); }
@@ -73,7 +74,6 @@ struct Vec {
 
   friend T sum_lanes(Vec a) { return hn::GetLane(hn::SumOfLanes(tag, a.raw)); }
   friend T max_lanes(Vec a) { return hn::GetLane(hn::MaxOfLanes(tag, a.raw)); }
-  friend T min_lanes(Vec a) { return hn::GetLane(hn::MinOfLanes(tag, a.raw)); }
 };
 
 // The first and the second half of the lanes, in double.
