@@ -188,6 +188,8 @@ void check_writable(const char* op, const Tensor& x) {
 void Tensor::copy_(const Tensor& source) const {
   check_writable("copy_", *this);
   check_defined("copy_", source);
+  if (broadcast_shapes("copy_", shape(), source.shape()) != shape())
+    throw_error<ShapeError>("copy_: {} does not broadcast to {}", source.shape(), shape());
   Tensor wide = source.with_layout(expanded(source.layout(), shape()));
   if (source.storage() == storage_) wide = wide.clone();  // they may overlap
   on(device(), [&](auto device) { kernels::copy(device, wide, *this); });

@@ -160,9 +160,11 @@ int main(int argc, char** argv) {
       ->check(CLI::NonNegativeNumber);
   app.add_option("--threads", options.threads, "threads of both sides")->check(CLI::PositiveNumber);
   app.add_option("--out", options.out, "the JSON file");
-  CLI11_PARSE(app, argc, argv);
   try {
+    app.parse(argc, argv);
     triad::bench::run_all(options);
+  } catch (const CLI::CallForHelp&) {
+    fmt::print("{}", app.help());
   } catch (const std::exception& error) {
     fmt::print(stderr, "triad_bench: {}\n", error.what());
     return 2;

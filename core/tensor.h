@@ -36,7 +36,6 @@ class Tensor {
       : storage_(std::move(storage)), layout_(std::move(layout)), dtype_(dtype) {}
 
   bool defined() const { return storage_ != nullptr; }
-  explicit operator bool() const { return defined(); }
 
   const Shape& shape() const { return layout_.shape; }
   const Shape& strides() const { return layout_.strides; }

@@ -68,14 +68,19 @@ class TemporaryFile {
 
 std::string read_file(const fs::path& path) {
   std::error_code error;
-  // Opening a folder succeeds, and only reading from it fails, with a poorer message.
-  if (fs::is_directory(path, error)) fail(path, "read", EISDIR);
+  const fs::file_type type = fs::status(path, error).type();
+  if (type == fs::file_type::directory) fail(path, "read", EISDIR);
+  // A pipe may never end, nor may a device.
+  if (type != fs::file_type::regular && type != fs::file_type::not_found && !error)
+    throw FileError(path.string() + ": cannot read: it is not a regular file");
   errno = 0;
   std::ifstream file(path, std::ios::binary);
   if (!file) fail(path, "read", errno ? errno : EIO);
-  std::string text((std::istreambuf_iterator<char>(file)), {});
-  if (file.bad()) fail(path, "read", EIO);
-  return text;
+  try {
+    return std::string((std::istreambuf_iterator<char>(file)), {});
+  } catch (const std::ios_base::failure&) {
+    fail(path, "read", EIO);
+  }
 }
 
 void write_file_atomically(const fs::path& path, std::span<const std::string_view> parts) {
@@ -86,9 +91,9 @@ void write_file_atomically(const fs::path& path, std::span<const std::string_vie
     if (error) fail(path, "write", error.value());
   }
   const fs::file_type type = fs::status(target, error).type();
-  if (type != fs::file_type::not_found && type != fs::file_type::regular) {
+  if (type == fs::file_type::none) fail(path, "write", error.value());
+  if (type != fs::file_type::not_found && type != fs::file_type::regular)
     throw FileError(path.string() + ": cannot write: it is there and is not a regular file");
-  }
   TemporaryFile file(target);
   for (std::string_view part : parts) file.write(part);
   file.rename_to_target();

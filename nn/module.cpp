@@ -88,10 +88,23 @@ LoadReport Module::load_state_dict(const StateDict& state, bool strict) {
   return load_state(type_name(), state_dict(), state, strict);
 }
 
+namespace {
+
+bool same_bits(const Tensor& a, const Tensor& b) {
+  const Tensor x = a.contiguous(), y = b.contiguous();
+  auto bytes = [](const Tensor& t) {
+    return t.storage()->data() + t.layout().offset * std::int64_t(item_size(t.dtype()));
+  };
+  return std::equal(bytes(x), bytes(x) + x.numel() * std::int64_t(item_size(x.dtype())), bytes(y));
+}
+
+}  // namespace
+
 LoadReport load_state(const std::string& whose, const StateDict& own, const StateDict& state,
                       bool strict) {
   LoadReport report;
   std::vector<std::pair<Tensor, Tensor>> pairs;
+  std::map<const Storage*, Tensor> given;  // by the memory that it goes to: tied names share theirs
   for (const auto& [name, here] : own) {
     auto it = state.find(name);
     if (it == state.end()) {
@@ -100,6 +113,8 @@ LoadReport load_state(const std::string& whose, const StateDict& own, const Stat
                there.shape() != here.shape() || there.dtype() != here.dtype()) {
       report.mismatched.push_back(fmt::format("{} (here {}{}, there {}{})", name, here.dtype(),
                                               here.shape(), there.dtype(), there.shape()));
+    } else if (!same_bits(given.try_emplace(here.storage().get(), there).first->second, there)) {
+      report.mismatched.push_back(name + " (tied to a name that has other values)");
     } else {
       pairs.emplace_back(here, there);
     }

@@ -20,7 +20,9 @@ TransformerBlock::TransformerBlock(const Options& o)
 
 TransformerBlock::TransformerBlock(std::int64_t d_model, std::unique_ptr<SelfAttention> attn,
                                    double dropout)
-    : norm1(d_model), norm2(d_model), attn(std::move(attn)), mlp(d_model, dropout) {}
+    : norm1(d_model), norm2(d_model), attn(std::move(attn)), mlp(d_model, dropout) {
+  if (!this->attn) throw ValueError("TransformerBlock: needs an attention, got none");
+}
 
 Tensor TransformerBlock::operator()(const Tensor& x, const AttentionMasks& masks) {
   Tensor y = x + attn->forward(norm1(x), masks);

@@ -66,7 +66,7 @@ TEST_CASE("files and folders, in order, without hidden ones") {
   CHECK(message_of<FileError>([&] { read_text({missing}); }) ==
         missing + ": cannot read: No such file or directory");
   CHECK(message_of<FileError>([&] { read_text({"/dev/zero"}); }) ==
-        "/dev/zero: cannot read: it is neither a file nor a folder");
+        "/dev/zero: cannot read: it is not a regular file");
 }
 
 namespace {

@@ -117,6 +117,18 @@ TEST_CASE("a block takes any attention") {
   CHECK(largest(block.parameters()[2].grad()) > 0);  // after norm1's two: scale
 }
 
+TEST_CASE("a state with two values for one table is refused") {
+  nn::TransformerLM tied = make_lm(true), loose = make_lm();
+  CHECK_THROWS_WITH_AS(tied.load_state_dict(loose.state_dict()),
+                       doctest::Contains("tok.weight (tied to a name that has other values)"),
+                       ValueError);
+}
+
+TEST_CASE("a block needs an attention") {
+  CHECK_THROWS_WITH_AS(nn::TransformerBlock(16, nullptr), doctest::Contains("needs an attention"),
+                       ValueError);
+}
+
 TEST_CASE("a tied model trains its one table from both ends") {
   manual_seed(5);
   nn::TransformerLM tied = make_lm(true), loose = make_lm();

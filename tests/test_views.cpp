@@ -248,3 +248,15 @@ TEST_CASE("views of nothing") {
   CHECK(grad({sum(x.select(0, 1))}, {x})[0].shape() == x.shape());
   check_error<IndexError>([&] { x.select(1, 0); }, "select: index 0 is out of range for axis 1");
 }
+
+TEST_CASE("an expanded tensor is not written to, and overlapping views copy as if apart") {
+  const Tensor one = ones({1});
+  check_error<ValueError>([&] { one.expand({3}).copy_(arange(3)); },
+                          "copy_: the tensor is expanded");
+  check_error<ValueError>([&] { one.expand({3}).fill_(2); }, "fill_: the tensor is expanded");
+  check_error<ShapeError>([&] { one.copy_(arange(3)); }, "copy_: [3] does not broadcast to [1]");
+  const Tensor x = arange(100);
+  x.slice(0, 1).copy_(x.slice(0, 0, 99));
+  CHECK(x.select(0, 99).item<float>() == 98);
+  CHECK(x.select(0, 1).item<float>() == 0);
+}

@@ -3,8 +3,9 @@
 
 namespace triad::examples {
 
-// From here on the first SIGINT (Ctrl-C) or SIGTERM is only noted; a second one ends the program.
-// SIGPIPE is ignored: the reader of the output may have had its own Ctrl-C.
+// From here on the first SIGINT (Ctrl-C) or SIGTERM is only noted; one that comes two seconds later
+// or more ends the program. SIGPIPE is ignored, as the reader of the output may have had its own
+// Ctrl-C, and so is SIGXFSZ: a file that may not grow is an error of the write.
 void note_stop_signals();
 
 int stop_signal();  // its number, or 0

@@ -41,12 +41,14 @@ Text read_text(const std::vector<std::string>& paths) {
     ++text.files;
   };
   for (const std::string& path : paths) {
-    if (fs::is_directory(path)) {
-      for (const fs::path& file : files_below(path)) append(file);
-    } else if (fs::exists(path) && !fs::is_regular_file(path)) {
-      throw FileError(path + ": cannot read: it is neither a file nor a folder");
-    } else {
-      append(path);
+    try {
+      if (fs::is_directory(path)) {
+        for (const fs::path& file : files_below(path)) append(file);
+      } else {
+        append(path);
+      }
+    } catch (const fs::filesystem_error& error) {
+      throw FileError(path + ": cannot read all of it: " + error.code().message());
     }
   }
   return text;
