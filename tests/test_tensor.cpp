@@ -131,7 +131,7 @@ TEST_CASE("copy_ and fill_ write through views, and never to what has a history"
   CHECK(x.to_vector<float>() == Floats{7, 0, 7, 8, 0, 8});
   x.select(0, 1).fill_(1);
   CHECK(x.to_vector<float>() == Floats{7, 0, 7, 1, 1, 1});
-  check_error<ShapeError>([&] { x.copy_(zeros({4})); }, "expand: [4] does not expand to [2,3]");
+  check_error<ShapeError>([&] { x.copy_(zeros({4})); }, "copy_: [2,3] and [4] do not broadcast");
 
   const Tensor leaf = zeros({2}, {.requires_grad = true}), result = leaf * 2.0;
   check_error<AutogradError>([&] { leaf.fill_(1); }, "fill_: the tensor has a history (leaf)");
