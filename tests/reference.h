@@ -1,5 +1,6 @@
-// What each kernel computes, as one would write it down: in fp64, one number after the other, with
-// no thought of speed. A definition to read first, and what the tests compare the kernels with.
+// What a kernel computes, as one would write it down: in fp64, one number after the other, with no
+// thought of speed. A definition to read first, and what the tests compare the kernels with. Those
+// of attention, products and filters stand in test_attention_kernels, test_matmul_kernel, test_fft.
 //
 // Arrays are flat and in row-major order; R rows of C columns.
 #pragma once
