@@ -135,8 +135,8 @@ std::vector<Tensor> Tensor::split(const std::vector<std::int64_t>& sizes, std::i
   Tensors parts;
   for (std::int64_t size : sizes) {
     if (size < 0) throw_error<ValueError>("split: sizes must not be negative, got {}", size);
-    parts.push_back(slice(axis, at, at + size));
-    at += size;
+    if (__builtin_add_overflow(at, size, &at)) at = kEnd;  // more than any axis has
+    parts.push_back(slice(axis, at - size, at));
   }
   if (at != size(axis))
     throw_error<ShapeError>("split: the sizes add up to {}, axis {} of {} has {}", at, axis,

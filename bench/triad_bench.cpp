@@ -9,6 +9,7 @@
 
 #include <CLI/CLI.hpp>
 #include <chrono>
+#include <cmath>
 #include <filesystem>
 
 #include <triad/core/threads.h>
@@ -18,11 +19,14 @@
 #include <triad/bench/peer.h>
 #include <triad/bench/report.h>
 #include <triad/bench/workloads.h>
+#include <triad/examples/common/configurations.h>
+#include <triad/examples/common/statistics.h>
 
 namespace triad::bench {
 namespace {
 
 namespace fs = std::filesystem;
+using examples::median;
 
 struct Options {
   std::string python;  // of the peer; empty: no peer
@@ -51,7 +55,9 @@ double difference(const nn::StateDict& ours, const nn::StateDict& theirs) {
     const double size = max(abs(it->second)).item<double>();
     const double off = max(abs(a - it->second)).item<double>();
     // A gradient that is zero but for rounding (a key's bias) has no scale of its own.
-    worst = std::max(worst, off / std::max(size, 1e-3));
+    const double relative = off / std::max(size, 1e-3);
+    if (!(relative <= worst)) worst = relative;  // NaN too, which nothing after it may hide
+    if (std::isnan(worst)) break;
   }
   return worst;
 }
@@ -142,7 +148,8 @@ void run_all(const Options& options) {
   constexpr std::pair<std::int64_t, std::int64_t> sizes[] = {
       {2, 64}, {4, 128}, {2, 1024}, {1, 4096}};
   for (auto [B, T] : sizes)
-    for (const auto& [name, heads] : configurations()) bench.run(hybrid(name, heads, B, T));
+    for (const auto& [name, heads] : examples::kConfigurations)
+      bench.run(hybrid(name, heads, B, T));
   bench.run(gpt());
   bench.write();
 }

@@ -4,7 +4,7 @@
 # Use: check_compile_time.sh COMPILER INCLUDE_FOLDER
 set -euo pipefail
 
-folder=$(mktemp -d)
+folder=$(mktemp -d -p "$2")
 trap 'rm -r "$folder"' EXIT
 printf '#include <triad/triad.h>\nint main() {}\n' >"$folder/program.cpp"
 

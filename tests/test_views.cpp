@@ -168,6 +168,7 @@ TEST_CASE("split") {
   CHECK(zeros({0, 2}).split(3).size() == 1);
   check_error<ValueError>([&] { x.split(0); }, "split: needs a size of at least 1");
   check_error<ValueError>([&] { x.split({8, -1}); }, "split: sizes must not be negative");
+  check_error<ShapeError>([&] { x.split({kEnd, kEnd, 9}); }, "split: the sizes add up to");
   check_error<ShapeError>(
       [&] {
         x.split({3, 3});
