@@ -6,14 +6,11 @@
 #include <fstream>
 
 #include <triad/core/threads.h>
+#include <triad/examples/common/statistics.h>
 
 namespace triad::bench {
 
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  const std::size_t n = values.size();
-  return n == 0 ? 0 : (values[(n - 1) / 2] + values[n / 2]) / 2;
-}
+using examples::median;
 
 namespace {
 

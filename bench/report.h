@@ -16,8 +16,6 @@ struct Row {
   std::optional<double> difference = {};  // of the outputs, relative to the largest
 };
 
-double median(std::vector<double> values);
-
 std::string table_head(bool with_peer);
 std::string table_line(const Row& row);
 nlohmann::json to_json(const std::vector<Row>& rows, const std::string& torch_version);

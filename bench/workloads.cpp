@@ -7,17 +7,6 @@
 
 namespace triad::bench {
 
-const std::vector<std::pair<std::string, std::string>>& configurations() {
-  static const std::vector<std::pair<std::string, std::string>> list{
-      {"All standard (8)", "standard*8"},
-      {"All spectral (8)", "spectral*8"},
-      {"All holonomy (8)", "holonomy*8"},
-      {"Mixed (4+2+2)", "standard*4, spectral*2, holonomy*2"},
-      {"Balanced (3+3+2)", "standard*3, spectral*3, holonomy*2"},
-  };
-  return list;
-}
-
 Workload hybrid(const std::string& name, const std::string& heads, std::int64_t B, std::int64_t T) {
   constexpr std::int64_t M = 512;
   manual_seed(42);

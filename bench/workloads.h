@@ -29,7 +29,4 @@ Workload hybrid(const std::string& name, const std::string& heads, std::int64_t 
 // 256, B 16, vocabulary 256; AdamW.
 Workload gpt();
 
-// The notebook's five configurations, by name: their head lists.
-const std::vector<std::pair<std::string, std::string>>& configurations();
-
 }  // namespace triad::bench

@@ -9,7 +9,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 
 #include <triad/examples/common/decoding.h>
 #include <triad/examples/common/loss_chart.h>
@@ -22,13 +21,6 @@
 
 namespace triad::examples {
 namespace {
-
-// TRIAD_HEADERS is where the compiler that builds this program keeps the C++ standard library: text
-// that is there on every machine that can build it.
-constexpr const char* kDefaultData = TRIAD_HEADERS;
-
-constexpr double kWeightDecay = 0.1, kMaxNorm = 1.0, kFinalLr = 0.1;  // the last as a share of lr
-constexpr std::int64_t kMaxWarmup = 100;
 
 bool read_command_line(int argc, char** argv, TrainingOptions& o) {
   CLI::App app(
@@ -76,15 +68,6 @@ bool read_command_line(int argc, char** argv, TrainingOptions& o) {
   return true;
 }
 
-Text read_data(const std::vector<std::string>& paths) {
-  try {
-    return read_text(paths);
-  } catch (const FileError& error) {
-    throw FileError(
-        fmt::format("--data needs files and folders that can be read: {}", error.what()));
-  }
-}
-
 // Refuses what cannot fit before the system would have to kill the program: at the least, four
 // copies of 12 M^2 weights a layer, and of every position 16 activations a channel and layer.
 void check_memory(const TrainingOptions& o) {
@@ -105,99 +88,57 @@ class Training {
  public:
   Training(const TrainingOptions& options, const TextData& text, nn::TransformerLM& model,
            RunFolder& folder)
-      : o_(options), text_(text), model_(model), folder_(folder), parameters_(model.parameters()),
-        optimizer_(nn::decay_groups(model, kWeightDecay), {.lr = options.lr}),
+      : o_(options), model_(model), folder_(folder),
+        trainer_(model, text, {.steps = options.steps, .batch = options.batch, .lr = options.lr}),
         progress_(options.steps) {}
 
   // All steps, or fewer after a stop signal. What goes wrong leaves the files of the last
   // measurement.
   void run() {
     folder_.save(model_);
-    while (done_ < o_.steps && stop_signal() == 0) {
-      Metrics metrics = step();
-      if (done_ % o_.eval_every == 0 || done_ == o_.steps) {
-        metrics.val_loss = held_out_loss();
-        if (metrics.val_loss) save();
-      }
-      metrics.seconds = seconds_since(start_);
-      folder_.append(metrics);
-      progress_.show(metrics, metrics.seconds / double(done_) * double(o_.steps - done_));
-      history_.push_back(metrics);
+    try {
+      while (steps_done() < o_.steps && stop_signal() == 0) step();
+    } catch (const Diverged& error) {
+      progress_.end();
+      throw Failure(fmt::format("{}; {} is that of step {}: try a lower --lr (it is {})",
+                                error.what(), (folder_ / "model.safetensors").string(), saved_,
+                                o_.lr));
     }
     progress_.end();
-    if (saved_ < done_) save();
+    if (saved_ < steps_done()) save();
   }
 
-  std::int64_t steps_done() const { return done_; }
+  std::int64_t steps_done() const { return trainer_.steps_done(); }
   const std::vector<Metrics>& history() const { return history_; }
 
  private:
-  using Clock = std::chrono::steady_clock;
-  static double seconds_since(Clock::time_point start) {
-    return std::chrono::duration<double>(Clock::now() - start).count();
-  }
-
-  Metrics step() {
-    const auto start = Clock::now();
-    const std::int64_t warmup = std::min(kMaxWarmup, o_.steps / 10);
-    optimizer_.set_lr(nn::cosine_lr(
-        done_,
-        {.lr = o_.lr, .steps = o_.steps, .warmup_steps = warmup, .final_lr = kFinalLr * o_.lr}));
-    const Batch batch = text_.sample(o_.batch);
-    optimizer_.zero_grad();
-    const Tensor loss = cross_entropy(model_(batch.ids), batch.targets);
-    const double value = loss.item<double>();
-    check_finite("loss", value, done_ + 1);
-    loss.backward();
-    check_finite("norm of the gradient", nn::clip_grad_norm(parameters_, kMaxNorm), done_ + 1);
-    optimizer_.step();
-    ++done_;
-    return {.step = done_,
-            .loss = value,
-            .lr = optimizer_.lr(),
-            .tokens_per_s = double(o_.batch * o_.seq) / seconds_since(start)};
-  }
-
-  // The mean over the held-out windows; nothing after a stop signal.
-  std::optional<double> held_out_loss() {
-    NoGradGuard guard;
-    model_.eval();
-    double sum = 0;
-    const std::int64_t windows = text_.held_out_windows();
-    for (std::int64_t first = 0; first < windows && stop_signal() == 0; first += o_.batch) {
-      const std::int64_t count = std::min(o_.batch, windows - first);
-      const Batch batch = text_.held_out(first, count);
-      sum += double(count) * cross_entropy(model_(batch.ids), batch.targets).item<double>();
+  void step() {
+    Metrics metrics = trainer_.step();
+    if (metrics.step % o_.eval_every == 0 || metrics.step == o_.steps) {
+      metrics.val_loss = trainer_.held_out_loss();
+      if (metrics.val_loss) save();
     }
-    model_.train();
-    if (stop_signal() != 0) return {};
-    check_finite("held-out loss", sum / double(windows), done_);
-    return sum / double(windows);
+    metrics.seconds =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+    folder_.append(metrics);
+    const double left = double(o_.steps - metrics.step) / double(metrics.step);
+    progress_.show(metrics, metrics.seconds * left);
+    history_.push_back(metrics);
   }
 
   void save() {
     folder_.save(model_);
-    saved_ = done_;
-  }
-
-  void check_finite(const char* what, double value, std::int64_t step) {
-    if (std::isfinite(value)) return;
-    progress_.end();
-    throw Failure(
-        fmt::format("the {} is {} at step {}; {} is that of step {}: try a lower --lr (it is {})",
-                    what, value, step, (folder_ / "model.safetensors").string(), saved_, o_.lr));
+    saved_ = steps_done();
   }
 
   const TrainingOptions& o_;
-  const TextData& text_;
   nn::TransformerLM& model_;
   RunFolder& folder_;
-  std::vector<Tensor> parameters_;
-  nn::AdamW optimizer_;
+  Trainer trainer_;
   Progress progress_;
   std::vector<Metrics> history_;
-  std::int64_t done_ = 0, saved_ = 0;
-  const Clock::time_point start_ = Clock::now();
+  std::int64_t saved_ = 0;
+  const std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
 // Text from the model, beginning on a new line.

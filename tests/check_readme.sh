@@ -71,6 +71,7 @@ run_line() {
     './run test'*) line+=' -N' ;;     # lists the tests: this is one of them
     './run bench'*) line+=' --only "(2,64)" --rounds 1 --seconds 0 --out ./bench.json' ;;
     './run demo'* | './run train_lm'*) line=$(short_training "$line") ;;
+    './run hybrid'*) line+=' --steps 2 --runs 1 --max-seq 64' ;;
     './run generate'*) line=$(sed -E 's/ --tokens[ =][0-9]+//; s/$/ --tokens 8/' <<<"$line") ;;
     './run') ;;
     *) fail "tests/check_readme.sh has no rule to run: $line" ;;

@@ -1,11 +1,8 @@
 // The programs train_lm and generate as a user meets them: their files, exit codes and one-line
 // errors, and what is left after Ctrl-C, a full disk and a loss that is NaN.
 #include <doctest/doctest.h>
-#include <fcntl.h>
 #include <signal.h>
-#include <spawn.h>
 #include <sys/resource.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -20,56 +17,12 @@
 
 #include <triad/nn/files.h>
 #include <triad/nn/safetensors.h>
-#include <triad/tests/temporary_folder.h>
+#include <triad/tests/program_test.h>
 
 namespace fs = std::filesystem;
 using namespace triad;
-using Words = std::vector<std::string>;
 
 namespace {
-
-const std::string kBin = TRIAD_BINARY_DIR "/bin/";
-
-struct Result {
-  int code;
-  std::string out, err;
-  bool one_line() const {
-    return std::count(err.begin(), err.end(), '\n') == 1 && err.back() == '\n';
-  }
-};
-
-// A program that runs, its output going to files.
-class Running {
- public:
-  Running(const TemporaryFolder& folder, Words words, const std::string& out = "")
-      : out_(out.empty() ? (folder / "out").string() : out), err_((folder / "err").string()) {
-    setenv("OMP_NUM_THREADS", "1", 1);  // the models are tiny
-    words[0] = kBin + words[0];
-    std::vector<char*> arguments;
-    for (std::string& word : words) arguments.push_back(word.data());
-    arguments.push_back(nullptr);
-    posix_spawn_file_actions_t actions;
-    posix_spawn_file_actions_init(&actions);
-    const int flags = O_WRONLY | O_CREAT | O_TRUNC;
-    posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
-    posix_spawn_file_actions_addopen(&actions, 1, out_.c_str(), flags, 0600);
-    posix_spawn_file_actions_addopen(&actions, 2, err_.c_str(), flags, 0600);
-    REQUIRE(posix_spawn(&pid_, arguments[0], &actions, nullptr, arguments.data(), environ) == 0);
-    posix_spawn_file_actions_destroy(&actions);
-  }
-  void signal(int number) const { kill(pid_, number); }
-  // The exit code; minus the signal's number where a signal ended it.
-  Result wait() const {
-    int status = 0;
-    REQUIRE(waitpid(pid_, &status, 0) == pid_);
-    return {WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status),
-            fs::is_regular_file(out_) ? nn::read_file(out_) : "", nn::read_file(err_)};
-  }
-
- private:
-  std::string out_, err_;
-  pid_t pid_ = 0;
-};
 
 // A folder with a text and, in `run`, what a small training left there.
 struct Fixture {
@@ -114,7 +67,6 @@ struct Fixture {
   TemporaryFolder folder;
 };
 
-const bool has_gnuplot = std::system("command -v gnuplot >/dev/null 2>&1") == 0;
 
 }  // namespace
 

@@ -1,14 +1,8 @@
 #include <triad/examples/common/loss_chart.h>
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <spawn.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#include <cerrno>
-
-#include <triad/nn/files.h>
+#include <triad/examples/common/gnuplot.h>
 
 namespace triad::examples {
 namespace {
@@ -38,43 +32,10 @@ std::string data_text(const std::vector<Metrics>& metrics) {
   return text;
 }
 
-// Runs gnuplot in the folder, with nothing to read and nowhere to complain. 0, or an error number,
-// or EIO where it ran and failed.
-int run_gnuplot(const std::filesystem::path& folder) {
-  posix_spawn_file_actions_t actions;
-  posix_spawn_file_actions_init(&actions);
-  posix_spawn_file_actions_addchdir_np(&actions, folder.c_str());
-  posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
-  posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
-  posix_spawn_file_actions_addopen(&actions, 2, "/dev/null", O_WRONLY, 0);
-  char name[] = "gnuplot", script[] = "loss.gnuplot";
-  char* arguments[] = {name, script, nullptr};
-  pid_t child = 0;
-  const int error = posix_spawnp(&child, name, &actions, nullptr, arguments, environ);
-  posix_spawn_file_actions_destroy(&actions);
-  if (error != 0) return error;
-  int status = 0;
-  while (waitpid(child, &status, 0) < 0)
-    if (errno != EINTR) return errno;
-  return status == 0 ? 0 : EIO;
-}
-
 }  // namespace
 
 std::string draw_loss_chart(const RunFolder& folder, const std::vector<Metrics>& metrics) {
-  nn::write_file_atomically(folder / "loss.dat", data_text(metrics));
-  nn::write_file_atomically(folder / "loss.gnuplot", kScript);
-  const std::string path = (folder / "").string();
-  switch (run_gnuplot(path)) {
-    case 0: return "";
-    case ENOENT:
-      return fmt::format(
-          "there is no gnuplot to draw loss.svg: install it, then in {}: gnuplot loss.gnuplot",
-          path);
-    default:
-      return fmt::format("gnuplot could not draw loss.svg; to see why, in {}: gnuplot loss.gnuplot",
-                         path);
-  }
+  return draw_chart(folder / "", "loss", data_text(metrics), kScript);
 }
 
 }  // namespace triad::examples

@@ -8,11 +8,10 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <optional>
 #include <string>
 #include <vector>
 
-#include <triad/nn/transformer.h>
+#include <triad/examples/common/trainer.h>
 
 namespace triad::examples {
 
@@ -20,7 +19,7 @@ namespace triad::examples {
 struct TrainingOptions {
   std::vector<std::string> data = {};
   std::string heads = "standard*4, spectral*2, holonomy*2";
-  std::int64_t d_model = 128, layers = 4, seq = 128, batch = 16, steps = 2500;
+  std::int64_t d_model = 128, layers = 4, seq = 128, batch = 16, steps = 1600;
   double lr = 4e-3, dropout = 0;
   std::uint64_t seed = 42;
   std::int64_t eval_every = 0;  // 0: ten times in all
@@ -29,13 +28,6 @@ struct TrainingOptions {
   int threads = 0;  // 0: OpenMP's default
 
   nn::TransformerLM::Options model() const;  // over bytes
-};
-
-struct Metrics {
-  std::int64_t step = 0;  // steps done
-  double loss = 0;        // nats per byte, of this step's batch
-  std::optional<double> val_loss = {};
-  double lr = 0, tokens_per_s = 0, seconds = 0;  // seconds since training began
 };
 
 class RunFolder {

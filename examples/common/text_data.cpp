@@ -54,6 +54,18 @@ Text read_text(const std::vector<std::string>& paths) {
   return text;
 }
 
+const char* const kDefaultData = TRIAD_HEADERS;
+
+Text read_data(std::vector<std::string> paths) {
+  if (paths.empty()) paths = {kDefaultData};
+  try {
+    return read_text(paths);
+  } catch (const FileError& error) {
+    throw FileError(
+        fmt::format("--data needs files and folders that can be read: {}", error.what()));
+  }
+}
+
 TextData::TextData(std::string bytes, std::int64_t seq) : bytes_(std::move(bytes)), seq_(seq) {
   const auto size = std::int64_t(bytes_.size()), smallest = kHeldOutShare * (seq + 1);
   if (size < smallest)

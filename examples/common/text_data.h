@@ -18,6 +18,12 @@ struct Text {
 // is a FileError.
 Text read_text(const std::vector<std::string>& paths);
 
+// Where the compiler that builds the examples keeps the headers of the C++ standard library: text
+// that is there on every machine that can build them.
+extern const char* const kDefaultData;
+// What --data names, kDefaultData where it names nothing; errors say that it was --data.
+Text read_data(std::vector<std::string> paths);
+
 struct Batch {
   Tensor ids, targets;  // i64 [B,T]; targets[b,t] is the byte after ids[b,t]
 };

@@ -1,0 +1,85 @@
+// A tour of the hybrid attention layer: what it is, how fast, what its heads attend to, where
+// gradients go, and what it learns. It follows the notebook of the public PyTorch project that the
+// layer's interface comes from, section by section.
+//
+//   hybrid_demo --out runs/hybrid_demo
+#include <fmt/format.h>
+
+#include <functional>
+
+#include <triad/core/random.h>
+#include <triad/core/threads.h>
+#include <triad/examples/common/program.h>
+#include <triad/examples/common/stop_signal.h>
+#include <triad/examples/hybrid_demo/sections.h>
+
+namespace triad::examples {
+namespace {
+
+bool read_command_line(int argc, char** argv, DemoOptions& o) {
+  CLI::App app(
+      "Shows the hybrid attention layer in numbers and pictures, and trains small models with it: "
+      "about two minutes.\nThe folder holds report.html, results.json and charts/. Ctrl-C ends "
+      "with the finished sections and exit code 130.",
+      "hybrid_demo");
+  app.add_option("--out", o.out, "the report's folder; an earlier report there is replaced")
+      ->type_name("FOLDER")
+      ->capture_default_str();
+  app.add_option("--data", o.data,
+                 fmt::format("files, and folders with all files below, to train on; by default {}",
+                             kDefaultData))
+      ->type_name("PATH");
+  auto number = [&](const char* flag, auto& value, const char* help, double low, double high) {
+    app.add_option(flag, value, help)
+        ->check(in_range(low, high))
+        ->type_name("NUMBER")
+        ->capture_default_str();
+  };
+  number("--steps", o.steps, "steps of training for each configuration", 1, 1e6);
+  number("--runs", o.runs, "runs of each timing; long ones are run less often", 1, 1e4);
+  number("--max-seq", o.max_seq, "the longest sequence of the timings", 64, 65536);
+  number("--seed", o.seed, "the same seed gives the same numbers, but for times", 0, 1e18);
+  number("--threads", o.threads, "0: all cores", 0, 1024);
+  return parse(app, argc, argv);
+}
+
+int demo(int argc, char** argv) {
+  DemoOptions options;
+  if (!read_command_line(argc, argv, options)) return 0;
+  if (options.threads > 0) set_num_threads(options.threads);
+  const TextData text(read_data(options.data).bytes, kTrainingSeq);
+  Report report(options.out);
+  note_stop_signals();
+  manual_seed(options.seed);
+
+  try {
+    nn::HybridAttentionLayer layer = make_layer("standard*4, spectral*2, holonomy*2", 0.1);
+    const std::function<void()> sections[] = {
+        [&] { basic_usage(report, layer); },
+        [&] { forward_pass(report, layer); },
+        [&] { performance_comparison(report, options); },
+        [&] { attention_patterns(report, layer); },
+        [&] { gradient_flow(report); },
+        [&] { configuration_examples(report); },
+        [&] { training(report, options, text); },
+    };
+    for (const auto& section : sections) {
+      section();
+      if (stop_signal() != 0) return 128 + stop_signal();  // this one is not complete
+      report.write();
+    }
+  } catch (const std::exception& error) {
+    throw Failure(error.what());
+  }
+  say(fmt::format("the report is {0}/report.html, its numbers are in {0}/results.json\n",
+                  options.out));
+  return 0;
+}
+
+}  // namespace
+}  // namespace triad::examples
+
+int main(int argc, char** argv) {
+  return triad::examples::run_program("hybrid_demo",
+                                      [&] { return triad::examples::demo(argc, argv); });
+}

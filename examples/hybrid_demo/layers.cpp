@@ -1,0 +1,127 @@
+// Sections 1, 2 and 6: the layer, one pass through it, and four configurations.
+#include <fmt/format.h>
+
+#include <cmath>
+#include <map>
+
+#include <triad/examples/common/program.h>
+#include <triad/examples/hybrid_demo/sections.h>
+
+namespace triad::examples {
+
+nn::HybridAttentionLayer make_layer(const std::string& heads, double dropout) {
+  return nn::HybridAttentionLayer(
+      {.d_model = kModelSize, .head_types = nn::heads(heads), .dropout = dropout});
+}
+
+Cell head_counts(const nn::HybridAttentionLayer& layer) {
+  std::string text;
+  nlohmann::ordered_json value;
+  for (const auto& [type, count] : layer.head_type_counts) {
+    text += fmt::format("{}{} {}", text.empty() ? "" : ", ", count, nn::name(type));
+    value[nn::name(type)] = count;
+  }
+  return {text, value};
+}
+
+namespace {
+
+Cell head_list(const nn::HybridAttentionLayer& layer) {
+  nlohmann::ordered_json value;
+  for (nn::HeadType type : layer.head_types) value.push_back(nn::name(type));
+  return {nn::heads_text(layer.head_types), value};
+}
+
+Cell shape_cell(const Tensor& x) {
+  return {x.shape().str(), std::vector<std::int64_t>(x.shape().begin(), x.shape().end())};
+}
+
+bool any(const Tensor& x) { return max(x.to(i64)).item<std::int64_t>() != 0; }
+
+// Parameters by the part of the layer that holds them: a projection, or all heads of one type.
+std::map<std::string, std::int64_t> parameters_by_part(const nn::HybridAttentionLayer& layer) {
+  std::map<std::string, std::int64_t> counts;
+  for (const auto& [name, p] : layer.named_parameters()) {
+    const std::string heads = "attention_modules.";
+    const bool of_heads = name.starts_with(heads);
+    const std::size_t end = name.find('.', of_heads ? heads.size() : 0);
+    counts[name.substr(0, end)] += p.numel();
+  }
+  for (const auto& [type, count] : layer.head_type_counts)
+    counts.try_emplace(std::string("attention_modules.") + nn::name(type), 0);
+  return counts;
+}
+
+}  // namespace
+
+void basic_usage(Report& report, const nn::HybridAttentionLayer& layer) {
+  report.section("Basic usage", "basic_usage");
+  report.text(
+      "One layer with heads of three types side by side: four attend by softmax, two filter their "
+      "channels along time, two attend by softmax with queries that a learned matrix carries "
+      "first. Dropout is 0.1.");
+  report.facts({{"Head configuration", "head_types", head_list(layer)},
+                {"Total heads", "total_heads", layer.n_heads},
+                {"Model dimension", "d_model", kModelSize},
+                {"Dimension per head", "d_head", layer.d_head},
+                {"Number of parameters", "parameters", layer.parameter_count()}});
+  Table parts{"parameters_by_part", {{"part", "part"}, {"parameters", "parameters"}}};
+  for (const auto& [part, count] : parameters_by_part(layer)) parts.rows.push_back({part, count});
+  report.table(parts);
+  report.text(
+      "Standard heads own nothing beyond their share of W_qkv and W_o. A group of spectral heads "
+      "holds projections of its own and, for each head, a gain and a phase at 513 frequencies; "
+      "holonomy heads hold one matrix each.");
+}
+
+void forward_pass(Report& report, nn::HybridAttentionLayer& layer) {
+  report.section("Forward pass", "forward_pass");
+  NoGradGuard guard;
+  const Tensor x = randn({4, 128, kModelSize}), y = layer(x);
+  report.text("As in the notebook the layer is new and in training mode, so dropout acts.");
+  report.facts({{"Input shape", "input_shape", shape_cell(x)},
+                {"Output shape", "output_shape", shape_cell(y)},
+                {"Mean", "mean", {mean(y).item<double>(), "{:.6f}"}},
+                {"Std", "std", {std::sqrt(var(y).item<double>()), "{:.6f}"}},
+                {"Min", "min", {min(y).item<double>(), "{:.6f}"}},
+                {"Max", "max", {max(y).item<double>(), "{:.6f}"}},
+                {"Contains NaN", "contains_nan", any(y != y)},
+                {"Contains Inf", "contains_inf", any(abs(y) == HUGE_VAL)}});
+}
+
+void configuration_examples(Report& report) {
+  report.section("Configuration examples", "configuration_examples");
+  struct Example {
+    const char *name, *description, *heads;
+  };
+  constexpr Example kExamples[] = {
+      {"Balanced Multi-modal", "Equal representation of all attention types for diverse patterns",
+       "standard, spectral, holonomy, standard, spectral, holonomy, standard, spectral"},
+      {"Spectral-heavy", "Emphasizes frequency-domain processing for long sequences",
+       "spectral*6, standard, holonomy"},
+      {"Standard-dominant", "Mostly standard attention with some specialized heads",
+       "standard*6, spectral, holonomy"},
+      {"Alternating Pattern", "Alternating pattern for diverse information processing",
+       "standard, spectral, holonomy, standard, spectral, holonomy, standard*2"},
+  };
+  report.text(
+      "Heads may be listed in any order; the layer groups them by type. Each of these maps "
+      "[1,16,512] to [1,16,512]:");
+  Table table{"examples",
+              {{"name", "name"},
+               {"head counts", "head_counts"},
+               {"heads", "total_heads"},
+               {"output", "output_shape"},
+               {"finite", "finite"}}};
+  for (const Example& example : kExamples) {
+    nn::HybridAttentionLayer layer = make_layer(example.heads);
+    const Tensor y = no_grad([&] { return layer(randn({1, 16, kModelSize})); });
+    report.text(fmt::format("{}: {}. Configuration: {}.", example.name, example.description,
+                            example.heads));
+    table.rows.push_back(
+        {example.name, head_counts(layer), layer.n_heads, shape_cell(y), all_finite(y)});
+  }
+  report.table(table);
+}
+
+}  // namespace triad::examples
