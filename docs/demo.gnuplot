@@ -3,7 +3,7 @@ set terminal svg size 800,400 font "sans-serif,14" background "white"
 set output "demo.svg"
 set xlabel "step"
 set ylabel "held-out loss, nats per byte"
-set yrange [0.9:2.4]
+set yrange [1:2.8]
 set grid
 plot "demo.dat" using 1:3 with linespoints linecolor "#0072b2" linewidth 2 pointtype 5 pointsize 0.6 \
        dashtype 2 title "standard*8", \

@@ -19,7 +19,7 @@ namespace triad::examples {
 struct TrainingOptions {
   std::vector<std::string> data = {};
   std::string heads = "standard*4, spectral*2, holonomy*2";
-  std::int64_t d_model = 128, layers = 4, seq = 128, batch = 16, steps = 1600;
+  std::int64_t d_model = 128, layers = 4, seq = 128, batch = 16, steps = 1200;
   double lr = 4e-3, dropout = 0;
   std::uint64_t seed = 42;
   std::int64_t eval_every = 0;  // 0: ten times in all

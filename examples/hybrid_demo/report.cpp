@@ -28,7 +28,7 @@ h1, h2 { line-height: 1.2; }
 h2 { margin-top: 3rem; border-bottom: 1px solid #ccc; }
 table { border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto; }
 th, td { padding: .25rem .75rem; border-bottom: 1px solid #ddd; text-align: right;
-         font-variant-numeric: tabular-nums; }
+         font-variant-numeric: tabular-nums; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
 figure { margin: 1.5rem 0; }
 img { max-width: 100%; height: auto; }

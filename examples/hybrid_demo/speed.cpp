@@ -99,7 +99,10 @@ std::vector<Times> measure(std::int64_t B, std::int64_t T, const DemoOptions& o,
 
 Cell spread(const std::vector<double>& ms) {
   const double low = quantile(ms, 0.25), middle = median(ms), high = quantile(ms, 0.75);
-  return {fmt::format("{:.3g} ({:.3g} to {:.3g})", middle, low, high),
+  const auto digits = [](double ms) {
+    return ms < 100 ? fmt::format("{:.3g}", ms) : fmt::format("{:.0f}", ms);
+  };
+  return {fmt::format("{} ({} to {})", digits(middle), digits(low), digits(high)),
           {{"median", middle}, {"quartiles", {low, high}}, {"runs", ms.size()}}};
 }
 
