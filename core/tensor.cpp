@@ -5,7 +5,7 @@
 namespace triad {
 
 const char* name(DType dtype) {
-  constexpr const char* kNames[] = {"f32", "f64", "i64", "bool"};
+  constexpr const char* kNames[] = {"f32", "f64", "bf16", "c64", "c128", "i32", "i64", "bool"};
   return kNames[int(dtype)];
 }
 
@@ -72,6 +72,10 @@ std::vector<T> Tensor::to_vector() const {
 }
 template std::vector<float> Tensor::to_vector() const;
 template std::vector<double> Tensor::to_vector() const;
+template std::vector<bfloat16> Tensor::to_vector() const;
+template std::vector<std::complex<float>> Tensor::to_vector() const;
+template std::vector<std::complex<double>> Tensor::to_vector() const;
+template std::vector<std::int32_t> Tensor::to_vector() const;
 template std::vector<std::int64_t> Tensor::to_vector() const;
 template std::vector<bool> Tensor::to_vector() const;
 

@@ -67,7 +67,6 @@ struct Fixture {
   TemporaryFolder folder;
 };
 
-
 }  // namespace
 
 TEST_CASE("a training run and what it leaves") {
