@@ -78,6 +78,11 @@ TEST_CASE("printing") {
   CHECK(large == "i64[1000] [0, 1, 2, ..., 997, 998, 999]");
   CHECK(arange(7, {.dtype = i64}).str() == "i64[7] [0, 1, 2, ..., 4, 5, 6]");
   CHECK(zeros({100, 100}).str().size() < 500);
+  CHECK(from_vector<double>({1, -22.5, 3, 0.25}, {2, 2}).str() ==
+        "f64[2,2] [[    1, -22.5],\n          [    3,  0.25]]");
+  CHECK(from_vector<std::complex<float>>({{1, -2}, {0, 0.5}}, {2}).str() ==
+        "c64[2] [1-2i, 0+0.5i]");
+  CHECK(from_vector<std::int32_t>({7}, {1}).to(bf16).str() == "bf16[1] [7]");
   CHECK(from_vector<std::int64_t>({INT64_MAX}, {1}).str() == "i64[1] [9223372036854775807]");
 }
 

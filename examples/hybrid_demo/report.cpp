@@ -108,8 +108,7 @@ Cell::Cell(double value, const char* format)
 
 Report::Report(const fs::path& folder) : folder_(folder) {
   std::error_code error;
-  fs::remove_all(folder_ / "charts", error);
-  if (!error) fs::create_directories(folder_ / "charts", error);
+  fs::create_directories(folder_ / "charts", error);
   if (error)
     throw FileError(folder_.string() +
                     ": cannot make this folder for the report: " + error.message());
@@ -173,6 +172,9 @@ void Report::table(const Table& table) {
 
 void Report::chart(const Chart& chart) {
   const fs::path folder = folder_ / "charts";
+  std::error_code ignored;  // an earlier picture must not pass for this one
+  for (const char* extension : {".svg", ".png"})
+    fs::remove(folder / (chart.name + std::string(extension)), ignored);
   const std::string problem = draw_chart(folder, chart.name, chart.data, script_of(chart));
   html_ += "<figure>";
   if (problem.empty()) {

@@ -49,7 +49,7 @@ struct Chart {
 
 class Report {
  public:
-  // Makes the folder; the charts of an earlier report are removed.
+  // Makes the folder. Files of an earlier report are replaced one by one, others stay.
   explicit Report(const std::filesystem::path& folder);
 
   void section(const char* title, const char* key);
