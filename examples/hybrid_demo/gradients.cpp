@@ -39,8 +39,9 @@ void gradient_flow(Report& report) {
   Tensor x = randn({2, 16, kModelSize}, {.requires_grad = true});
   sum(layer(x)).backward();
 
-  report.text("A new layer without dropout on [2,16,512]; the loss is the sum of the output.");
-  report.facts({{"Input gradient norm", "input_norm", {norm_of(x.grad()), "{:.6f}"}}});
+  report.text("A new layer without dropout; the loss is the sum of the output.");
+  report.facts({{"Input shape", "input_shape", shape_cell(x)},
+                {"Input gradient norm", "input_norm", {norm_of(x.grad()), "{:.6f}"}}});
   Table parameters{"parameters", {{"parameter", "name"}, {"gradient norm", "norm"}}};
   for (const auto& [name, p] : layer.named_parameters())
     parameters.rows.push_back({name, {norm_of(p.grad()), "{:.6f}"}});

@@ -32,9 +32,13 @@ Cell head_list(const nn::HybridAttentionLayer& layer) {
   return {nn::heads_text(layer.head_types), value};
 }
 
+}  // namespace
+
 Cell shape_cell(const Tensor& x) {
   return {x.shape().str(), std::vector<std::int64_t>(x.shape().begin(), x.shape().end())};
 }
+
+namespace {
 
 // Parameters by the part of the layer that holds them: a projection, or all heads of one type.
 std::map<std::string, std::int64_t> parameters_by_part(const nn::HybridAttentionLayer& layer) {
@@ -57,19 +61,20 @@ void basic_usage(Report& report, const nn::HybridAttentionLayer& layer) {
   report.text(
       "One layer with heads of three types side by side: four attend by softmax, two filter their "
       "channels along time, two attend by softmax with queries that a learned matrix carries "
-      "first. Dropout is 0.1.");
+      "first.");
   report.facts({{"Head configuration", "head_types", head_list(layer)},
                 {"Total heads", "total_heads", layer.n_heads},
                 {"Model dimension", "d_model", kModelSize},
                 {"Dimension per head", "d_head", layer.d_head},
+                {"Dropout", "dropout", {layer.drop.p, "{}"}},
                 {"Number of parameters", "parameters", layer.parameter_count()}});
   Table parts{"parameters_by_part", {{"part", "part"}, {"parameters", "parameters"}}};
   for (const auto& [part, count] : parameters_by_part(layer)) parts.rows.push_back({part, count});
   report.table(parts);
   report.text(
       "Standard heads own nothing beyond their share of W_qkv and W_o. A group of spectral heads "
-      "holds projections of its own and, for each head, a gain and a phase at 513 frequencies; "
-      "holonomy heads hold one matrix each.");
+      "holds projections of its own and, for each head, a gain and a phase at control points over "
+      "the frequencies; holonomy heads hold one matrix each.");
 }
 
 void forward_pass(Report& report, nn::HybridAttentionLayer& layer) {
@@ -103,21 +108,21 @@ void configuration_examples(Report& report) {
        "standard, spectral, holonomy, standard, spectral, holonomy, standard*2"},
   };
   report.text(
-      "Heads may be listed in any order; the layer groups them by type. Each of these maps "
-      "[1,16,512] to [1,16,512]:");
+      "Heads may be listed in any order; the layer groups them by type. A forward pass on each:");
   Table table{"examples",
               {{"name", "name"},
                {"head counts", "head_counts"},
                {"heads", "total_heads"},
+               {"input", "input_shape"},
                {"output", "output_shape"},
                {"finite", "finite"}}};
   for (const Example& example : kExamples) {
     nn::HybridAttentionLayer layer = make_layer(example.heads);
-    const Tensor y = no_grad([&] { return layer(randn({1, 16, kModelSize})); });
+    const Tensor x = randn({1, 16, kModelSize}), y = no_grad([&] { return layer(x); });
     report.text(fmt::format("{}: {}. Configuration: {}.", example.name, example.description,
                             example.heads));
-    table.rows.push_back(
-        {example.name, head_counts(layer), layer.n_heads, shape_cell(y), all_finite(y)});
+    table.rows.push_back({example.name, head_counts(layer), layer.n_heads, shape_cell(x),
+                          shape_cell(y), all_finite(y)});
   }
   report.table(table);
 }

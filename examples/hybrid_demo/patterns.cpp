@@ -80,10 +80,7 @@ void statistics(Report& report, const std::vector<Heads>& groups) {
     const Tensor& y = heads.out;
     const double values[] = {mean(y).item<double>(), std::sqrt(var(y).item<double>()),
                              max(y).item<double>(), min(y).item<double>()};
-    table.rows.push_back(
-        {nn::name(heads.type),
-         y.size(1),
-         {y.shape().str(), std::vector<std::int64_t>(y.shape().begin(), y.shape().end())}});
+    table.rows.push_back({nn::name(heads.type), y.size(1), shape_cell(y)});
     data += nn::name(heads.type);
     for (double value : values) {
       table.rows.back().push_back({value, "{:.3f}"});
@@ -225,12 +222,13 @@ void attention_patterns(Report& report, nn::HybridAttentionLayer& layer) {
   report.section("Attention pattern analysis", "patterns");
   NoGradGuard guard;
   layer.eval();
-  const std::vector<Heads> groups = run_heads(layer, randn({1, kLength, kModelSize}));
-  report.text(fmt::format(
-      "The layer of section 1 in eval mode on [1,{},{}]: the module of each head type on its own "
-      "q, k and v. Spectral heads take their q alone and add it to what they make of it, which is "
-      "why their outputs are larger; softmax over {} near-equal scores averages.",
-      kLength, kModelSize, kLength));
+  const Tensor x = randn({1, kLength, kModelSize});
+  const std::vector<Heads> groups = run_heads(layer, x);
+  report.text(
+      "The layer of section 1 in eval mode: the module of each head type on its own q, k and v. "
+      "Spectral heads take their q alone and add it to what they make of it, which is why their "
+      "outputs are larger; softmax over so many near-equal scores averages.");
+  report.facts({{"Input shape", "input_shape", shape_cell(x)}});
   statistics(report, groups);
   maps(report, layer, groups);
   auto* spectral =

@@ -38,5 +38,6 @@ nn::HybridAttentionLayer make_layer(const std::string& heads, double dropout = 0
 
 // "{'standard': 4, 'spectral': 2}", in grouped order.
 Cell head_counts(const nn::HybridAttentionLayer& layer);
+Cell shape_cell(const Tensor& x);  // "[4,128,512]"
 
 }  // namespace triad::examples

@@ -203,10 +203,11 @@ void performance_comparison(Report& report, const DemoOptions& options) {
   line.end();
   if (stop_signal() != 0) return;
 
-  report.text(fmt::format(
-      "The five configurations in eval mode, d_model 512, no dropout, f32, {} threads; they take "
-      "turns, and each time is the median in milliseconds with the quartiles.",
-      get_num_threads()));
+  report.text(
+      "The five configurations in eval mode, without dropout, in f32. They take turns, and each "
+      "time is the median in milliseconds with the quartiles.");
+  report.facts({{"Model dimension", "d_model", kModelSize},
+                {"Threads", "threads", std::int64_t(get_num_threads())}});
   Table table{"B2_T64",
               {{"B=2, T=64", "name"}, {"forward", "forward"}, {"forward + backward", "both"}}};
   for (std::size_t i = 0; i < small.size(); ++i)

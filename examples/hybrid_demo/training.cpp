@@ -110,11 +110,16 @@ void curves(Report& report, const std::vector<Outcome>& outcomes) {
 
 void training(Report& report, const DemoOptions& options, const TextData& text) {
   report.section("Training", "training");
-  report.text(fmt::format(
+  report.text(
       "Does the gradient reach all of it, and does it learn? Each configuration as a causal "
-      "language model over bytes: {} layers of {} channels, {} steps of {} windows of {} bytes, "
-      "the same batches and the same seed for all. Before training each is checked to be causal.",
-      kLayers, kSize, options.steps, kBatch, kTrainingSeq));
+      "language model over bytes, with the same batches and the same seed for all. Before training "
+      "each is checked to be causal.");
+  report.facts({{"Layers", "layers", kLayers},
+                {"Channels", "d_model", kSize},
+                {"Bytes a window", "seq", kTrainingSeq},
+                {"Windows a step", "batch", kBatch},
+                {"Steps", "steps", options.steps},
+                {"Highest learning rate", "lr", {kLr, "{}"}}});
   std::vector<Outcome> outcomes;
   ProgressLine line;
   const auto start = std::chrono::steady_clock::now();
