@@ -284,9 +284,8 @@ if __name__ == "__main__":
     warnings.simplefilter("ignore")
     for make in (unary, binary, reductions, products, fourier, shapes, neural, casts):
         make()
-    for _ in range(2):  # once more, other numbers
-        for make in (unary, binary, reductions, products, fourier, neural):
-            make()
+    for make in (unary, binary, reductions, products, fourier, neural):  # once more, other numbers
+        make()
     path = pathlib.Path(__file__).with_name("calls.safetensors")
     flat = {k + "c" * v.is_complex(): torch.view_as_real(v).contiguous() if v.is_complex() else v for k, v in tensors.items()}
     save_file(flat, path, {str(i): text for i, text in enumerate(calls)})
