@@ -127,7 +127,7 @@ TEST_CASE("batches follow the seed, and a text that is too short says how much i
   CHECK(ids(1) != ids(2));
   CHECK(
       message_of<ValueError>([] { TextData(numbered(89), 8); }) ==
-      "the text has 89 bytes; windows of 8 need at least 90: give more --data or a smaller --seq");
+      "the text has 89 bytes; windows of 8 need at least 90: give more --data or a shorter window");
   CHECK(message_of<ValueError>([] { TextData("", 8); }).starts_with("the text has 0 bytes;"));
 }
 

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <sstream>
 #include <thread>
 
 #include <triad/examples/common/statistics.h>
@@ -101,6 +102,9 @@ void check_numbers(const json& r) {
   CHECK(gradients.at("by_type")[0].at("tensors") == 0);
   CHECK(gradients.at("by_type")[1].at("tensors") == 6);
   CHECK(gradients.at("slices")[1].at("k") == 0);
+  for (const json& row : gradients.at("parameters"))  // of the sum of 2 x 16 outputs, 512 each
+    if (row.at("name") == "W_o.bias")
+      CHECK(row.at("norm").get<double>() == doctest::Approx(32 * std::sqrt(512.0)).epsilon(1e-5));
   for (const char* part : {"q", "k", "v"}) CHECK(gradients.at("slices")[2].at(part) > 0);
 
   const json& examples = r.at("configuration_examples").at("examples");
@@ -123,6 +127,30 @@ void check_numbers(const json& r) {
   CHECK(sizes.size() == 5);
 }
 
+// Eight maps of 32 x 32: rows of softmax weights add up to 1, those of a filter to its gain at 0,
+// and each filter's row is the one before it, moved on by one.
+void check_maps(const std::string& data, const json& filters) {
+  std::istringstream lines(data);
+  std::vector<double> values;
+  for (std::string line; std::getline(lines, line);) {
+    if (line.starts_with('#')) continue;
+    std::istringstream numbers(line);
+    for (double value; numbers >> value;) values.push_back(value);
+  }
+  REQUIRE(values.size() == 8 * 32 * 32);
+  for (std::size_t map = 0; map < 8; ++map)
+    for (std::size_t t = 0; t < 32; ++t) {
+      const double* row = &values[(map * 32 + t) * 32];
+      double sum = 0;
+      for (std::size_t s = 0; s < 32; ++s) sum += row[s];
+      const bool filter = map == 4 || map == 5;
+      CHECK(
+          sum ==
+          doctest::Approx(filter ? filters[map - 4].at("gain_0").get<double>() : 1).epsilon(2e-3));
+      for (std::size_t s = 1; filter && t > 0 && s < 32; ++s) CHECK(std::abs(row[s] - row[s - 33]) < 1e-5);
+    }
+}
+
 }  // namespace
 
 TEST_CASE("the report of a tiny demo") {
@@ -133,9 +161,11 @@ TEST_CASE("the report of a tiny demo") {
   const json results = demo.results();
   check_no_nulls(results, "");
   check_numbers(results);
+  check_maps(nn::read_file(demo.folder / "report/charts/maps.dat"),
+             results.at("patterns").at("filters"));
   CHECK(result.out.find("Number of parameters: 1,126,916\n") != std::string::npos);
-  CHECK(result.out.find("timing B=2 T=64  round 1/2") != std::string::npos);
-  CHECK(result.out.find("training All standard (8)  step 1/3") != std::string::npos);
+  CHECK(result.out.find("timing B=2 T=64  warming up") != std::string::npos);
+  CHECK(result.out.find("All standard (8)  step 1/3") != std::string::npos);
 
   const std::string page = demo.page();
   CHECK(page.starts_with("<!DOCTYPE html>"));
@@ -212,7 +242,8 @@ TEST_CASE("a bad flag is one line and exit code 2") {
                                   {"stray"},
                                   {"--data", demo.path("missing")},
                                   {"--data", demo.path("short")},
-                                  {"--out", "/dev/null/report"}};
+                                  {"--out", "/dev/null/report"},
+                                  {"--out", ""}};
   for (const Words& flags : bad) {
     Words words = {"hybrid_demo"};
     words.insert(words.end(), flags.begin(), flags.end());
@@ -242,6 +273,22 @@ TEST_CASE("Ctrl-C keeps the finished sections") {
   CHECK(demo.results().contains("gradients"));
   CHECK(!demo.results().contains("training"));
   CHECK(demo.page().find("</html>") != std::string::npos);
+}
+
+TEST_CASE("a signal at any moment of the timings is noted, and other files in the folder stay") {
+  for (int milliseconds : {300, 500, 700, 900}) {
+    Demo demo;
+    fs::create_directories(demo.folder / "report/charts");
+    nn::write_file_atomically(demo.folder / "report/charts/mine", "kept");
+    Words words = demo.tiny();
+    words[8] = "10000";  // runs
+    const Running running(demo.folder, words);
+    std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds));
+    running.signal(SIGTERM);
+    const int code = running.wait().code;  // before the signal is noted it ends the program
+    CHECK_MESSAGE((code == 128 + SIGTERM || code == -SIGTERM), milliseconds, ": ", code);
+    CHECK(nn::read_file(demo.folder / "report/charts/mine") == "kept");
+  }
 }
 
 TEST_CASE("medians and quartiles") {

@@ -9,14 +9,9 @@
 #include <string>
 #include <string_view>
 
-#include <triad/core/error.h>
+#include <triad/examples/common/failure.h>
 
 namespace triad::examples {
-
-// Something that went wrong after the input had been found good.
-struct Failure : Error {
-  using Error::Error;
-};
 
 // Runs the body and returns its exit code. An exception becomes one line on stderr, with the code 1
 // for a Failure and 2 for anything else.

@@ -71,7 +71,7 @@ TextData::TextData(std::string bytes, std::int64_t seq) : bytes_(std::move(bytes
   if (size < smallest)
     throw ValueError(
         fmt::format("the text has {} bytes; windows of {} need at least {}: give more --data or a "
-                    "smaller --seq",
+                    "shorter window",
                     size, seq, smallest));
   const std::int64_t parts = std::min(kParts, size / smallest);
   std::vector<std::int64_t> starts;

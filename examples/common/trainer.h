@@ -5,7 +5,7 @@
 #include <optional>
 #include <vector>
 
-#include <triad/examples/common/program.h>
+#include <triad/examples/common/failure.h>
 #include <triad/examples/common/text_data.h>
 #include <triad/nn/optimizer.h>
 #include <triad/nn/transformer.h>

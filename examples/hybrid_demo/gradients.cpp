@@ -47,7 +47,6 @@ void gradient_flow(Report& report) {
     parameters.rows.push_back({name, {norm_of(p.grad()), "{:.6f}"}});
   report.table(parameters);
 
-  int own_types = 0;
   double own_smallest = HUGE_VAL, own_largest = 0;
   std::string data = "# type, mean norm over its own parameters, color\n";
   Table by_type{"by_type",
@@ -60,6 +59,7 @@ void gradient_flow(Report& report) {
     std::vector<Cell> row{nn::name(type), std::int64_t(norms.size())};
     if (norms.empty()) {
       row.resize(5, Cell("none", nullptr));
+      data += fmt::format("{} 0 0\n", nn::name(type));
     } else {
       row.emplace_back(mean_of(norms), "{:.6f}");
       row.emplace_back(*std::max_element(norms.begin(), norms.end()), "{:.6f}");
@@ -68,15 +68,15 @@ void gradient_flow(Report& report) {
           fmt::format("{} {:.6g} {}\n", nn::name(type), mean_of(norms), color_number(style(type)));
       own_smallest = std::min(own_smallest, mean_of(norms));
       own_largest = std::max(own_largest, mean_of(norms));
-      ++own_types;
     }
     by_type.rows.push_back(std::move(row));
   }
   report.table(by_type);
 
   report.text(
-      "Standard heads own no parameters, so this comparison leaves them out. What all three types "
-      "have in common is W_qkv, whose rows belong to q, k and v of each head; the gradient that "
+      "Standard heads own no parameters, so there is nothing of theirs to compare. What all three "
+      "types have in common is W_qkv, whose rows belong to q, k and v of each head; the gradient "
+      "that "
       "arrives at the rows of each type, per head:");
   Table slices{"slices",
                {{"rows of W_qkv.weight of", "type"},
@@ -124,25 +124,29 @@ void gradient_flow(Report& report) {
   set ytics nomirror
   unset key
   set title "average over own parameters"
-  set xrange [-0.7:{0}]
-  set yrange [{1:.3g}:{2:.3g}]
-  plot "gradients.dat" index 0 using 0:2:(0.6):3:xtic(1) with boxes linecolor rgb variable, \
-       "" index 0 using 0:2:(sprintf("%.2e", $2)) with labels offset 0,0.8
+  set xrange [-0.7:2.7]
+  set yrange [{0:.3g}:{1:.3g}]
+  plot "gradients.dat" index 0 using 0:($2 > 0 ? $2 : NaN):(0.6):3:xtic(1) with boxes \
+         linecolor rgb variable, \
+       "" index 0 using 0:($2 > 0 ? $2 : {0:.3g}):($2 > 0 ? sprintf("%.2e", $2) : "none") \
+         with labels offset 0,0.8
   set title "at the rows of W_qkv, per head" noenhanced
   set key top left reverse Left
   set xtics ("q" 0, "k" 1, "v" 2)
   set xrange [-0.5:2.5]
-  set yrange [{3:.3g}:{4:.3g}]
-  plot "gradients.dat" index 1 using 1:($2 > 0 ? $2 : NaN):(0.25):3 with boxes \
-         linecolor rgb variable notitle, \
-       "" index 1 using 1:($2 > 0 ? $2 : {3:.3g}):(sprintf("%.3g", $2)) with labels \
-         offset 0,0.8 font ",10" notitle, \
-       keyentry with boxes fillcolor rgb "{5}" title "standard", \
-       keyentry with boxes fillcolor rgb "{6}" title "spectral", \
-       keyentry with boxes fillcolor rgb "{7}" title "holonomy"
+  set yrange [{2:.3g}:{3:.3g}]
+  set boxwidth 0.25
+  plot "gradients.dat" index 1 every ::0::2 using 1:($2 > 0 ? $2 : NaN) with boxes \
+         fillstyle solid 0.9 border -1 linecolor rgb "{4}" title "standard", \
+       "" index 1 every ::3::5 using 1:($2 > 0 ? $2 : NaN) with boxes \
+         fillstyle pattern 2 border -1 linecolor rgb "{5}" title "spectral", \
+       "" index 1 every ::6::8 using 1:($2 > 0 ? $2 : NaN) with boxes \
+         fillstyle pattern 1 border -1 linecolor rgb "{6}" title "holonomy", \
+       "" index 1 using 1:($2 > 0 ? $2 : {2:.3g}):(sprintf("%.3g", $2)) with labels \
+         offset 0,0.8 font ",10" notitle
   unset multiplot
 )",
-                    own_types - 0.3, own_smallest / 10, own_largest * 5, smallest / 10,
+                    own_smallest / 10, own_largest * 5, smallest / 10,
                     largest * 20, style(nn::HeadType::standard).color,
                     style(nn::HeadType::spectral).color, style(nn::HeadType::holonomy).color)});
 }

@@ -19,7 +19,7 @@ namespace {
 bool read_command_line(int argc, char** argv, DemoOptions& o) {
   CLI::App app(
       "Shows the hybrid attention layer in numbers and pictures, and trains small models with it: "
-      "about two minutes.\nThe folder holds report.html, results.json and charts/. Ctrl-C ends "
+      "two to three minutes.\nThe folder holds report.html, results.json and charts/. Ctrl-C ends "
       "with the finished sections and exit code 130.",
       "hybrid_demo");
   app.add_option("--out", o.out, "the report's folder; an earlier report there is replaced")
@@ -37,10 +37,13 @@ bool read_command_line(int argc, char** argv, DemoOptions& o) {
   };
   number("--steps", o.steps, "steps of training for each configuration", 1, 1e6);
   number("--runs", o.runs, "runs of each timing; long ones are run less often", 1, 1e4);
-  number("--max-seq", o.max_seq, "the longest sequence of the timings", 64, 65536);
+  number("--max-seq", o.max_seq, "the timings are taken at 64, 128, 256, ... up to this length", 64,
+         65536);
   number("--seed", o.seed, "the same seed gives the same numbers, but for times", 0, 1e18);
   number("--threads", o.threads, "0: all cores", 0, 1024);
-  return parse(app, argc, argv);
+  if (!parse(app, argc, argv)) return false;
+  if (o.out.empty()) throw ValueError("--out needs the name of a folder");
+  return true;
 }
 
 int demo(int argc, char** argv) {
@@ -50,9 +53,9 @@ int demo(int argc, char** argv) {
   const TextData text(read_data(options.data).bytes, kTrainingSeq);
   Report report(options.out);
   note_stop_signals();
-  manual_seed(options.seed);
 
   try {
+    manual_seed(options.seed);
     nn::HybridAttentionLayer layer = make_layer("standard*4, spectral*2, holonomy*2", 0.1);
     const std::function<void()> sections[] = {
         [&] { basic_usage(report, layer); },
@@ -64,8 +67,12 @@ int demo(int argc, char** argv) {
         [&] { training(report, options, text); },
     };
     for (const auto& section : sections) {
+      manual_seed(options.seed);  // whatever the sections before drew
       section();
-      if (stop_signal() != 0) return 128 + stop_signal();  // this one is not complete
+      if (stop_signal() != 0) {  // this one is not complete
+        say(fmt::format("\nstopped; {}/report.html has the sections before\n", options.out));
+        return 128 + stop_signal();
+      }
       report.write();
     }
   } catch (const std::exception& error) {

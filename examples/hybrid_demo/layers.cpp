@@ -2,7 +2,8 @@
 #include <fmt/format.h>
 
 #include <cmath>
-#include <map>
+#include <utility>
+#include <vector>
 
 #include <triad/examples/common/program.h>
 #include <triad/examples/hybrid_demo/sections.h>
@@ -41,16 +42,14 @@ Cell shape_cell(const Tensor& x) {
 namespace {
 
 // Parameters by the part of the layer that holds them: a projection, or all heads of one type.
-std::map<std::string, std::int64_t> parameters_by_part(const nn::HybridAttentionLayer& layer) {
-  std::map<std::string, std::int64_t> counts;
-  for (const auto& [name, p] : layer.named_parameters()) {
-    const std::string heads = "attention_modules.";
-    const bool of_heads = name.starts_with(heads);
-    const std::size_t end = name.find('.', of_heads ? heads.size() : 0);
-    counts[name.substr(0, end)] += p.numel();
-  }
+std::vector<std::pair<std::string, std::int64_t>> parameters_by_part(
+    const nn::HybridAttentionLayer& layer) {
+  std::vector<std::pair<std::string, std::int64_t>> counts = {{"W_qkv", 0}, {"W_o", 0}};
   for (const auto& [type, count] : layer.head_type_counts)
-    counts.try_emplace(std::string("attention_modules.") + nn::name(type), 0);
+    counts.emplace_back(std::string("attention_modules.") + nn::name(type), 0);
+  for (auto& [part, count] : counts)
+    for (const auto& [name, p] : layer.named_parameters())
+      if (name.starts_with(part + ".")) count += p.numel();
   return counts;
 }
 
@@ -74,7 +73,10 @@ void basic_usage(Report& report, const nn::HybridAttentionLayer& layer) {
   report.text(
       "Standard heads own nothing beyond their share of W_qkv and W_o. A group of spectral heads "
       "holds projections of its own and, for each head, a gain and a phase at control points over "
-      "the frequencies; holonomy heads hold one matrix each.");
+      "the frequencies. (Two thirds of its own W_qkv are there for the layout alone and take no "
+      "part, "
+      "and neither do the rows of the layer's W_qkv that would make its keys and values.) Holonomy "
+      "heads hold one matrix each.");
 }
 
 void forward_pass(Report& report, nn::HybridAttentionLayer& layer) {

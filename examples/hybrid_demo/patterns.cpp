@@ -98,7 +98,7 @@ void statistics(Report& report, const std::vector<Heads>& groups) {
   set style fill solid 0.9 border -1
   set boxwidth 0.6
   set border 3
-  set xtics nomirror font ",11"
+  set xtics nomirror scale 0 font ",11"
   set ytics nomirror font ",11"
   set offsets 0.5,0.5,graph 0.2,graph 0.2
   set xzeroaxis linetype -1
@@ -135,7 +135,7 @@ void maps(Report& report, nn::HybridAttentionLayer& layer, const std::vector<Hea
   set cbrange [{3:.4g}:{4:.4g}]
   set cbtics ({3:.4g}, {4:.4g}) format "%.2g"
   {5}
-  plot "maps.dat" index {6} matrix with image
+  plot "maps.dat" index {6} matrix with image pixels
 )",
                             nn::name(heads.type), head + 1, style(heads.type).color,
                             is_filter ? -top : 0, top, is_filter ? kSigned : kViridis, index);
@@ -146,7 +146,7 @@ void maps(Report& report, nn::HybridAttentionLayer& layer, const std::vector<Hea
                          "weights of standard and holonomy heads, the mixing matrix of spectral "
                          "heads. A filter has the same values along every diagonal; they may be "
                          "negative (red), and the largest, on the main diagonal, are ten times "
-                         "what the darkest blue stands for.",
+                         "what the darkest blue stands for. Each type has a scale of its own.",
                 .width = 1100,
                 .height = 560,
                 .data = data,
@@ -230,6 +230,12 @@ void attention_patterns(Report& report, nn::HybridAttentionLayer& layer) {
       "outputs are larger; softmax over so many near-equal scores averages.");
   report.facts({{"Input shape", "input_shape", shape_cell(x)}});
   statistics(report, groups);
+  report.text(
+      "Whom the heads hear: for softmax heads their weights, for spectral heads the matrix of "
+      "their "
+      "filter over time (what W_v before it and W_o behind it do to channels is not in it, nor "
+      "what "
+      "they add of their input).");
   maps(report, layer, groups);
   auto* spectral =
       dynamic_cast<nn::SpectralHeads*>(layer.attention_modules.at(nn::HeadType::spectral).get());

@@ -1,10 +1,10 @@
-// What the demo has to say, said once: to the terminal as it goes, and into two files,
+// What the demo has to say, said once: to the terminal as it goes, and into
 //
 //   report.html    one page with its pictures in it, which any browser shows
 //   results.json   every number, by section
 //   charts/        the pictures as SVG and PNG, with the data and the gnuplot script of each
 //
-// The two files are written anew after each section, so that a demo that was stopped leaves those
+// The first two are written anew after each section, so that a demo that was stopped leaves those
 // it had finished.
 #pragma once
 

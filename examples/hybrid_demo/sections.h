@@ -36,7 +36,7 @@ void training(Report& report, const DemoOptions& options, const TextData& text);
 // "standard*4, ..." as a layer of kModelSize with its other options at their defaults.
 nn::HybridAttentionLayer make_layer(const std::string& heads, double dropout = 0);
 
-// "{'standard': 4, 'spectral': 2}", in grouped order.
+// "4 standard, 2 spectral", in grouped order.
 Cell head_counts(const nn::HybridAttentionLayer& layer);
 Cell shape_cell(const Tensor& x);  // "[4,128,512]"
 

@@ -24,7 +24,8 @@ struct Point {
 };
 
 struct Outcome {
-  std::int64_t parameters = 0, tensors = 0, reached = 0;  // tensors that a gradient arrived at
+  std::int64_t parameters = 0, unused = 0;
+  std::int64_t tensors = 0, reached = 0;  // reached: those that a gradient arrived at
   std::vector<Point> curve = {};
 };
 
@@ -35,8 +36,21 @@ std::int64_t with_gradient(const nn::Module& model) {
   return count;
 }
 
-// Trains one configuration. `done` of all configurations' steps were taken before, in `start`
-// seconds.
+// Parameters that take no part: the rows of W_qkv that make keys and values of spectral heads, and
+// two thirds of their own W_qkv.
+std::int64_t unused_parameters(const nn::TransformerLM& model) {
+  std::int64_t count = 0;
+  for (const nn::TransformerBlock& block : model.blocks) {
+    auto& layer = dynamic_cast<const nn::HybridAttentionLayer&>(*block.attn);
+    const auto spectral = layer.head_type_counts.find(nn::HeadType::spectral);
+    if (spectral == layer.head_type_counts.end()) continue;
+    const std::int64_t width = spectral->second * layer.d_head;
+    count += 2 * width * (kSize + 1) + 2 * width * (width + 1);
+  }
+  return count;
+}
+
+// Trains one configuration; since `start`, the others before it have taken `done` steps.
 Outcome train(const Configuration& configuration, const DemoOptions& o, const TextData& text,
               ProgressLine& line, std::int64_t done, std::chrono::steady_clock::time_point start) {
   manual_seed(o.seed);
@@ -49,6 +63,7 @@ Outcome train(const Configuration& configuration, const DemoOptions& o, const Te
   manual_seed(o.seed);  // the same batches for every configuration
   Trainer trainer(model, text, {.steps = o.steps, .batch = kBatch, .lr = kLr});
   Outcome outcome{.parameters = model.parameter_count(),
+                  .unused = unused_parameters(model),
                   .tensors = std::int64_t(model.parameters().size())};
   const std::int64_t every = std::max<std::int64_t>(1, o.steps / kMeasurements);
   double seconds = 0;
@@ -65,7 +80,7 @@ Outcome train(const Configuration& configuration, const DemoOptions& o, const Te
     const std::chrono::duration<double> passed = end - start;
     const double rate = double(done + step + 1) / passed.count();
     const auto all = o.steps * std::int64_t(kConfigurations.size());
-    line.show(fmt::format("training {}  step {}/{}  loss {:.3f}  {:.0f} tokens/s  {} left",
+    line.show(fmt::format("{}  step {}/{}  loss {:.3f}  {:.0f} tokens/s  {} left",
                           configuration.name, step + 1, o.steps, metrics.loss, metrics.tokens_per_s,
                           time_text(double(all - done - step - 1) / rate)));
   }
@@ -119,6 +134,8 @@ void training(Report& report, const DemoOptions& options, const TextData& text) 
                 {"Bytes a window", "seq", kTrainingSeq},
                 {"Windows a step", "batch", kBatch},
                 {"Steps", "steps", options.steps},
+                {"Seed", "seed", std::int64_t(options.seed)},
+                {"Text", "data", options.data.empty() ? kDefaultData : options.data[0]},
                 {"Highest learning rate", "lr", {kLr, "{}"}}});
   std::vector<Outcome> outcomes;
   ProgressLine line;
@@ -134,6 +151,7 @@ void training(Report& report, const DemoOptions& options, const TextData& text) 
   Table table{"models",
               {{"configuration", "name"},
                {"parameters", "parameters"},
+               {"unused", "unused"},
                {"reached by a gradient", "reached"},
                {"loss before", "loss_before"},
                {"loss after", "loss_after"},
@@ -144,6 +162,7 @@ void training(Report& report, const DemoOptions& options, const TextData& text) 
     const Point& last = o.curve.back();
     table.rows.push_back({kConfigurations[i].name,
                           o.parameters,
+                          o.unused,
                           {fmt::format("{} of {} tensors", o.reached, o.tensors),
                            {{"reached", o.reached}, {"tensors", o.tensors}}},
                           {o.curve.front().loss, "{:.3f}"},
@@ -152,6 +171,9 @@ void training(Report& report, const DemoOptions& options, const TextData& text) 
                           {last.seconds, "{:.1f}"}});
   }
   report.table(table);
+  report.text(
+      "A tensor counts as reached when a gradient arrives at any of it. The unused parameters are "
+      "rows of projections that spectral heads do not need.");
   curves(report, outcomes);
 }
 
