@@ -53,7 +53,7 @@ bool read_command_line(int argc, char** argv, TrainingOptions& o) {
   number("--eval-every", o.eval_every,
          "steps between held-out losses, when the model is saved, too; 0: a tenth of all", 0, 1e9);
   number("--sample", o.sample, "bytes of text written at the end", 0, 1e9);
-  number("--threads", o.threads, "0: all cores", 0, 1024);
+  number("--threads", o.threads, "0: all cores, or what OMP_NUM_THREADS says", 0, 1024);
   app.add_option("--out", o.out, "the run's folder; an earlier run there is replaced")
       ->type_name("FOLDER")
       ->capture_default_str();

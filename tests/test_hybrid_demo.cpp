@@ -147,7 +147,8 @@ void check_maps(const std::string& data, const json& filters) {
       CHECK(
           sum ==
           doctest::Approx(filter ? filters[map - 4].at("gain_0").get<double>() : 1).epsilon(2e-3));
-      for (std::size_t s = 1; filter && t > 0 && s < 32; ++s) CHECK(std::abs(row[s] - row[s - 33]) < 1e-5);
+      for (std::size_t s = 1; filter && t > 0 && s < 32; ++s)
+        CHECK(std::abs(row[s] - row[s - 33]) < 1e-5);
     }
 }
 
@@ -191,7 +192,7 @@ TEST_CASE("the report of a tiny demo") {
 
   // In a browser, where there is one.
   if (std::system("command -v chromium >/dev/null 2>&1") != 0 || !has_gnuplot) {
-    MESSAGE("skipped: there is no chromium to open the report with");
+    MESSAGE("skipped: there is no chromium, or no gnuplot, to see the report with its pictures");
     return;
   }
   const auto screenshot_size = [&](const std::string& name, const std::string& text) {

@@ -33,7 +33,7 @@ double mean_of(const std::vector<double>& values) {
 
 }  // namespace
 
-void gradient_flow(Report& report) {
+bool gradient_flow(Report& report) {
   report.section("Gradient flow analysis", "gradients");
   nn::HybridAttentionLayer layer = make_layer("standard*4, spectral*2, holonomy*2");
   Tensor x = randn({2, 16, kModelSize}, {.requires_grad = true});
@@ -107,15 +107,18 @@ void gradient_flow(Report& report) {
       "Spectral heads use neither k nor v, so nothing arrives there. Queries and keys of softmax "
       "heads get far less than values: at the start every position averages, and to attend a "
       "little differently changes little.");
-  report.chart({.name = "gradients",
-                .title = "Gradient norms. Left: the mean over the parameters that the heads of a "
-                         "type own (standard heads own none). Right: what arrives at each type's "
-                         "rows of W_qkv, per head (nothing at k and v of spectral heads).",
-                .width = 900,
-                .height = 420,
-                .data = data,
-                .plot = fmt::format(
-                    R"(  set multiplot layout 1,2
+  report.chart(
+      {.name = "gradients",
+       .title =
+           "Gradient norms. Left: the mean over the parameters that the heads of a "
+           "type own (standard heads own none). Right: what arrives at each type's "
+           "rows of W_qkv, per head (nothing at k and v of spectral heads); from left to right "
+           "standard, spectral, holonomy.",
+       .width = 900,
+       .height = 420,
+       .data = data,
+       .plot = fmt::format(
+           R"(  set multiplot layout 1,2
   set style fill solid 0.9 border -1
   set logscale y
   set format y "10^{{%L}}"
@@ -137,18 +140,19 @@ void gradient_flow(Report& report) {
   set yrange [{2:.3g}:{3:.3g}]
   set boxwidth 0.25
   plot "gradients.dat" index 1 every ::0::2 using 1:($2 > 0 ? $2 : NaN) with boxes \
-         fillstyle solid 0.9 border -1 linecolor rgb "{4}" title "standard", \
+         linecolor rgb "{4}" title "standard", \
        "" index 1 every ::3::5 using 1:($2 > 0 ? $2 : NaN) with boxes \
-         fillstyle pattern 2 border -1 linecolor rgb "{5}" title "spectral", \
+         linecolor rgb "{5}" title "spectral", \
        "" index 1 every ::6::8 using 1:($2 > 0 ? $2 : NaN) with boxes \
-         fillstyle pattern 1 border -1 linecolor rgb "{6}" title "holonomy", \
+         linecolor rgb "{6}" title "holonomy", \
        "" index 1 using 1:($2 > 0 ? $2 : {2:.3g}):(sprintf("%.3g", $2)) with labels \
          offset 0,0.8 font ",10" notitle
   unset multiplot
 )",
-                    own_smallest / 10, own_largest * 5, smallest / 10,
-                    largest * 20, style(nn::HeadType::standard).color,
-                    style(nn::HeadType::spectral).color, style(nn::HeadType::holonomy).color)});
+           own_smallest / 10, own_largest * 5, smallest / 10, largest * 20,
+           style(nn::HeadType::standard).color, style(nn::HeadType::spectral).color,
+           style(nn::HeadType::holonomy).color)});
+  return true;
 }
 
 }  // namespace triad::examples

@@ -40,7 +40,7 @@ bool read_command_line(int argc, char** argv, DemoOptions& o) {
   number("--max-seq", o.max_seq, "the timings are taken at 64, 128, 256, ... up to this length", 64,
          65536);
   number("--seed", o.seed, "the same seed gives the same numbers, but for times", 0, 1e18);
-  number("--threads", o.threads, "0: all cores", 0, 1024);
+  number("--threads", o.threads, "0: all cores, or what OMP_NUM_THREADS says", 0, 1024);
   if (!parse(app, argc, argv)) return false;
   if (o.out.empty()) throw ValueError("--out needs the name of a folder");
   return true;
@@ -57,24 +57,31 @@ int demo(int argc, char** argv) {
   try {
     manual_seed(options.seed);
     nn::HybridAttentionLayer layer = make_layer("standard*4, spectral*2, holonomy*2", 0.1);
-    const std::function<void()> sections[] = {
-        [&] { basic_usage(report, layer); },
-        [&] { forward_pass(report, layer); },
-        [&] { performance_comparison(report, options); },
-        [&] { attention_patterns(report, layer); },
-        [&] { gradient_flow(report); },
-        [&] { configuration_examples(report); },
-        [&] { training(report, options, text); },
+    // Each says whether it got to its end; a signal may cut the long ones short.
+    const std::function<bool()> sections[] = {
+        [&] { return basic_usage(report, layer); },
+        [&] { return forward_pass(report, layer); },
+        [&] { return performance_comparison(report, options); },
+        [&] { return attention_patterns(report, layer); },
+        [&] { return gradient_flow(report); },
+        [&] { return configuration_examples(report); },
+        [&] { return training(report, options, text); },
     };
+    std::uint64_t seed = options.seed;
     for (const auto& section : sections) {
-      manual_seed(options.seed);  // whatever the sections before drew
-      section();
-      if (stop_signal() != 0) {  // this one is not complete
-        say(fmt::format("\nstopped; {}/report.html has the sections before\n", options.out));
+      // Its own, whatever the sections before drew, and not the layer's: normals and uniforms of
+      // one seed come from the same random words.
+      manual_seed(++seed);
+      const bool complete = section();
+      if (complete) report.write();
+      if (stop_signal() != 0) {
+        if (complete || seed > options.seed + 1)
+          say(fmt::format("\nstopped; {}/report.html has the finished sections\n", options.out));
         return 128 + stop_signal();
       }
-      report.write();
     }
+  } catch (const std::bad_alloc&) {
+    throw;
   } catch (const std::exception& error) {
     throw Failure(error.what());
   }

@@ -55,7 +55,7 @@ std::vector<std::pair<std::string, std::int64_t>> parameters_by_part(
 
 }  // namespace
 
-void basic_usage(Report& report, const nn::HybridAttentionLayer& layer) {
+bool basic_usage(Report& report, const nn::HybridAttentionLayer& layer) {
   report.section("Basic usage", "basic_usage");
   report.text(
       "One layer with heads of three types side by side: four attend by softmax, two filter their "
@@ -77,13 +77,14 @@ void basic_usage(Report& report, const nn::HybridAttentionLayer& layer) {
       "part, "
       "and neither do the rows of the layer's W_qkv that would make its keys and values.) Holonomy "
       "heads hold one matrix each.");
+  return true;
 }
 
-void forward_pass(Report& report, nn::HybridAttentionLayer& layer) {
+bool forward_pass(Report& report, nn::HybridAttentionLayer& layer) {
   report.section("Forward pass", "forward_pass");
   NoGradGuard guard;
   const Tensor x = randn({4, 128, kModelSize}), y = layer(x);
-  report.text("As in the notebook the layer is new and in training mode, so dropout acts.");
+  report.text("The layer is new and in training mode, so dropout acts.");
   report.facts({{"Input shape", "input_shape", shape_cell(x)},
                 {"Output shape", "output_shape", shape_cell(y)},
                 {"Mean", "mean", {mean(y).item<double>(), "{:.6f}"}},
@@ -92,9 +93,10 @@ void forward_pass(Report& report, nn::HybridAttentionLayer& layer) {
                 {"Max", "max", {max(y).item<double>(), "{:.6f}"}},
                 {"Contains NaN", "contains_nan", any(isnan(y)).item<bool>()},
                 {"Contains Inf", "contains_inf", any(isinf(y)).item<bool>()}});
+  return true;
 }
 
-void configuration_examples(Report& report) {
+bool configuration_examples(Report& report) {
   report.section("Configuration examples", "configuration_examples");
   struct Example {
     const char *name, *description, *heads;
@@ -127,6 +129,7 @@ void configuration_examples(Report& report) {
                           shape_cell(y), all_finite(y)});
   }
   report.table(table);
+  return true;
 }
 
 }  // namespace triad::examples

@@ -1,6 +1,6 @@
 // Colours and marks of the charts, the same everywhere. The colours are those of Okabe and Ito
 // ("Color Universal Design", 2008), which colour-blind readers can tell apart; marks and dashes say
-// the same in black and white.
+// the same of lines in black and white; bars are labelled or always in this order.
 #pragma once
 
 #include <array>
@@ -23,6 +23,9 @@ inline constexpr std::array<Style, 5> kStyles{{
     {"#cc79a7", 13, 5},  // mixed
     {"#555555", 11, 3},  // balanced
 }};
+
+// A second spectral head beside the first one.
+inline constexpr const char* kDarkSpectral = "#8c5e00";
 
 inline const Style& style(nn::HeadType type) { return kStyles[std::size_t(type)]; }
 

@@ -135,29 +135,34 @@ void maps(Report& report, nn::HybridAttentionLayer& layer, const std::vector<Hea
   set cbrange [{3:.4g}:{4:.4g}]
   set cbtics ({3:.4g}, {4:.4g}) format "%.2g"
   {5}
-  plot "maps.dat" index {6} matrix with image pixels
+  eval "plot 'maps.dat' index {6} matrix with image ".cells
 )",
                             nn::name(heads.type), head + 1, style(heads.type).color,
                             is_filter ? -top : 0, top, is_filter ? kSigned : kViridis, index);
     }
   }
-  report.chart({.name = "maps",
-                .title = "How much position t (down) takes from position s (across): softmax "
-                         "weights of standard and holonomy heads, the mixing matrix of spectral "
-                         "heads. A filter has the same values along every diagonal; they may be "
-                         "negative (red), and the largest, on the main diagonal, are ten times "
-                         "what the darkest blue stands for. Each type has a scale of its own.",
-                .width = 1100,
-                .height = 560,
-                .data = data,
-                .plot = R"(  set multiplot layout 2,4
-  set xrange [-0.5:31.5]
-  set yrange [31.5:-0.5]
+  report.chart(
+      {.name = "maps",
+       .title = "How much position t (down) takes from position s (across): softmax "
+                "weights of standard and holonomy heads, the mixing matrix of spectral "
+                "heads. A filter has the same values along every diagonal; they may be "
+                "negative (red), and the largest, on the main diagonal, are ten times "
+                "what the darkest blue stands for. Each type has a scale of its own.",
+       .width = 1100,
+       .height = 560,
+       .data = data,
+       // Browsers would blur an image of so few pixels; PNGs would show seams between cells.
+       .plot = fmt::format(R"(  cells = (format eq "svg" ? "pixels" : "")
+  set multiplot layout 2,4
+  set xrange [-0.5:{0}]
+  set yrange [{0}:-0.5]
   set size ratio 1
   set xtics 10 out nomirror
   set ytics 10 out nomirror
   unset key
-)" + panels + "  unset multiplot\n"});
+{1}  unset multiplot
+)",
+                           double(kLength) - 0.5, panels)});
 }
 
 void response(Report& report, const nn::SpectralAttention& spectral) {
@@ -184,9 +189,9 @@ void response(Report& report, const nn::SpectralAttention& spectral) {
                           {max(abs(phase.select(0, h))).item<double>(), "{:.3f}"}});
     const auto line = [&](std::int64_t column) {
       return fmt::format(
-          R"("response.dat" using 1:{} with lines linecolor rgb "{}" linewidth {} title "spectral {}", )",
-          column, h % 2 == 0 ? style(nn::HeadType::spectral).color : "#8c5e00", h % 2 == 0 ? 2 : 1,
-          h + 1);
+          R"("response.dat" using 1:{} with lines linecolor rgb "{}" linewidth {} dashtype {} title "spectral {}", )",
+          column, h % 2 == 0 ? style(nn::HeadType::spectral).color : kDarkSpectral,
+          h % 2 == 0 ? 3 : 1, h + 1, h + 1);
     };
     gains += line(2 + 2 * h);
     phases += line(3 + 2 * h);
@@ -218,7 +223,7 @@ void response(Report& report, const nn::SpectralAttention& spectral) {
 
 }  // namespace
 
-void attention_patterns(Report& report, nn::HybridAttentionLayer& layer) {
+bool attention_patterns(Report& report, nn::HybridAttentionLayer& layer) {
   report.section("Attention pattern analysis", "patterns");
   NoGradGuard guard;
   layer.eval();
@@ -240,6 +245,7 @@ void attention_patterns(Report& report, nn::HybridAttentionLayer& layer) {
   auto* spectral =
       dynamic_cast<nn::SpectralHeads*>(layer.attention_modules.at(nn::HeadType::spectral).get());
   response(report, spectral->spectral_attn);
+  return true;
 }
 
 }  // namespace triad::examples

@@ -135,7 +135,6 @@ void Report::text(const std::string& paragraph) {
 }
 
 void Report::facts(const std::vector<Fact>& facts) {
-  std::vector<std::vector<std::string>> rows;
   html_ += "<table>\n";
   for (const Fact& fact : facts) {
     results_[key_][fact.key] = fact.cell.value;

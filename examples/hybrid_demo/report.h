@@ -1,7 +1,7 @@
 // What the demo has to say, said once: to the terminal as it goes, and into
 //
 //   report.html    one page with its pictures in it, which any browser shows
-//   results.json   every number, by section
+//   results.json   every number of its tables, by section
 //   charts/        the pictures as SVG and PNG, with the data and the gnuplot script of each
 //
 // The first two are written anew after each section, so that a demo that was stopped leaves those
@@ -58,8 +58,6 @@ class Report {
   void table(const Table& table);
   void chart(const Chart& chart);  // where gnuplot is missing: says so, and keeps data and script
   void write();
-
-  const nlohmann::ordered_json& results() const { return results_; }
 
  private:
   std::filesystem::path folder_;

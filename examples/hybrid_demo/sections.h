@@ -1,5 +1,5 @@
 // The sections of the demo, in the order of the notebook that it follows. Each says what it found
-// through the report.
+// through the report, and returns whether it got to its end: false after a stop signal.
 #pragma once
 
 #include <cstdint>
@@ -25,13 +25,13 @@ struct DemoOptions {
   int threads = 0;  // 0: OpenMP's default
 };
 
-void basic_usage(Report& report, const nn::HybridAttentionLayer& layer);
-void forward_pass(Report& report, nn::HybridAttentionLayer& layer);
-void performance_comparison(Report& report, const DemoOptions& options);
-void attention_patterns(Report& report, nn::HybridAttentionLayer& layer);
-void gradient_flow(Report& report);
-void configuration_examples(Report& report);
-void training(Report& report, const DemoOptions& options, const TextData& text);
+bool basic_usage(Report& report, const nn::HybridAttentionLayer& layer);
+bool forward_pass(Report& report, nn::HybridAttentionLayer& layer);
+bool performance_comparison(Report& report, const DemoOptions& options);
+bool attention_patterns(Report& report, nn::HybridAttentionLayer& layer);
+bool gradient_flow(Report& report);
+bool configuration_examples(Report& report);
+bool training(Report& report, const DemoOptions& options, const TextData& text);
 
 // "standard*4, ..." as a layer of kModelSize with its other options at their defaults.
 nn::HybridAttentionLayer make_layer(const std::string& heads, double dropout = 0);

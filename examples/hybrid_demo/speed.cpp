@@ -1,4 +1,4 @@
-// Section 3: how long a layer takes, at the notebook's size and over T.
+// Section 3: how long a layer takes, at B=2, T=64 and over T.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -191,7 +191,7 @@ void sweep_chart(Report& report, const std::vector<std::int64_t>& sizes,
 
 }  // namespace
 
-void performance_comparison(Report& report, const DemoOptions& options) {
+bool performance_comparison(Report& report, const DemoOptions& options) {
   report.section("Performance comparison", "performance");
   ProgressLine line;
   const std::vector<Times> small = measure(2, 64, options, false, line);
@@ -202,12 +202,13 @@ void performance_comparison(Report& report, const DemoOptions& options) {
     sweep.push_back(measure(1, T, options, true, line));
   }
   line.end();
-  if (stop_signal() != 0) return;
+  if (stop_signal() != 0) return false;
 
   report.text(
       "The five configurations in eval mode, without dropout, in f32. They take turns, and each "
       "time is the median in milliseconds with the quartiles.");
   report.facts({{"Model dimension", "d_model", kModelSize},
+                {"Batch of the sweep over T", "sweep_batch", std::int64_t(1)},
                 {"Threads", "threads", std::int64_t(get_num_threads())}});
   Table table{"B2_T64",
               {{"B=2, T=64", "name"}, {"forward", "forward"}, {"forward + backward", "both"}}};
@@ -237,6 +238,7 @@ void performance_comparison(Report& report, const DemoOptions& options) {
     report.table(over_T);
   }
   sweep_chart(report, sizes, sweep);
+  return true;
 }
 
 }  // namespace triad::examples

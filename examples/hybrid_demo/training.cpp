@@ -87,6 +87,11 @@ Outcome train(const Configuration& configuration, const DemoOptions& o, const Te
   return outcome;
 }
 
+Cell text_cell(const DemoOptions& o) {
+  if (o.data.empty()) return kDefaultData;
+  return {fmt::format("{}", fmt::join(o.data, ", ")), o.data};
+}
+
 void curves(Report& report, const std::vector<Outcome>& outcomes) {
   std::string data = "# step, seconds, held-out loss (nats per byte)\n", by_step, by_time;
   for (std::size_t i = 0; i < outcomes.size(); ++i) {
@@ -123,7 +128,7 @@ void curves(Report& report, const std::vector<Outcome>& outcomes) {
 
 }  // namespace
 
-void training(Report& report, const DemoOptions& options, const TextData& text) {
+bool training(Report& report, const DemoOptions& options, const TextData& text) {
   report.section("Training", "training");
   report.text(
       "Does the gradient reach all of it, and does it learn? Each configuration as a causal "
@@ -135,7 +140,7 @@ void training(Report& report, const DemoOptions& options, const TextData& text) 
                 {"Windows a step", "batch", kBatch},
                 {"Steps", "steps", options.steps},
                 {"Seed", "seed", std::int64_t(options.seed)},
-                {"Text", "data", options.data.empty() ? kDefaultData : options.data[0]},
+                {"Text", "data", text_cell(options)},
                 {"Highest learning rate", "lr", {kLr, "{}"}}});
   std::vector<Outcome> outcomes;
   ProgressLine line;
@@ -146,7 +151,7 @@ void training(Report& report, const DemoOptions& options, const TextData& text) 
     if (stop_signal() != 0) break;
   }
   line.end();
-  if (stop_signal() != 0) return;
+  if (stop_signal() != 0) return false;
 
   Table table{"models",
               {{"configuration", "name"},
@@ -175,6 +180,7 @@ void training(Report& report, const DemoOptions& options, const TextData& text) 
       "A tensor counts as reached when a gradient arrives at any of it. The unused parameters are "
       "rows of projections that spectral heads do not need.");
   curves(report, outcomes);
+  return true;
 }
 
 }  // namespace triad::examples
