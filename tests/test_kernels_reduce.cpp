@@ -14,7 +14,7 @@ Shape without(const Shape& shape, int axes) {
   return y;
 }
 
-Tensor sum(const Tensor& x, const Shape& shape) {
+Tensor kernel_sum(const Tensor& x, const Shape& shape) {
   Tensor y = triad::empty(shape, x.dtype());
   triad::kernels::sum(Cpu{}, x, y);
   return y;
@@ -46,7 +46,7 @@ TEST_CASE("sum over any axes of any layout") {
           const Tensor x = laid(lie, random_tensor(shape, dtype, 1));
           const Shape y = without(shape, axes);
           const double scale = std::sqrt(double(shape.numel()) / double(y.numel()));
-          check_close(sum(x, y), define_sum(x, y), dtype == triad::f32 ? 2e-7 : 1e-15, "sum",
+          check_close(kernel_sum(x, y), define_sum(x, y), dtype == triad::f32 ? 2e-7 : 1e-15, "sum",
                       scale);
         }
 }
@@ -58,13 +58,13 @@ TEST_CASE("sum of an expanded tensor, of a few rows, of many rows of one column"
     for (int axes = 0; axes < 8; ++axes) {
       const Tensor x = expand(random_tensor(small, triad::f64, 1), shape);
       const Shape y = without(shape, axes);
-      check_close(sum(x, y), define_sum(x, y), 1e-14, "expanded", 300);
+      check_close(kernel_sum(x, y), define_sum(x, y), 1e-14, "expanded", 300);
     }
   for (Shape tall : {Shape{3, 3000}, Shape{130000, 1}, Shape{70001, 2}})
     for (int axes : {1, 2, 3}) {
       const Tensor x = random_tensor(tall, triad::f32, 1);
-      check_close(sum(x, without(tall, axes)), define_sum(x, without(tall, axes)), 2e-7, "tall",
-                  300);
+      check_close(kernel_sum(x, without(tall, axes)), define_sum(x, without(tall, axes)), 2e-7,
+                  "tall", 300);
     }
 }
 
@@ -72,26 +72,26 @@ TEST_CASE("sums keep their digits") {
   const std::int64_t n = 10'000'000;
   Tensor x = triad::empty({n});
   for (std::int64_t i = 0; i < n; ++i) x.data<float>()[i] = 0.1f;
-  check_close(sum(x, {1}), {double(0.1f) * double(n)}, 1e-7, "1e7 f32 numbers", 0);
+  check_close(kernel_sum(x, {1}), {double(0.1f) * double(n)}, 1e-7, "1e7 f32 numbers", 0);
   const Tensor matrix = x.with_layout(triad::contiguous_layout({n / 8, 8}));
-  check_close(sum(matrix, {1, 8}), reference::Values(8, double(0.1f) * double(n) / 8), 1e-7,
+  check_close(kernel_sum(matrix, {1, 8}), reference::Values(8, double(0.1f) * double(n) / 8), 1e-7,
               "1e6 rows", 0);
 
   Tensor d = triad::empty({1'000'000}, triad::f64);
   for (std::int64_t i = 0; i < d.numel(); ++i) d.data<double>()[i] = 0.1;
-  check_close(sum(d, {1}), {1e5}, 1e-14, "1e6 f64 numbers", 0);
-  check_close(sum(d.with_layout(triad::contiguous_layout({200'000, 5})), {1, 5}),
+  check_close(kernel_sum(d, {1}), {1e5}, 1e-14, "1e6 f64 numbers", 0);
+  check_close(kernel_sum(d.with_layout(triad::contiguous_layout({200'000, 5})), {1, 5}),
               reference::Values(5, 2e4), 1e-13, "rows of f64", 0);
 }
 
 TEST_CASE("sum of nothing is zero, of NaN NaN, of integers exact") {
-  check_close(sum(triad::empty({0, 3}), {1, 3}), {0, 0, 0}, 0, "no rows");
-  check_close(sum(triad::empty({3, 0}), {3, 1}), {0, 0, 0}, 0, "no columns");
-  check_close(sum(triad::empty({0}, triad::i64), {1}), {0}, 0, "no integers");
-  check_close(sum(tensor({1, kNan, 2, kInf, 3, -kInf}, {3, 2}), {3, 1}), {kNan, kInf, -kInf}, 0,
-              "NaN");
+  check_close(kernel_sum(triad::empty({0, 3}), {1, 3}), {0, 0, 0}, 0, "no rows");
+  check_close(kernel_sum(triad::empty({3, 0}), {3, 1}), {0, 0, 0}, 0, "no columns");
+  check_close(kernel_sum(triad::empty({0}, triad::i64), {1}), {0}, 0, "no integers");
+  check_close(kernel_sum(tensor({1, kNan, 2, kInf, 3, -kInf}, {3, 2}), {3, 1}), {kNan, kInf, -kInf},
+              0, "NaN");
   const Tensor big = tensor({9007199254740992.0, 1, 1}, {3}, triad::i64);
-  CHECK(sum(big, {1}).data<std::int64_t>()[0] == 9007199254740994);
+  CHECK(kernel_sum(big, {1}).data<std::int64_t>()[0] == 9007199254740994);
 }
 
 TEST_CASE("sum of squares, in double") {
@@ -147,7 +147,7 @@ TEST_CASE("the same bits at any number of threads") {
   for (DType dtype : {triad::f32, triad::f64}) {
     const Tensor x = random_tensor(shape, dtype, 1);
     for (int axes = 0; axes < 8; ++axes)
-      check_threads("sum", [&] { return sum(x, without(shape, axes)); });
+      check_threads("sum", [&] { return kernel_sum(x, without(shape, axes)); });
     check_threads("sum_of_squares", [&] {
       const Tensor y = triad::empty({}, triad::f64);
       triad::kernels::sum_of_squares(Cpu{}, x, y);

@@ -1,4 +1,4 @@
-// Tensors come back bit for bit, other programs' files are read, and a damaged or hostile file is
+// TensorMap come back bit for bit, other programs' files are read, and a damaged or hostile file is
 // refused with its fault.
 #include <doctest/doctest.h>
 
@@ -21,7 +21,7 @@ using nn::save_safetensors;
 
 namespace {
 
-using Tensors = std::map<std::string, Tensor>;
+using TensorMap = std::map<std::string, Tensor>;
 using Texts = std::map<std::string, std::string>;
 
 std::string bytes_of(const Tensor& x) {  // of a contiguous tensor
@@ -30,7 +30,7 @@ std::string bytes_of(const Tensor& x) {  // of a contiguous tensor
                      std::size_t(x.numel()) * size);
 }
 
-void check_equal(const Tensors& a, const Tensors& b) {
+void check_equal(const TensorMap& a, const TensorMap& b) {
   REQUIRE(a.size() == b.size());
   for (const auto& [name, x] : a) {
     CAPTURE(name);
@@ -61,7 +61,7 @@ std::string failure(auto action) {
   return "no error";
 }
 
-Tensors examples() {
+TensorMap examples() {
   return {{"w", from_vector<float>({0, 1, 2, 3, 4, 5}, {2, 3})},
           {"d", from_vector<double>({1.5}, {})},
           {"i", from_vector<std::int64_t>({-1, 2}, {2})},
@@ -108,7 +108,7 @@ TEST_CASE("safetensors: every bit comes back") {
     singles.push_back(std::bit_cast<float>(bits));
   const std::int64_t lowest = std::numeric_limits<std::int64_t>::min();
   const Tensor grid = from_vector<std::int64_t>({1, 2, 3, 4, 5, lowest}, {2, 3});
-  const Tensors tensors{
+  const TensorMap tensors{
       {"singles", from_vector(singles)},
       {"doubles", from_vector<double>({std::bit_cast<double>(0x7ff0000000000001u), -0.0})},
       {"grid", grid},
@@ -132,7 +132,7 @@ TEST_CASE("safetensors: every bit comes back") {
 TEST_CASE("safetensors: loaded tensors are the mapped file, and writing to them is private") {
   TemporaryFolder folder;
   save_safetensors(folder / "x", examples());
-  Tensors first = load_safetensors(folder / "x");
+  TensorMap first = load_safetensors(folder / "x");
   CHECK(std::uintptr_t(first.at("w").storage()->data()) -
             std::uintptr_t(first.at("i").storage()->data()) ==
         28);

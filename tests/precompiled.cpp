@@ -1,0 +1,1 @@
+// Empty: what all tests include, doctest and triad.h, is compiled once beside this file.
