@@ -1,7 +1,5 @@
 #include <triad/core/layout.h>
 
-#include <algorithm>
-
 #include <triad/core/error.h>
 #include <triad/core/format.h>
 

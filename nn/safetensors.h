@@ -7,6 +7,7 @@
 //   the rest  the elements, row-major and little endian; offsets count from here
 #pragma once
 
+#include <filesystem>
 #include <map>
 #include <string>
 
@@ -16,15 +17,16 @@ namespace triad::nn {
 
 // Replaces the file only when everything has been written; see write_file_atomically. A name that
 // is not UTF-8, an undefined tensor and a failing disk are errors, and the old file stays.
-void save_safetensors(const std::string& path, const std::map<std::string, Tensor>& tensors,
+void save_safetensors(const std::filesystem::path& path,
+                      const std::map<std::string, Tensor>& tensors,
                       const std::map<std::string, std::string>& metadata = {});
 
 // The tensors see the file itself, mapped into memory: nothing is read before it is used, and
-// writing to them changes neither the file nor other tensors. F32, F64, BF16, C64, I32, I64 and
-// BOOL are read; another dtype, or damage anywhere in the structure, is a FileError that names it.
-// (A file that another program shortens while it is mapped cannot be guarded against. Replacing it,
-// as save_safetensors does, is safe.)
+// writing to them changes neither the file nor other tensors. F32, F64, I64 and BOOL are read;
+// another dtype, or damage anywhere in the structure, is a FileError that names it. (A file that
+// another program shortens while it is mapped cannot be guarded against. Replacing it, as
+// save_safetensors does, is safe.)
 std::map<std::string, Tensor> load_safetensors(
-    const std::string& path, std::map<std::string, std::string>* metadata = nullptr);
+    const std::filesystem::path& path, std::map<std::string, std::string>* metadata = nullptr);
 
 }  // namespace triad::nn
