@@ -1,5 +1,7 @@
 #include <triad/core/layout.h>
 
+#include <algorithm>
+
 #include <triad/core/error.h>
 #include <triad/core/format.h>
 

@@ -1,7 +1,6 @@
 // A short list of integers held in place: the sizes, or the strides, of a tensor.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 #include <initializer_list>
 #include <string>
@@ -39,7 +38,9 @@ class Shape {
   std::string str() const;  // "[4,128,512]"
 
   friend bool operator==(const Shape& a, const Shape& b) {
-    return std::equal(a.begin(), a.end(), b.begin(), b.end());
+    bool same = a.rank_ == b.rank_;
+    for (int i = 0; same && i < a.rank_; ++i) same = a.dims_[i] == b.dims_[i];
+    return same;
   }
 
  private:

@@ -253,14 +253,14 @@ class Reader {
 
 }  // namespace
 
-std::map<std::string, Tensor> load_safetensors(const fs::path& path,
+std::map<std::string, Tensor> load_safetensors(const std::string& path,
                                                std::map<std::string, std::string>* metadata) {
   return Reader(path).read(metadata);
 }
 
 // ---- writing
 
-void save_safetensors(const fs::path& path, const std::map<std::string, Tensor>& tensors,
+void save_safetensors(const std::string& path, const std::map<std::string, Tensor>& tensors,
                       const std::map<std::string, std::string>& metadata) {
   // The widest types first, then by name, as the reference implementation does it: with the header
   // padded to a multiple of 8 every tensor is aligned, and a mapped file needs no copies.

@@ -7,7 +7,6 @@
 //   the rest  the elements, row-major and little endian; offsets count from here
 #pragma once
 
-#include <filesystem>
 #include <map>
 #include <string>
 
@@ -17,7 +16,7 @@ namespace triad::nn {
 
 // Replaces the file only when everything has been written; see write_file_atomically. A name that
 // is not UTF-8, an undefined tensor and a failing disk are errors, and the old file stays.
-void save_safetensors(const std::filesystem::path& path,
+void save_safetensors(const std::string& path,
                       const std::map<std::string, Tensor>& tensors,
                       const std::map<std::string, std::string>& metadata = {});
 
@@ -27,6 +26,6 @@ void save_safetensors(const std::filesystem::path& path,
 // another program shortens while it is mapped cannot be guarded against. Replacing it, as
 // save_safetensors does, is safe.)
 std::map<std::string, Tensor> load_safetensors(
-    const std::filesystem::path& path, std::map<std::string, std::string>* metadata = nullptr);
+    const std::string& path, std::map<std::string, std::string>* metadata = nullptr);
 
 }  // namespace triad::nn
