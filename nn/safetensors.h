@@ -16,8 +16,7 @@ namespace triad::nn {
 
 // Replaces the file only when everything has been written; see write_file_atomically. A name that
 // is not UTF-8, an undefined tensor and a failing disk are errors, and the old file stays.
-void save_safetensors(const std::string& path,
-                      const std::map<std::string, Tensor>& tensors,
+void save_safetensors(const std::string& path, const std::map<std::string, Tensor>& tensors,
                       const std::map<std::string, std::string>& metadata = {});
 
 // The tensors see the file itself, mapped into memory: nothing is read before it is used, and

@@ -1,4 +1,4 @@
-// TensorMap come back bit for bit, other programs' files are read, and a damaged or hostile file is
+// Tensors come back bit for bit, other programs' files are read, and a damaged or hostile file is
 // refused with its fault.
 #include <doctest/doctest.h>
 
