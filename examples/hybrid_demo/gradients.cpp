@@ -76,8 +76,7 @@ bool gradient_flow(Report& report) {
   report.text(
       "Standard heads own no parameters, so there is nothing of theirs to compare. What all three "
       "types have in common is W_qkv, whose rows belong to q, k and v of each head; the gradient "
-      "that "
-      "arrives at the rows of each type, per head:");
+      "that arrives at the rows of each type, per head:");
   Table slices{"slices",
                {{"rows of W_qkv.weight of", "type"},
                 {"heads", "heads"},

@@ -15,6 +15,13 @@ nn::HybridAttentionLayer make_layer(const std::string& heads, double dropout) {
       {.d_model = kModelSize, .head_types = nn::heads(heads), .dropout = dropout});
 }
 
+Cell shape_cell(const Tensor& x) {
+  return {x.shape().str(), std::vector<std::int64_t>(x.shape().begin(), x.shape().end())};
+}
+
+namespace {
+
+// "4 standard, 2 spectral", in grouped order.
 Cell head_counts(const nn::HybridAttentionLayer& layer) {
   std::string text;
   nlohmann::ordered_json value;
@@ -25,21 +32,11 @@ Cell head_counts(const nn::HybridAttentionLayer& layer) {
   return {text, value};
 }
 
-namespace {
-
 Cell head_list(const nn::HybridAttentionLayer& layer) {
   nlohmann::ordered_json value;
   for (nn::HeadType type : layer.head_types) value.push_back(nn::name(type));
   return {nn::heads_text(layer.head_types), value};
 }
-
-}  // namespace
-
-Cell shape_cell(const Tensor& x) {
-  return {x.shape().str(), std::vector<std::int64_t>(x.shape().begin(), x.shape().end())};
-}
-
-namespace {
 
 bool any(const Tensor& x) { return max(x.to(i64)).item<std::int64_t>() != 0; }
 
@@ -76,9 +73,8 @@ bool basic_usage(Report& report, const nn::HybridAttentionLayer& layer) {
       "Standard heads own nothing beyond their share of W_qkv and W_o. A group of spectral heads "
       "holds projections of its own and, for each head, a gain and a phase at control points over "
       "the frequencies. (Two thirds of its own W_qkv are there for the layout alone and take no "
-      "part, "
-      "and neither do the rows of the layer's W_qkv that would make its keys and values.) Holonomy "
-      "heads hold one matrix each.");
+      "part, and neither do the rows of the layer's W_qkv that would make its keys and values.) "
+      "Holonomy heads hold one matrix each.");
   return true;
 }
 

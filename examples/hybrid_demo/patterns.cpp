@@ -237,10 +237,8 @@ bool attention_patterns(Report& report, nn::HybridAttentionLayer& layer) {
   statistics(report, groups);
   report.text(
       "Whom the heads hear: for softmax heads their weights, for spectral heads the matrix of "
-      "their "
-      "filter over time (what W_v before it and W_o behind it do to channels is not in it, nor "
-      "what "
-      "they add of their input).");
+      "their filter over time (what W_v before it and W_o behind it do to channels is not in it, "
+      "nor what they add of their input).");
   maps(report, layer, groups);
   auto* spectral =
       dynamic_cast<nn::SpectralHeads*>(layer.attention_modules.at(nn::HeadType::spectral).get());

@@ -36,8 +36,6 @@ bool training(Report& report, const DemoOptions& options, const TextData& text);
 // "standard*4, ..." as a layer of kModelSize with its other options at their defaults.
 nn::HybridAttentionLayer make_layer(const std::string& heads, double dropout = 0);
 
-// "4 standard, 2 spectral", in grouped order.
-Cell head_counts(const nn::HybridAttentionLayer& layer);
 Cell shape_cell(const Tensor& x);  // "[4,128,512]"
 
 }  // namespace triad::examples

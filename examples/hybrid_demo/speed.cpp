@@ -221,8 +221,7 @@ bool performance_comparison(Report& report, const DemoOptions& options) {
   report.text(
       "The cost of softmax heads grows with T^2, that of spectral heads with T log T. At short T "
       "the projections, which grow with T, hide the difference; mixtures have the smallest ones, "
-      "as "
-      "their spectral heads need no keys and values.");
+      "as their spectral heads need no keys and values.");
   for (const bool backward : {false, true}) {
     Table over_T{backward ? "sweep_both" : "sweep_forward",
                  {{backward ? "forward + backward, B=1" : "forward, B=1", "name"}}};
