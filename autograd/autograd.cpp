@@ -166,7 +166,7 @@ class Sweep {
       pass_on(*node, node->rule(g));
     }
     if (!options_.retain_graph && !options_.create_graph) {
-      node->rule = nullptr;
+      node->rule = {};
       node->inputs.clear();
     }
   }

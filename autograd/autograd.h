@@ -14,12 +14,12 @@
 //   }
 #pragma once
 
-#include <functional>
 #include <initializer_list>
 #include <memory>
 #include <optional>
 #include <vector>
 
+#include <triad/core/function.h>
 #include <triad/core/tensor.h>
 
 namespace triad {
@@ -29,7 +29,7 @@ using Tensors = std::vector<Tensor>;
 // From the gradient of an op's result to those of its inputs, in their order. An undefined Tensor,
 // or a shorter list, means "no gradient"; x.requires_grad() of a captured input tells what is
 // wanted.
-using Rule = std::function<Tensors(const Tensor& gradient)>;
+using Rule = Function<Tensors(const Tensor& gradient)>;
 
 struct Node {
   const char* name;     // of the op, "leaf" for a leaf; a string literal: it must outlive the node

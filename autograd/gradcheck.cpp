@@ -1,5 +1,6 @@
 #include <triad/autograd/gradcheck.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include <triad/autograd/ops.h>
@@ -7,7 +8,7 @@
 
 namespace triad {
 
-GradcheckResult gradcheck(const std::function<Tensor(const Tensors&)>& f, const Tensors& inputs,
+GradcheckResult gradcheck(const Function<Tensor(const Tensors&)>& f, const Tensors& inputs,
                           GradcheckOptions options) {
   Tensors x;
   for (const Tensor& input : inputs) {

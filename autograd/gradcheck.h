@@ -1,10 +1,10 @@
 // Checks a gradient against central differences.
 #pragma once
 
-#include <functional>
 #include <string>
 
 #include <triad/autograd/autograd.h>
+#include <triad/core/function.h>
 
 namespace triad {
 
@@ -24,7 +24,7 @@ struct GradcheckResult {
 // no error can cancel. Comparing nothing but zeros fails; an input that f does not depend on is an
 // AutogradError. f must give the same value each time: fix the seed inside it where it draws random
 // numbers. It may call grad() itself: so second derivatives are checked.
-GradcheckResult gradcheck(const std::function<Tensor(const Tensors&)>& f, const Tensors& inputs,
+GradcheckResult gradcheck(const Function<Tensor(const Tensors&)>& f, const Tensors& inputs,
                           GradcheckOptions options = {});
 
 }  // namespace triad

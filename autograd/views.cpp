@@ -87,7 +87,7 @@ Tensor Tensor::expand(const Shape& shape) const {
 
 namespace {
 
-using Cut = std::function<Layout(const Layout&)>;
+using Cut = Function<Layout(const Layout&)>;
 
 // The inverse of a window: zeros of sizes `shape` with g at the place that `cut` names.
 Tensor embed(const char* name, const Tensor& g, const Shape& shape, const Cut& cut) {

@@ -13,6 +13,6 @@ Tensor stack(const Tensors& parts, std::int64_t axis = 0);  // along a new axis
 
 // The part of x that `cut`, a function from layout to layout made of the functions of
 // core/layout.h, cuts out, as one step of history. No element may occur twice in it.
-Tensor window(const char* name, const Tensor& x, const std::function<Layout(const Layout&)>& cut);
+Tensor window(const char* name, const Tensor& x, const Function<Layout(const Layout&)>& cut);
 
 }  // namespace triad

@@ -47,7 +47,7 @@ bool read_command_line(int argc, char** argv, TrainingOptions& o) {
   number("--batch", o.batch, "windows of text in a step", 1, 65536);
   number("--steps", o.steps, "steps of training", 1, 1e9);
   number("--lr", o.lr, "the highest learning rate; it rises first and then falls to a tenth of it",
-         0, 10);
+         0, 1e6);
   number("--dropout", o.dropout, "share of activations left out in training", 0, 0.99);
   number("--seed", o.seed, "the same seed gives the same model", 0, 1e18);
   number("--eval-every", o.eval_every,

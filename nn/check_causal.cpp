@@ -32,7 +32,7 @@ Tensor ids_with_other_futures(const std::vector<std::int64_t>& cuts, std::int64_
 
 }  // namespace
 
-void check_causal(const std::function<Tensor(const Tensor& ids)>& logits, std::int64_t vocab_size,
+void check_causal(const Function<Tensor(const Tensor& ids)>& logits, std::int64_t vocab_size,
                   std::int64_t T) {
   if (vocab_size < 2 || T < 2) return;  // there is no other future
   // The first row is whole. The last cut comes first because it says most about a leak.

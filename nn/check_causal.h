@@ -3,8 +3,8 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 
+#include <triad/core/function.h>
 #include <triad/nn/transformer.h>
 
 namespace triad::nn {
@@ -12,7 +12,7 @@ namespace triad::nn {
 // Changes the ids from several positions on and compares the logits before them. They may differ by
 // what rounding explains (an FFT mixes all positions); more is a ValueError that says where and by
 // how much. `logits` maps ids [B,T], 0 <= id < vocab_size, to [B,T,C]. Random state is left alone.
-void check_causal(const std::function<Tensor(const Tensor& ids)>& logits, std::int64_t vocab_size,
+void check_causal(const Function<Tensor(const Tensor& ids)>& logits, std::int64_t vocab_size,
                   std::int64_t T);
 
 // The same of a model, over all its positions, with dropout off.

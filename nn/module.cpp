@@ -13,9 +13,8 @@ namespace {
 // each module's parts.
 class Walk : public Visitor {
  public:
-  std::function<void(const std::string&, Tensor&)> on_parameter = [](const std::string&, Tensor&) {
-  };
-  std::function<void(const std::string&, Module&)> on_module = [](const std::string&, Module&) {};
+  Function<void(const std::string&, Tensor&)> on_parameter = [](const std::string&, Tensor&) {};
+  Function<void(const std::string&, Module&)> on_module = [](const std::string&, Module&) {};
 
   void start(Module& module) {
     on_module("", module);
@@ -36,7 +35,7 @@ class Walk : public Visitor {
   std::string prefix_;
 };
 
-void for_each_parameter(Module& module, std::function<void(const std::string&, Tensor&)> f) {
+void for_each_parameter(Module& module, Function<void(const std::string&, Tensor&)> f) {
   Walk walk;
   walk.on_parameter = std::move(f);
   walk.start(module);
@@ -129,7 +128,7 @@ LoadReport load_state(const std::string& whose, const StateDict& own, const Stat
   return report;
 }
 
-void Module::apply(const std::function<void(Module&)>& f) {
+void Module::apply(const Function<void(Module&)>& f) {
   Walk walk;
   walk.on_module = [&](const std::string&, Module& module) { f(module); };
   walk.start(*this);
@@ -142,7 +141,7 @@ void Module::train(bool on) {
 namespace {
 
 // Replaces every parameter, those with two names by the same new one; what is frozen stays frozen.
-void replace_parameters(Module& module, const std::function<Tensor(const Tensor&)>& make) {
+void replace_parameters(Module& module, const Function<Tensor(const Tensor&)>& make) {
   std::map<Identity, Tensor> made;
   std::vector<Tensor> kept;  // so that nothing new takes the address of something replaced
   for_each_parameter(module, [&](const std::string&, Tensor& p) {

@@ -9,13 +9,13 @@
 //   };
 #pragma once
 
-#include <functional>
 #include <map>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include <triad/autograd/ops.h>
+#include <triad/core/function.h>
 
 namespace triad::nn {
 
@@ -68,7 +68,7 @@ class Module {
   // load_state() into the parameters: see there.
   LoadReport load_state_dict(const StateDict& state, bool strict = true);
 
-  void apply(const std::function<void(Module&)>& f);  // to this module and all below it
+  void apply(const Function<void(Module&)>& f);  // to this module and all below it
 
   void train(bool on = true);  // dropout acts in training only; a new module is in training
   void eval() { train(false); }

@@ -55,7 +55,7 @@ inline Tensor as_view(Lie lie, const Tensor& x) {
   return cat({x, x * 2.0}, -1).slice(-1, 0, x.size(-1));
 }
 
-using Function = std::function<Tensor(const Tensors&)>;
+using TensorFunction = std::function<Tensor(const Tensors&)>;
 
 // One thread while it lives: gradient checks are thousands of passes over a few numbers, where
 // waking others costs most.
@@ -66,7 +66,8 @@ struct OneThread {
 };
 
 // Gradcheck of f with its inputs lying in memory in every way.
-inline void check_gradient(const std::string& what, const Function& f, const Tensors& inputs) {
+inline void check_gradient(const std::string& what, const TensorFunction& f,
+                           const Tensors& inputs) {
   const OneThread guard;
   for (Lie lie : kLies) {
     const auto result = gradcheck(
@@ -82,7 +83,7 @@ inline void check_gradient(const std::string& what, const Function& f, const Ten
 }
 
 // Gradcheck of the gradient of sum(f^3 c), which is no constant even where f is linear.
-inline void check_second_gradient(const std::string& what, const Function& f,
+inline void check_second_gradient(const std::string& what, const TensorFunction& f,
                                   const Tensors& inputs) {
   const OneThread guard;
   const auto gradient = [&](const Tensors& x) {

@@ -62,7 +62,7 @@ TEST_CASE("no two leaves share a gradient, nor does one share the caller's") {
     return values(b.grad()) != before;
   };
   const Tensor given = full({3}, 2, {.dtype = f64});
-  const std::pair<const char*, Function> ops[] = {
+  const std::pair<const char*, TensorFunction> ops[] = {
       {"add", [](const Tensors& x) { return x[0] + x[1]; }},
       {"add of views",
        [](const Tensors& x) {

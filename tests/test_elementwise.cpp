@@ -121,7 +121,8 @@ TEST_CASE("third derivatives") {
     };
     const auto result =
         gradcheck(second, {between(std::max(op.low, -1.), 1, {5})}, {.tolerance = 1e-5});
-    CHECK_MESSAGE(result.passed, std::string(op.name), ": ", result.message, ", error ", result.worst);
+    CHECK_MESSAGE(result.passed, std::string(op.name), ": ", result.message, ", error ",
+                  result.worst);
   }
 }
 
@@ -172,9 +173,9 @@ TEST_CASE("with a number on either side") {
     const Tensor number = scalar(1.7, {.dtype = f64});
     check_close(op.with_number(x, 1.7), twin_of(op.twin, x, number), 1e-15, op.name);
     check_close(op.number_first(1.7, x), twin_of(op.twin, number, x), 1e-15, op.name);
-    for (const Function& f :
-         {Function([&](const Tensors& t) { return op.with_number(t[0], 1.7); }),
-          Function([&](const Tensors& t) { return op.number_first(1.7, t[0]); })}) {
+    for (const TensorFunction& f :
+         {TensorFunction([&](const Tensors& t) { return op.with_number(t[0], 1.7); }),
+          TensorFunction([&](const Tensors& t) { return op.number_first(1.7, t[0]); })}) {
       check_gradient(op.name, f, {x});
       check_second_gradient(op.name, f, {x});
     }

@@ -12,7 +12,7 @@ const Tensor none;
 
 struct Op {
   const char* name;  // as in its messages
-  Function f;        // of as many tensors as it takes
+  TensorFunction f;  // of as many tensors as it takes
   Tensors inputs;    // that it accepts
 };
 

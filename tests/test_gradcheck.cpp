@@ -114,7 +114,7 @@ TEST_CASE("the worst of several inputs is named") {
 }
 
 TEST_CASE("options: step and tolerance") {
-  const Function off = [](const Tensors& x) {
+  const TensorFunction off = [](const Tensors& x) {
     return cube_with(x[0], [](const Tensor& g, const Tensor& at) { return right(g, at) * 1.001; });
   };
   CHECK(!gradcheck(off, {noise({3})}));

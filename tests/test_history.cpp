@@ -8,7 +8,7 @@ using namespace op_test;
 
 namespace {
 
-const std::map<std::string, Function> kWindows = {
+const std::map<std::string, TensorFunction> kWindows = {
     {"overlapping slices",
      [](const Tensors& x) {
        return x[0].slice(0, 0, 5) * x[0].slice(0, 2, 7) + square(x[0].slice(0, 1, 6));

@@ -3,6 +3,7 @@
 #include <triad/backends/kernels.h>
 #include <triad/core/threads.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <random>

@@ -17,7 +17,7 @@ Values along(const Tensor& x, std::int64_t axis, Twin twin) {
 }
 
 // Differentiating twice throws the op's message.
-void check_once_only(const std::string& op, const Function& f, const Tensors& inputs) {
+void check_once_only(const std::string& op, const TensorFunction& f, const Tensors& inputs) {
   Tensors leaves;
   for (const Tensor& x : inputs) leaves.push_back(x.clone().requires_grad_());
   const Tensor y = f(leaves);

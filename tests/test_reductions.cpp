@@ -89,7 +89,7 @@ TEST_CASE("over all elements") {
 }
 
 TEST_CASE("first and second derivatives") {
-  const std::map<std::string, Function> ops = {
+  const std::map<std::string, TensorFunction> ops = {
       {"sum", [](const Tensors& x) { return sum(x[0]); }},
       {"sum over axes",
        [](const Tensors& x) {

@@ -85,7 +85,7 @@ double dct_entry(std::int64_t T, std::int64_t k, std::int64_t t) {
          std::cos(kPi * double(k * (2 * t + 1) % (4 * T)) / double(2 * T));
 }
 
-void check_once_only(const std::string& op, const Function& f, const Tensors& inputs) {
+void check_once_only(const std::string& op, const TensorFunction& f, const Tensors& inputs) {
   Tensors leaves;
   for (const Tensor& x : inputs) leaves.push_back(x.clone().requires_grad_());
   const Tensor g = grad({sum(f(leaves))}, {leaves[0]}, {}, {.create_graph = true})[0];
@@ -215,8 +215,8 @@ TEST_CASE("dct and idct are the orthonormal matrix and its transpose") {
         CHECK(after == doctest::Approx(before).epsilon(close));
       }
   for (std::int64_t T : {1, 2, 3, 5, 8}) {
-    for (const Function& f : {Function([](const Tensors& x) { return dct(x[0]); }),
-                              Function([](const Tensors& x) { return idct(x[0]); })}) {
+    for (const TensorFunction& f : {TensorFunction([](const Tensors& x) { return dct(x[0]); }),
+                                    TensorFunction([](const Tensors& x) { return idct(x[0]); })}) {
       check_gradient("dct, T " + std::to_string(T), f, {noise({2, T, 2, 3})});
       check_second_gradient("dct, T " + std::to_string(T), f, {noise({1, T, 2, 2})});
     }
@@ -226,7 +226,7 @@ TEST_CASE("dct and idct are the orthonormal matrix and its transpose") {
 TEST_CASE("the same bits at any number of threads") {
   const Tensor v = noise({2, 257, 3, 8}, f32), c = noise({2, 257, 3, 8}, f32);
   const Tensor gain = noise({3, 129}, f32, 0.2), taps = noise({3, 64}, f32);
-  const auto check = [&](const std::string& what, const Function& f, const Tensors& inputs) {
+  const auto check = [&](const std::string& what, const TensorFunction& f, const Tensors& inputs) {
     for (std::size_t i = 0; i <= inputs.size(); ++i)
       check_threads(what, [&] {
         Tensors x;

@@ -49,8 +49,7 @@ void block(const MatrixProduct& p, const T* a, const T* b, const T* bias, T* c, 
 
 template <class T>
 void matmul_blocked(const MatrixProduct& p, const T* a, const T* b, const T* bias, T* c) {
-  const Index row_blocks = ceil_div(p.M, kRows);
-  const Index column_blocks = ceil_div(p.N, kColumns);
+  const Index row_blocks = ceil_div(p.M, kRows), column_blocks = ceil_div(p.N, kColumns);
   const Index blocks = row_blocks * column_blocks, tasks = p.batch.numel() * blocks;
   // One thread is faster than waking others for less than some 10 us of work.
   const bool small = double(p.batch.numel()) * double(p.M) * double(p.N) * double(p.K) < 1e5;

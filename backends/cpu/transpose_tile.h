@@ -50,8 +50,7 @@ void transpose_tile(T factor, Index rows, Index columns, const T* from, Index fr
   // So many rows of `to` are written to at a time: few enough that each one's cache line is still
   // there for the next piece, though lines a power of two apart share a handful of places.
   constexpr Index kBlock = 32;
-  const Index whole_rows = rows / kSide * kSide;
-  const Index whole_columns = columns / kSide * kSide;
+  const Index whole_rows = rows / kSide * kSide, whole_columns = columns / kSide * kSide;
   for (Index block = 0; block < whole_columns; block += kBlock) {
     const Index end = std::min(block + kBlock, whole_columns);
     for (Index i = 0; i < whole_rows; i += kSide) {

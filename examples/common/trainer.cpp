@@ -18,7 +18,8 @@ constexpr std::int64_t kMaxWarmup = 100;
 
 void check_finite(const char* what, double value, std::int64_t step) {
   if (!std::isfinite(value))
-    throw Diverged(fmt::format("the {} is {} at step {}", what, value, step));
+    throw Diverged(fmt::format("the {} is {} at step {}", what,
+                               std::isnan(value) ? std::abs(value) : value, step));  // no "-nan"
 }
 
 }  // namespace
