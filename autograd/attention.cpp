@@ -60,6 +60,11 @@ Tensor full_mask(const Tensor& mask, const Shape& q, const Shape& k) {
 Tensor scaled_dot_product_attention(const Tensor& q, const Tensor& k, const Tensor& v,
                                     const AttentionOptions& options) {
   check_shapes(q, k, v, options.out);
+  if (q.dtype() == bf16) {
+    AttentionOptions wide = options;
+    wide.out = {};
+    return scaled_dot_product_attention(q.to(f32), k.to(f32), v.to(f32), wide).to(bf16);
+  }
   if (options.token_mask.defined()) {
     check_bool(kOp, options.token_mask);
     if (options.token_mask.shape() != Shape{k.size(0), k.size(2)})

@@ -11,7 +11,26 @@
 namespace triad {
 namespace {
 
-thread_local bool enabled = true;
+thread_local bool enabled = true, anomaly = false;
+
+// While it lives, results are not searched for NaN.
+struct Unwatched {
+  bool before = std::exchange(anomaly, false);
+  ~Unwatched() { anomaly = before; }
+};
+
+void check_no_nan(const Tensor& x, const std::string& what) {
+  if (!is_floating_point(x.dtype()) && !is_complex(x.dtype())) return;
+  const Unwatched the_check_itself;
+  if (any(isnan(is_complex(x.dtype()) ? view_as_real(x.detach()) : x.detach())).item<bool>())
+    throw_error<ValueError>("{} is NaN", what);
+}
+
+// A rule's gradients; a NaN within it is reported by the name of its op.
+Tensors run_rule(const Rule& rule, const Tensor& g) {
+  const Unwatched the_steps_of_the_rule;
+  return rule(g);
+}
 
 std::uint64_t next_order() {
   static std::atomic<std::uint64_t> count{0};
@@ -48,6 +67,7 @@ Node::~Node() {
 }
 
 Tensor record(const char* name, Tensor out, const Tensors& inputs, Rule rule) {
+  if (anomaly) check_no_nan(out, fmt::format("{}: the result", name));
   if (!enabled) return out;
   bool any = false;
   for (const Tensor& x : inputs) any |= x.requires_grad();
@@ -72,6 +92,9 @@ bool grad_enabled() { return enabled; }
 
 GradMode::GradMode(bool on) : before_(enabled) { enabled = on; }
 GradMode::~GradMode() { enabled = before_; }
+
+DetectAnomaly::DetectAnomaly() : before_(std::exchange(anomaly, true)) {}
+DetectAnomaly::~DetectAnomaly() { anomaly = before_; }
 
 // ---------------------------------------------------------------------- backward
 
@@ -148,7 +171,14 @@ class Sweep {
     slot(node).add(g, options_.create_graph);
   }
 
-  void visit(const std::shared_ptr<Node>& node, const Tensor& g) {
+  void visit(const std::shared_ptr<Node>& node, Tensor g) {
+    for (const auto& hook : node->hooks)
+      if (Tensor replaced = hook(g); replaced.defined()) {
+        if (replaced.shape() != g.shape() || replaced.dtype() != g.dtype())
+          throw_error<AutogradError>("register_hook: the gradient is {}{}, the hook gave {}{}",
+                                     g.dtype(), g.shape(), replaced.dtype(), replaced.shape());
+        g = replaced;
+      }
     if (auto it = found_.find(node.get()); it != found_.end()) it->second = g;
     if (!to_leaves_ && node->order <= oldest_) return;  // no target lies behind it
     if (node->leaf) {
@@ -163,7 +193,7 @@ class Sweep {
       const auto& input = node->inputs[0];
       slot(input).add_window(g, input->shape, *node->window);
     } else {
-      pass_on(*node, node->rule(g));
+      pass_on(*node, run_rule(node->rule, g));
     }
     if (!options_.retain_graph && !options_.create_graph) {
       node->rule = {};
@@ -185,6 +215,8 @@ class Sweep {
       if (g.shape() != input->shape || g.dtype() != input->dtype)
         throw_error<AutogradError>("backward of {}: input {} is {}{}, its gradient {}{}", node.name,
                                    i, input->dtype, input->shape, g.dtype(), g.shape());
+      if (anomaly)
+        check_no_nan(g, fmt::format("backward of {}: the gradient of input {}", node.name, i));
       if (node.fused && options_.create_graph) g = without_second_derivative(node.name, g, input);
       send(input, g);
     }
@@ -254,10 +286,33 @@ Tensors grad(const Tensors& outputs, const Tensors& inputs, const Tensors& gradi
   Tensors result;
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     result.push_back(sweep.found(inputs[i]));
-    if (!result.back().defined())
+    if (!result.back().defined() && !options.allow_unused)
       throw_error<AutogradError>("grad: no output depends on input {}", i);
   }
   return result;
+}
+
+std::pair<Tensor, Tensor> vjp(const Function<Tensor(const Tensor&)>& f, const Tensor& x,
+                              const Tensor& v) {
+  GradMode mode(true);
+  Tensor leaf = x.detach().requires_grad_(), y = f(leaf);
+  return {y.detach(), grad({y}, {leaf}, {v})[0]};
+}
+
+Tensor jacobian(const Function<Tensor(const Tensor&)>& f, const Tensor& x) {
+  GradMode mode(true);
+  Tensor leaf = x.detach().requires_grad_(), y = f(leaf);
+  Tensors rows;
+  for (std::int64_t i = 0; i < y.numel(); ++i) {
+    Tensor one = zeros({y.numel()}, {.dtype = y.dtype(), .device = y.device()});
+    one.slice(0, i, i + 1).fill_(1);
+    Tensor row = grad({y}, {leaf}, {one.reshape(y.shape())},
+                      {.retain_graph = true, .allow_unused = true})[0];
+    rows.push_back(row.defined() ? row : zeros_like(leaf.detach()));
+  }
+  Shape shape = y.shape();
+  for (std::int64_t size : x.shape()) shape.push_back(size);
+  return rows.empty() ? empty(shape, x.dtype(), x.device()) : stack(rows).reshape(shape);
 }
 
 // ---------------------------------------------------------------------- leaves
@@ -267,8 +322,8 @@ Tensor& Tensor::requires_grad_(bool on) {
   if (node_ && !node_->leaf)
     throw_error<AutogradError>("requires_grad_: the tensor is a result of {}; use detach()",
                                node_->name);
-  if (on && !is_floating_point(dtype_))
-    throw_error<DTypeError>("requires_grad_: needs f32 or f64, got {}", dtype_);
+  if (on && !is_floating_point(dtype_) && !is_complex(dtype_))
+    throw_error<DTypeError>("requires_grad_: needs a floating or complex type, got {}", dtype_);
   if (!on) {
     node_ = nullptr;
   } else if (!node_) {
@@ -276,6 +331,11 @@ Tensor& Tensor::requires_grad_(bool on) {
     node_->leaf = true;
   }
   return *this;
+}
+
+void Tensor::register_hook(Function<Tensor(const Tensor&)> hook) const {
+  if (!node_) throw_error<AutogradError>("register_hook: the tensor does not require a gradient");
+  node_->hooks.push_back(std::move(hook));
 }
 
 bool Tensor::is_leaf() const { return !node_ || node_->leaf; }

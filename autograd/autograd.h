@@ -17,6 +17,7 @@
 #include <initializer_list>
 #include <memory>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include <triad/core/function.h>
@@ -41,7 +42,8 @@ struct Node {
   bool fused = false;            // the rule is made of kernels: it has no second derivative
   std::optional<Layout> window;  // a slice: its gradient adds to this part of the input's
   bool leaf = false;
-  Tensor grad;  // of a leaf
+  Tensor grad;                                              // of a leaf
+  std::vector<Function<Tensor(const Tensor&)>> hooks;  // see Tensor::register_hook
 
   Node(const char* name, const Tensor& value);
   ~Node();  // a loop: a chain of a million nodes needs no deep stack
@@ -73,6 +75,18 @@ struct NoGradGuard : GradMode {
   NoGradGuard() : GradMode(false) {}
 };
 
+// While it lives, a NaN that an op or its rule makes on this thread is a ValueError that names it.
+class DetectAnomaly {
+ public:
+  DetectAnomaly();
+  ~DetectAnomaly();
+  DetectAnomaly(const DetectAnomaly&) = delete;
+  DetectAnomaly& operator=(const DetectAnomaly&) = delete;
+
+ private:
+  bool before_;
+};
+
 // no_grad([&] { return model(x); })
 template <class F>
 auto no_grad(F&& f) {
@@ -82,9 +96,15 @@ auto no_grad(F&& f) {
 
 // The gradients of sum(outputs * gradients) with respect to `inputs`, which may be leaves or
 // results; no leaf's grad() changes, and the history behind the oldest input is neither walked nor
-// used up. An input that no output depends on is an AutogradError. Undefined gradients stand for 1
-// and need a scalar output.
+// used up. An input that no output depends on is an AutogradError, or with allow_unused an
+// undefined gradient. Undefined `gradients` stand for 1 and need a scalar output.
 Tensors grad(const Tensors& outputs, const Tensors& inputs, const Tensors& gradients = {},
              BackwardOptions options = {});
+
+// f's value at x and the gradient of sum(f(x) * v) with respect to x; the derivative of each
+// element of f(x) by each of x, [f's sizes..., x's sizes...].
+std::pair<Tensor, Tensor> vjp(const Function<Tensor(const Tensor&)>& f, const Tensor& x,
+                              const Tensor& v);
+Tensor jacobian(const Function<Tensor(const Tensor&)>& f, const Tensor& x);
 
 }  // namespace triad

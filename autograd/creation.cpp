@@ -55,17 +55,80 @@ Tensor from_vector(const std::vector<T>& values, const Shape& shape, bool requir
 }
 template Tensor from_vector(const std::vector<float>&, const Shape&, bool);
 template Tensor from_vector(const std::vector<double>&, const Shape&, bool);
+template Tensor from_vector(const std::vector<bfloat16>&, const Shape&, bool);
+template Tensor from_vector(const std::vector<std::complex<float>>&, const Shape&, bool);
+template Tensor from_vector(const std::vector<std::complex<double>>&, const Shape&, bool);
+template Tensor from_vector(const std::vector<std::int32_t>&, const Shape&, bool);
 template Tensor from_vector(const std::vector<std::int64_t>&, const Shape&, bool);
 template Tensor from_vector(const std::vector<bool>&, const Shape&, bool);
 
+void Nested::collect(std::vector<double>& values, Shape& shape, int depth) const {
+  if (!is_list_) return values.push_back(value_);
+  if (depth == shape.rank()) shape.push_back(std::int64_t(parts_.size()));
+  bool even = shape[depth] == std::int64_t(parts_.size());
+  for (const Nested& part : parts_) even &= part.is_list_ == parts_[0].is_list_;
+  if (!even) throw_error<ShapeError>("tensor: the lists at depth {} are uneven", depth);
+  for (const Nested& part : parts_) part.collect(values, shape, depth + 1);
+}
+
+Tensor tensor(std::initializer_list<Nested> parts, TensorOptions options) {
+  std::vector<double> values;
+  Shape shape;
+  Nested(parts).collect(values, shape);
+  Tensor y = from_vector(values, shape).to(options.device).to(options.dtype);
+  return options.requires_grad ? y.requires_grad_() : y;
+}
+
+namespace {
+
+TensorOptions like(const Tensor& x) { return {.dtype = x.dtype(), .device = x.device()}; }
+
+}  // namespace
+
+Tensor empty_like(const Tensor& x) { return empty(x.shape(), x.dtype(), x.device()); }
+Tensor full_like(const Tensor& x, double value) { return full(x.shape(), value, like(x)); }
+Tensor zeros_like(const Tensor& x) { return full_like(x, 0); }
+Tensor ones_like(const Tensor& x) { return full_like(x, 1); }
+Tensor rand_like(const Tensor& x) { return rand(x.shape(), like(x)); }
+Tensor randn_like(const Tensor& x) { return randn(x.shape(), like(x)); }
+
+Tensor linspace(double start, double end, std::int64_t steps, TensorOptions options) {
+  if (steps < 0) throw_error<ValueError>("linspace: needs steps >= 0, got {}", steps);
+  // From both ends, so that both are met exactly.
+  Tensor i = arange(double(steps), {.dtype = f64});
+  const double step = steps > 1 ? (end - start) / double(steps - 1) : 0;
+  Tensor y = where(i < double(steps) / 2, i * step + start, (i - double(steps - 1)) * step + end);
+  if (steps == 1) y = full({1}, start, {.dtype = f64});
+  y = y.to(options.device).to(options.dtype);
+  return options.requires_grad ? y.requires_grad_() : y;
+}
+
+Tensor eye(std::int64_t n, TensorOptions options) {
+  Tensor i = arange(double(n), {.dtype = i64, .device = options.device});
+  Tensor y = (i.unsqueeze(1) == i).to(options.dtype);
+  return options.requires_grad ? y.requires_grad_() : y;
+}
+
+namespace {
+
+Tensor rand_in_f32(Tensor (*make)(const Shape&, TensorOptions), const Shape& shape,
+                   const TensorOptions& options) {
+  Tensor y = make(shape, {.device = options.device}).to(options.dtype);
+  return options.requires_grad ? y.requires_grad_() : y;
+}
+
+}  // namespace
+
 Tensor rand(const Shape& shape, TensorOptions options) {
   check_float("rand", options);
+  if (options.dtype == bf16) return rand_in_f32(rand, shape, options);
   return create(shape, options,
                 [&](auto device, const Tensor& y) { kernels::uniform(device, next_stream(), y); });
 }
 
 Tensor randn(const Shape& shape, TensorOptions options) {
   check_float("randn", options);
+  if (options.dtype == bf16) return rand_in_f32(randn, shape, options);
   return create(shape, options,
                 [&](auto device, const Tensor& y) { kernels::normal(device, next_stream(), y); });
 }
@@ -75,6 +138,46 @@ Tensor randint(std::int64_t low, std::int64_t high, const Shape& shape) {
   return create(shape, {.dtype = i64}, [&](auto device, const Tensor& y) {
     kernels::random_integers(device, next_stream(), low, high, y);
   });
+}
+
+Tensor randperm(std::int64_t n) { return topk(rand({n}, {.dtype = f64}), n).second; }
+
+Tensor bernoulli(const Tensor& p) {
+  if (!all(logical_and(p >= 0.0, p <= 1.0)).item<bool>())
+    throw_error<ValueError>("bernoulli: needs probabilities from 0 to 1");
+  return (rand(p.shape(), {.device = p.device()}) < p.detach().to(f32)).to(p.dtype());
+}
+
+// Of independent exponential waiting times with rates p, the first ones (Gumbel's trick).
+Tensor multinomial(const Tensor& p, std::int64_t n, bool replacement) {
+  if (p.dim() < 1 || n < 1 || (!replacement && n > p.size(-1)))
+    throw_error<ValueError>("multinomial: needs p [...,C] and 1 to C draws, got {} and {}",
+                            p.shape(), n);
+  Tensor rates = p.detach().to(f64);
+  if (!all(logical_and(isfinite(rates), rates >= 0.0)).item<bool>() ||
+      !all(sum(rates > 0.0, {-1}) >= double(replacement ? 1 : n)).item<bool>())
+    throw_error<ValueError>("multinomial: needs weights >= 0 and enough of them above 0");
+  auto waiting = [&](const Tensor& x) { return -log(1.0 - rand_like(x)) / x; };
+  if (!replacement) return topk(waiting(rates), n, -1, false).second;
+  Shape shape = p.shape();
+  shape.insert(p.dim() - 1, n);
+  return argmin(waiting(rates.unsqueeze(-2).expand(shape)), -1);
+}
+
+namespace {
+
+Tensor triangle(const Tensor& x, const Tensor& kept) {
+  return masked_fill(x, logical_not(kept), 0);
+}
+
+}  // namespace
+
+Tensor tril(const Tensor& x, std::int64_t offset) {
+  return triangle(x, tril_mask(x.size(-2), x.size(-1), offset));
+}
+
+Tensor triu(const Tensor& x, std::int64_t offset) {
+  return triangle(x, logical_not(tril_mask(x.size(-2), x.size(-1), offset - 1)));
 }
 
 Tensor tril_mask(std::int64_t rows, std::int64_t columns, std::int64_t offset) {

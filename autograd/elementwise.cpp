@@ -11,111 +11,24 @@
 namespace triad {
 
 using kernels::Binary;
-using kernels::Unary;
-
-// ---------------------------------------------------------------------- one tensor
-
-namespace {
-
-Tensor compute(Unary f, const Tensor& x) {
-  Tensor y = empty_like(x);
-  on(x.device(), [&](auto device) { kernels::unary(device, f, x, y); });
-  return y;
-}
-
-Tensor compute_float(const char* op, Unary f, const Tensor& x) {
-  check_float(op, x);
-  return compute(f, x);
-}
-
-// In a rule: the saved result, or one with a history when the gradient is to be differentiated
-// again.
-template <class F>
-Tensor again(const Tensor& saved, F recompute) {
-  return grad_enabled() ? recompute() : saved;
-}
-
-Tensor gelu_derivative(const Tensor& x) {
-  return record("gelu_derivative", compute(Unary::gelu_grad, x), {x}, [x](const Tensor& g) {
-    // d/dx (Phi(x) + x phi(x)) = phi(x) (2 - x^2)
-    Tensor density = exp(square(x) * -0.5) * (1 / std::sqrt(2 * M_PI));
-    return Tensors{g * density * (2.0 - square(x))};
-  });
-}
-
-}  // namespace
-
-Tensor operator-(const Tensor& x) {
-  check_number("neg", x);
-  return record("neg", compute(Unary::neg, x), {x}, [](const Tensor& g) { return Tensors{-g}; });
-}
-
-Tensor abs(const Tensor& x) {
-  check_number("abs", x);
-  return record("abs", compute(Unary::abs, x), {x},
-                [x](const Tensor& g) { return Tensors{g * sign(x)}; });
-}
-
-Tensor sign(const Tensor& x) {
-  check_number("sign", x);
-  return record("sign", compute(Unary::sign, x), {x},
-                [](const Tensor& g) { return Tensors{g * 0.0}; });
-}
-
-Tensor exp(const Tensor& x) {
-  Tensor y = compute_float("exp", Unary::exp, x);
-  return record("exp", y, {x},
-                [x, y](const Tensor& g) { return Tensors{g * again(y, [&] { return exp(x); })}; });
-}
-
-Tensor log(const Tensor& x) {
-  return record("log", compute_float("log", Unary::log, x), {x},
-                [x](const Tensor& g) { return Tensors{g / x}; });
-}
-
-Tensor sqrt(const Tensor& x) {
-  Tensor y = compute_float("sqrt", Unary::sqrt, x);
-  return record("sqrt", y, {x}, [x, y](const Tensor& g) {
-    return Tensors{g * 0.5 / again(y, [&] { return sqrt(x); })};
-  });
-}
-
-Tensor square(const Tensor& x) {
-  check_number("square", x);
-  return record("square", compute(Unary::square, x), {x},
-                [x](const Tensor& g) { return Tensors{g * x * 2.0}; });
-}
-
-Tensor tanh(const Tensor& x) {
-  Tensor y = compute_float("tanh", Unary::tanh, x);
-  return record("tanh", y, {x}, [x, y](const Tensor& g) {
-    return Tensors{g * (1.0 - square(again(y, [&] { return tanh(x); })))};
-  });
-}
-
-Tensor sin(const Tensor& x) {
-  return record("sin", compute_float("sin", Unary::sin, x), {x},
-                [x](const Tensor& g) { return Tensors{g * cos(x)}; });
-}
-
-Tensor cos(const Tensor& x) {
-  return record("cos", compute_float("cos", Unary::cos, x), {x},
-                [x](const Tensor& g) { return Tensors{-(g * sin(x))}; });
-}
-
-Tensor gelu(const Tensor& x) {
-  return record("gelu", compute_float("gelu", Unary::gelu, x), {x},
-                [x](const Tensor& g) { return Tensors{g * gelu_derivative(x)}; });
-}
-
-// ---------------------------------------------------------------------- two tensors
 
 namespace {
 
 bool gives_bool(Binary f) { return f >= Binary::eq; }
 
+void check_order(const char* op, Binary f, DType dtype) {
+  const bool unordered = f <= Binary::div || f == Binary::eq || f == Binary::ne;
+  if (is_complex(dtype) && !unordered)
+    throw_error<DTypeError>("{}: complex numbers have no order", op);
+}
+
 Tensor compute(const char* op, Binary f, const Tensor& a, const Tensor& b) {
   check_same_type(op, a, b);
+  check_order(op, f, a.dtype());
+  if (const DType wide = wide_type(a.dtype()); wide != a.dtype()) {
+    Tensor y = compute(op, f, a.detach().to(wide), b.detach().to(wide));
+    return gives_bool(f) ? y : y.to(a.dtype());
+  }
   const Shape shape = broadcast_shapes(op, a.shape(), b.shape());
   Tensor y = empty(shape, gives_bool(f) ? boolean : a.dtype(), a.device());
   Tensor wide_a = a.with_layout(expanded(a.layout(), shape)),
@@ -126,9 +39,14 @@ Tensor compute(const char* op, Binary f, const Tensor& a, const Tensor& b) {
 
 Tensor compute(const char* op, Binary f, const Tensor& a, double b, bool swapped = false) {
   check_number(op, a);
-  if (a.dtype() == i64 && b != std::floor(b))
-    throw_error<DTypeError>("{}: {} is no whole number and the tensor is i64; write x.to(f32)", op,
-                            b);
+  check_order(op, f, a.dtype());
+  if ((a.dtype() == i64 || a.dtype() == i32) && b != std::floor(b))
+    throw_error<DTypeError>("{}: {} is no whole number and the tensor is {}; write x.to(f32)", op,
+                            b, a.dtype());
+  if (const DType wide = wide_type(a.dtype()); wide != a.dtype()) {
+    Tensor y = compute(op, f, a.detach().to(wide), b, swapped);
+    return gives_bool(f) ? y : y.to(a.dtype());
+  }
   Tensor y = empty(a.shape(), gives_bool(f) ? boolean : a.dtype(), a.device());
   on(a.device(), [&](auto device) { kernels::binary_scalar(device, f, a, b, swapped, y); });
   return y;
@@ -164,16 +82,16 @@ Tensor operator-(const Tensor& a, const Tensor& b) {
 
 Tensor operator*(const Tensor& a, const Tensor& b) {
   return record("mul", arithmetic("mul", Binary::mul, a, b), {a, b}, [a, b](const Tensor& g) {
-    return Tensors{a.requires_grad() ? sum_to(g * b, a.shape()) : Tensor(),
-                   b.requires_grad() ? sum_to(g * a, b.shape()) : Tensor()};
+    return Tensors{a.requires_grad() ? sum_to(g * conj(b), a.shape()) : Tensor(),
+                   b.requires_grad() ? sum_to(g * conj(a), b.shape()) : Tensor()};
   });
 }
 
 Tensor operator/(const Tensor& a, const Tensor& b) {
-  check_float("div", a);
+  check_inexact("div", a);
   return record("div", compute("div", Binary::div, a, b), {a, b}, [a, b](const Tensor& g) {
-    return Tensors{a.requires_grad() ? sum_to(g / b, a.shape()) : Tensor(),
-                   b.requires_grad() ? sum_to(-(g * a / square(b)), b.shape()) : Tensor()};
+    return Tensors{a.requires_grad() ? sum_to(g / conj(b), a.shape()) : Tensor(),
+                   b.requires_grad() ? sum_to(-(g * conj(a / square(b))), b.shape()) : Tensor()};
   });
 }
 
@@ -211,15 +129,57 @@ Tensor operator-(double a, const Tensor& b) {
 }
 
 Tensor operator/(const Tensor& a, double b) {
-  check_float("div", a);
+  check_inexact("div", a);
   return record("div", compute("div", Binary::div, a, b), {a},
                 [b](const Tensor& g) { return Tensors{g / b}; });
 }
 
 Tensor operator/(double a, const Tensor& b) {
-  check_float("div", b);
+  check_inexact("div", b);
   return record("div", compute("div", Binary::div, b, a, true), {b},
-                [a, b](const Tensor& g) { return Tensors{g * -a / square(b)}; });
+                [a, b](const Tensor& g) { return Tensors{g * -a / square(conj(b))}; });
+}
+
+Tensor lerp(const Tensor& a, const Tensor& b, const Tensor& weight) { return a + weight * (b - a); }
+Tensor lerp(const Tensor& a, const Tensor& b, double weight) { return a + (b - a) * weight; }
+
+// Common exponents by what is faster, as in PyTorch. Where the exponent is 0 the derivative is 0, at
+// x = 0 too.
+Tensor pow(const Tensor& x, double exponent) {
+  check_float("pow", x);
+  if (exponent == 0.5) return sqrt(x);
+  if (exponent == 2) return square(x);
+  if (exponent == 3) return square(x) * x;
+  if (exponent == -1) return reciprocal(x);
+  return record("pow", compute("pow", Binary::pow, x, exponent), {x},
+                [x, exponent](const Tensor& g) {
+                  if (exponent == 0) return Tensors{g * 0.0};
+                  return Tensors{g * pow(x, exponent - 1) * exponent};
+                });
+}
+
+Tensor pow(const Tensor& x, const Tensor& exponent) {
+  check_float("pow", x);
+  Tensor y = compute("pow", Binary::pow, x, exponent);
+  return record("pow", y, {x, exponent}, [x, exponent](const Tensor& g) {
+    Tensor zero = scalar_like(0, g), y = pow(x, exponent);
+    Tensor dx = where(exponent == 0.0, zero, g * exponent * pow(x, exponent - 1.0));
+    Tensor dexponent = where(logical_and(x == 0.0, exponent >= 0.0), zero, g * y * log(x));
+    return Tensors{sum_to(dx, x.shape()), sum_to(dexponent, exponent.shape())};
+  });
+}
+
+Tensor pow(double x, const Tensor& exponent) { return pow(scalar_like(x, exponent), exponent); }
+
+// The gradient passes at the bounds, too.
+Tensor clamp(const Tensor& x, std::optional<double> low, std::optional<double> high) {
+  check_number("clamp", x);
+  Tensor y = low ? compute("clamp", Binary::max, x, *low) : x.detach();
+  if (high) y = compute("clamp", Binary::min, y, *high);
+  return record("clamp", y, {x}, [=](const Tensor& g) {
+    return Tensors{
+        g * logical_and(x >= low.value_or(-HUGE_VAL), x <= high.value_or(HUGE_VAL)).to(g.dtype())};
+  });
 }
 
 // ---------------------------------------------------------------------- comparisons
@@ -248,6 +208,15 @@ Tensor logical_not(const Tensor& x) {
   on(x.device(), [&](auto dev) { kernels::binary_scalar(dev, Binary::eq, x, 0, false, y); });
   return y;
 }
+
+Tensor logical_xor(const Tensor& a, const Tensor& b) {
+  check_bool("logical_xor", a);
+  return a != b;
+}
+
+Tensor isnan(const Tensor& x) { return x != x; }
+Tensor isinf(const Tensor& x) { return abs(x.detach()) == HUGE_VAL; }
+Tensor isfinite(const Tensor& x) { return abs(x.detach()) < HUGE_VAL; }
 
 Tensor logical_or(const Tensor& a, const Tensor& b) {
   check_bool("logical_or", a);

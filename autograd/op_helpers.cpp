@@ -13,7 +13,13 @@ void check_defined(const char* op, const Tensor& x) {
 void check_float(const char* op, const Tensor& x) {
   check_defined(op, x);
   if (!is_floating_point(x.dtype()))
-    throw_error<DTypeError>("{}: needs f32 or f64, got {}; write x.to(f32)", op, x.dtype());
+    throw_error<DTypeError>("{}: needs f32 or f64, got {}; write {}", op, x.dtype(),
+                            is_complex(x.dtype()) ? "real(x) or abs(x)" : "x.to(f32)");
+}
+
+void check_inexact(const char* op, const Tensor& x) {
+  check_defined(op, x);
+  if (!is_complex(x.dtype())) check_float(op, x);
 }
 
 void check_number(const char* op, const Tensor& x) {
@@ -37,8 +43,6 @@ void check_same_type(const char* op, const Tensor& a, const Tensor& b) {
   if (a.device() != b.device())
     throw_error<DeviceError>("{}: the tensors are on different devices", op);
 }
-
-Tensor empty_like(const Tensor& x) { return empty(x.shape(), x.dtype(), x.device()); }
 
 Tensor empty_gradient(const Tensor& x) { return x.requires_grad() ? empty_like(x) : Tensor(); }
 

@@ -6,12 +6,14 @@
 namespace triad {
 
 void check_defined(const char* op, const Tensor& x);
-void check_float(const char* op, const Tensor& x);   // f32 or f64
-void check_number(const char* op, const Tensor& x);  // anything but bool
+void check_float(const char* op, const Tensor& x);    // f32, f64 or bf16
+void check_inexact(const char* op, const Tensor& x);  // these, c64 or c128
+void check_number(const char* op, const Tensor& x);   // anything but bool
 void check_bool(const char* op, const Tensor& x);
 void check_same_type(const char* op, const Tensor& a, const Tensor& b);  // and device
+// Integer indices as i64, after a check that they lie in 0..count-1.
+Tensor checked_indices(const char* op, const Tensor& indices, std::int64_t count);
 
-Tensor empty_like(const Tensor& x);  // contiguous
 // What a rule allocates for the gradient of x; undefined where none is wanted.
 Tensor empty_gradient(const Tensor& x);
 // x without history, for kernels that want stride 1 along the last axis; a copy where it is not.

@@ -2,8 +2,11 @@
 #pragma once
 
 #include <triad/autograd/attention.h>
+#include <triad/autograd/complex.h>
 #include <triad/autograd/creation.h>
 #include <triad/autograd/elementwise.h>
+#include <triad/autograd/fourier.h>
+#include <triad/autograd/indexing.h>
 #include <triad/autograd/neural.h>
 #include <triad/autograd/products.h>
 #include <triad/autograd/reductions.h>

@@ -48,8 +48,13 @@ Tensor product(const Tensor& a, const Tensor& b) {
 }  // namespace
 
 Tensor matmul(const Tensor& a, const Tensor& b) {
-  check_float("matmul", a);
+  check_inexact("matmul", a);
   check_same_type("matmul", a, b);
+  if (a.dtype() == bf16) return matmul(a.to(f32), b.to(f32)).to(bf16);
+  if (is_complex(a.dtype())) {  // four real products
+    Tensor x = real(a), y = imag(a), u = real(b), v = imag(b);
+    return complex(matmul(x, u) - matmul(y, v), matmul(x, v) + matmul(y, u));
+  }
   if (a.dim() == 0 || b.dim() == 0)
     throw_error<ShapeError>("matmul: needs at least one axis each, got {} and {}", a.shape(),
                             b.shape());
@@ -67,6 +72,8 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
       (bias.defined() && bias.shape() != Shape{weight.size(0)}))
     throw_error<ShapeError>("linear: needs x [...,K], weight [N,K], bias [N], got {}, {}, {}",
                             x.shape(), weight.shape(), bias.shape());
+  if (x.dtype() == bf16)
+    return linear(x.to(f32), weight.to(f32), bias.defined() ? bias.to(f32) : bias).to(bf16);
   const std::int64_t N = weight.size(0), K = weight.size(1);
   Shape shape = x.shape();
   shape[x.dim() - 1] = N;
@@ -85,6 +92,126 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
                   if (bias.requires_grad()) grads[2] = sum(rows_g, {0});
                   return grads;
                 });
+}
+
+// ---------------------------------------------------------------------- einsum
+
+namespace {
+
+// A tensor with a letter for each axis.
+struct Lettered {
+  Tensor x;
+  std::string axes;
+
+  bool has(char c) const { return axes.find(c) != std::string::npos; }
+  std::int64_t size(char c) const { return x.size(std::int64_t(axes.find(c))); }
+
+  // Two axes of one letter become their diagonal.
+  void take_diagonals() {
+    for (std::size_t i = 0; i < axes.size(); ++i)
+      for (std::size_t j = axes.size() - 1; j > i; --j) {
+        if (axes[i] != axes[j]) continue;
+        const std::int64_t n = x.size(std::int64_t(i));
+        Tensor on_diagonal = tril_mask(n, n);
+        on_diagonal = logical_xor(on_diagonal, tril_mask(n, n, -1)).to(x.dtype());
+        Shape shape = Shape::filled(x.dim(), 1);
+        shape[int(i)] = shape[int(j)] = n;
+        x = sum(x * on_diagonal.reshape(shape), {std::int64_t(j)});
+        axes.erase(j, 1);
+      }
+  }
+  // Sums over the axes that nobody asks for.
+  void keep(const std::string& wanted) {
+    Axes gone;
+    std::string left;
+    for (std::size_t i = 0; i < axes.size(); ++i)
+      if (wanted.find(axes[i]) == std::string::npos) gone.push_back(std::int64_t(i));
+      else left += axes[i];
+    if (!gone.empty()) x = sum(x, gone);
+    axes = left;
+  }
+  Tensor in_order(const std::string& order) const {
+    Shape permutation;
+    for (char c : order) permutation.push_back(std::int64_t(axes.find(c)));
+    return x.permute(permutation);
+  }
+  Shape sizes(const std::string& letters) const {
+    Shape shape;
+    for (char c : letters) shape.push_back(size(c));
+    return shape;
+  }
+};
+
+Lettered contract(const Lettered& a, const Lettered& b, const std::string& wanted) {
+  std::string batch, rows, inner, columns;
+  for (char c : a.axes)
+    (!b.has(c) ? rows : wanted.find(c) == std::string::npos ? inner : batch) += c;
+  for (char c : b.axes)
+    if (!a.has(c)) columns += c;
+  const Shape lead = a.sizes(batch);
+  Tensor left = a.in_order(batch + rows + inner)
+                    .reshape(matrix_shape(lead, a.sizes(rows).numel(), a.sizes(inner).numel()));
+  Tensor right = b.in_order(batch + inner + columns)
+                     .reshape(matrix_shape(lead, b.sizes(inner).numel(), b.sizes(columns).numel()));
+  Shape shape = lead;
+  for (std::int64_t n : a.sizes(rows)) shape.push_back(n);
+  for (std::int64_t n : b.sizes(columns)) shape.push_back(n);
+  return {matmul(left, right).reshape(shape), batch + rows + columns};
+}
+
+}  // namespace
+
+Tensor einsum(const std::string& equation, const Tensors& operands) {
+  std::vector<std::string> names(1);  // of each operand's axes
+  auto fail = [&](const std::string& why) {
+    throw_error<ValueError>("einsum: '{}' {}", equation, why);
+  };
+  std::string text;
+  for (char c : equation)
+    if (c != ' ') text += c;
+  const std::size_t arrow = text.find("->");
+  if (arrow == std::string::npos) fail("has no '->'");
+  const std::string out = text.substr(arrow + 2);
+  for (char c : text.substr(0, arrow) + out)
+    if (c != ',' && !(c >= 'a' && c <= 'z') && !(c >= 'A' && c <= 'Z'))
+      fail("has more than letters");
+  for (char c : text.substr(0, arrow))
+    if (c == ',') names.emplace_back();
+    else names.back() += c;
+  if (names.size() != operands.size())
+    fail(fmt::format("names {} operands, {} came", names.size(), operands.size()));
+  std::string seen;
+  std::vector<Lettered> terms;
+  std::vector<std::int64_t> sizes;
+  for (std::size_t i = 0; i < operands.size(); ++i) {
+    check_inexact("einsum", operands[i]);
+    if (operands[i].dim() != int(names[i].size()))
+      fail(fmt::format("names {} axes for {}", names[i].size(), operands[i].shape()));
+    for (std::size_t k = 0; k < names[i].size(); ++k) {
+      const std::int64_t n = operands[i].size(std::int64_t(k));
+      const std::size_t at = seen.find(names[i][k]);
+      if (at == std::string::npos) seen += names[i][k], sizes.push_back(n);
+      else if (sizes[at] != n)
+        throw_error<ShapeError>("einsum: axis {} is {} long and {}", names[i][k], sizes[at], n);
+    }
+    terms.push_back({operands[i], names[i]});
+    terms.back().take_diagonals();
+  }
+  for (std::size_t k = 0; k < out.size(); ++k)
+    if (seen.find(out[k]) == std::string::npos || out.find(out[k], k + 1) != std::string::npos)
+      fail(fmt::format("has {} in its result, which needs each axis of an operand once", out[k]));
+
+  Lettered result = terms[0];
+  for (std::size_t i = 0;; ++i) {
+    std::string wanted = out;  // by the result and the operands still to come
+    for (std::size_t k = i + 1; k < terms.size(); ++k) wanted += terms[k].axes;
+    if (i > 0) {
+      terms[i].keep(wanted + result.axes);
+      result = contract(result, terms[i], wanted);
+    }
+    result.keep(wanted);
+    if (i + 1 == terms.size()) return result.in_order(out);
+  }
 }
 
 }  // namespace triad

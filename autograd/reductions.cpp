@@ -48,8 +48,12 @@ Shape without_axes(const Shape& shape, const Axes& axes) {
 Tensor sum(const Tensor& x) { return sum(x, all_axes(x)); }
 
 Tensor sum(const Tensor& x, const Axes& axes, bool keepdim) {
-  check_number("sum", x);
+  check_defined("sum", x);
   const Shape kept = reduced("sum", x, axes);
+  if (x.dtype() == bf16) return sum(x.to(f32), axes, keepdim).to(bf16);
+  if (x.dtype() == i32 || x.dtype() == boolean) return sum(x.to(i64), axes, keepdim);
+  if (is_complex(x.dtype()))
+    return complex(sum(real(x), axes, keepdim), sum(imag(x), axes, keepdim));
   Tensor y = empty(kept, x.dtype(), x.device());
   on(x.device(), [&](auto device) { kernels::sum(device, x, y); });
   if (!keepdim) y = y.with_layout(contiguous_layout(without_axes(kept, axes)));
@@ -61,7 +65,7 @@ Tensor sum(const Tensor& x, const Axes& axes, bool keepdim) {
 Tensor mean(const Tensor& x) { return mean(x, all_axes(x)); }
 
 Tensor mean(const Tensor& x, const Axes& axes, bool keepdim) {
-  check_float("mean", x);
+  check_inexact("mean", x);
   std::int64_t count;
   reduced("mean", x, axes, &count);
   return sum(x, axes, keepdim) / double(count);
@@ -77,8 +81,18 @@ Tensor var(const Tensor& x, const Axes& axes, bool keepdim, double correction) {
 
 Tensor var(const Tensor& x) { return var(x, all_axes(x)); }
 
+Tensor stddev(const Tensor& x, const Axes& axes, bool keepdim, double correction) {
+  return sqrt(var(x, axes, keepdim, correction));
+}
+Tensor stddev(const Tensor& x) { return stddev(x, all_axes(x)); }
+
 std::pair<Tensor, Tensor> max(const Tensor& x, std::int64_t axis, bool keepdim) {
   check_number("max", x);
+  if (is_complex(x.dtype())) throw_error<DTypeError>("max: complex numbers have no order");
+  if (const DType wide = wide_type(x.dtype()); wide != x.dtype()) {
+    auto [value, index] = max(x.to(wide), axis, keepdim);
+    return {value.to(x.dtype()), index};
+  }
   const int along = normalize_axis("max", axis, x.dim());
   if (x.shape()[along] == 0)
     throw_error<ShapeError>("max: axis {} of {} is empty", along, x.shape());
@@ -112,14 +126,71 @@ Tensor max(const Tensor& x) {
   return max(x.reshape({-1}), 0).first;
 }
 
+namespace {
+
+// Turns the order around; -x would overflow at the smallest of all integers.
+Tensor reversed(const Tensor& x) { return x.dtype() == i64 || x.dtype() == i32 ? -1.0 - x : -x; }
+
+}  // namespace
+
+std::pair<Tensor, Tensor> min(const Tensor& x, std::int64_t axis, bool keepdim) {
+  check_number("min", x);
+  auto [value, index] = max(reversed(x), axis, keepdim);
+  return {reversed(value), index};
+}
+
+Tensor argmin(const Tensor& x, std::int64_t axis, bool keepdim) {
+  return min(x.detach(), axis, keepdim).second;
+}
+
 Tensor min(const Tensor& x) {
   check_number("min", x);
-  if (x.dtype() == i64) return -1.0 - max(-1.0 - x);  // -x would overflow at the smallest of all
-  return -max(-x);
+  return reversed(max(reversed(x)));
+}
+
+Tensor any(const Tensor& x, const Axes& axes, bool keepdim) {
+  return sum(x.detach().to(boolean), axes, keepdim) > 0.0;
+}
+Tensor any(const Tensor& x) { return any(x, all_axes(x)); }
+
+Tensor all(const Tensor& x, const Axes& axes, bool keepdim) {
+  return sum(logical_not(x.detach().to(boolean)), axes, keepdim) == 0.0;
+}
+Tensor all(const Tensor& x) { return all(x, all_axes(x)); }
+
+Tensor logsumexp(const Tensor& x, const Axes& axes, bool keepdim) {
+  check_float("logsumexp", x);
+  if (x.numel() == 0) return log(sum(x, axes, keepdim));
+  Tensor top = x.detach();
+  for (std::int64_t axis : axes) top = max(top, axis, true).first;
+  top = where(isfinite(top), top, scalar_like(0, top));
+  Tensor shift = keepdim ? top : top.reshape(without_axes(top.shape(), axes));
+  return log(sum(exp(x - top), axes, keepdim)) + shift;
+}
+
+Tensor cumsum(const Tensor& x, std::int64_t axis) {
+  check_number("cumsum", x);
+  if (x.dtype() == bf16) return cumsum(x.to(f32), axis).to(bf16);
+  if (x.dtype() == i32) return cumsum(x.to(i64), axis);
+  if (is_complex(x.dtype())) return complex(cumsum(real(x), axis), cumsum(imag(x), axis));
+  const int along = normalize_axis("cumsum", axis, x.dim());
+  Tensor last = x.detach().transpose(along, -1), y = empty_like(last);
+  on(x.device(), [&](auto device) { kernels::cumsum_last(device, last, y); });
+  return record("cumsum", y.transpose(along, -1), {x}, [along](const Tensor& g) {
+    return Tensors{flip(cumsum(flip(g, along), along), along)};
+  });
+}
+
+Tensor norm(const Tensor& x, const Axes& axes, bool keepdim) {
+  check_inexact("norm", x);
+  Tensor squares = sum(square(abs(x)), axes, keepdim), zero = squares == 0.0;
+  return where(zero, scalar_like(0, squares), sqrt(where(zero, scalar_like(1, squares), squares)));
 }
 
 Tensor norm(const Tensor& x) {
-  check_float("norm", x);
+  check_inexact("norm", x);
+  if (is_complex(x.dtype())) return norm(view_as_real(x));
+  if (x.dtype() == bf16) return norm(x.to(f32)).to(bf16);
   Tensor squares = empty({}, f64, x.device());
   on(x.device(), [&](auto device) { kernels::sum_of_squares(device, x, squares); });
   Tensor y = sqrt(squares).to(x.dtype());
@@ -131,7 +202,8 @@ Tensor norm(const Tensor& x) {
 }
 
 bool all_finite(const Tensor& x) {
-  check_float("all_finite", x);
+  check_inexact("all_finite", x);
+  if (is_complex(x.dtype())) return all_finite(view_as_real(x.detach()));
   return no_grad([&] { return std::isfinite(sum(x * 0.0).item<double>()); });
 }
 

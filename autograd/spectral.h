@@ -24,8 +24,4 @@ Tensor causal_taps(const Tensor& log_gain, const Tensor& phase);
 // y_t = sum over s <= t of taps[t-s] v_s, per head; taps [H,K]. Taps past T take no part.
 Tensor causal_convolution(const Tensor& v, const Tensor& taps);
 
-// Orthonormal DCT-II of a sequence over T, and its inverse (DCT-III).
-Tensor dct(const Tensor& x);
-Tensor idct(const Tensor& x);
-
 }  // namespace triad

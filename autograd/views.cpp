@@ -162,7 +162,7 @@ Tensor Tensor::to(DType dtype) const {
   if (dtype == dtype_) return *this;
   Tensor y = empty(shape(), dtype, device());
   on(device(), [&](auto device) { kernels::copy(device, *this, y); });
-  if (!is_floating_point(dtype)) return y;
+  if (!is_floating_point(dtype) && !is_complex(dtype)) return y;
   return record("to", y, {*this}, [from = dtype_](const Tensor& g) { return Tensors{g.to(from)}; });
 }
 
@@ -246,6 +246,73 @@ Tensor stack(const Tensors& parts, std::int64_t axis) {
     wide.push_back(part.unsqueeze(along));
   }
   return cat(wide, along);
+}
+
+Tensors chunk(const Tensor& x, std::int64_t chunks, std::int64_t axis) {
+  check_defined("chunk", x);
+  if (chunks < 1) throw_error<ValueError>("chunk: needs at least 1 chunk, got {}", chunks);
+  return x.split(std::max<std::int64_t>((x.size(axis) + chunks - 1) / chunks, 1), axis);
+}
+
+Tensor repeat(const Tensor& x, const Shape& times) {
+  check_defined("repeat", x);
+  const int extra = times.rank() - x.dim();
+  if (extra < 0)
+    throw_error<ShapeError>("repeat: needs a count for each axis of {}, got {}", x.shape(), times);
+  Shape pairs, wide, flat;  // each axis as [times, size]
+  for (int i = 0; i < times.rank(); ++i) {
+    const std::int64_t size = i < extra ? 1 : x.shape()[i - extra];
+    if (times[i] != 1 && size != 1) pairs.push_back(1), wide.push_back(times[i]);
+    pairs.push_back(size), wide.push_back(size == 1 ? times[i] : size);
+    flat.push_back(size * times[i]);
+  }
+  return x.reshape(pairs).expand(wide).reshape(flat);
+}
+
+Tensor pad(const Tensor& x, const Shape& widths, double value) {
+  check_defined("pad", x);
+  if (widths.rank() % 2 != 0 || widths.rank() > 2 * x.dim())
+    throw_error<ShapeError>("pad: needs two widths an axis, at most {} for {}, got {}", 2 * x.dim(),
+                            x.shape(), widths);
+  Tensor y = x;
+  for (int i = 0; i < widths.rank(); i += 2) {
+    Tensors parts;
+    auto fill = [&](std::int64_t width) {
+      if (width < 0) throw_error<ValueError>("pad: widths must not be negative, got {}", widths);
+      Shape sizes = y.shape();
+      sizes[x.dim() - 1 - i / 2] = width;
+      if (width > 0)
+        parts.push_back(full(sizes, value, {.dtype = x.dtype(), .device = x.device()}));
+    };
+    fill(widths[i]);
+    parts.push_back(y);
+    fill(widths[i + 1]);
+    if (parts.size() > 1) y = cat(parts, x.dim() - 1 - i / 2);
+  }
+  return y;
+}
+
+// ---------------------------------------------------------------------- x[{...}]
+
+Tensor Tensor::operator[](const std::vector<At>& entries) const {
+  check_defined("index", *this);
+  std::int64_t named = 0, axis = 0;  // axes that entries other than None and Ellipsis stand for
+  bool gap = false;
+  for (const At& at : entries) {
+    named += at.kind == At::Kind::index || at.kind == At::Kind::slice;
+    if (at.kind == At::Kind::ellipsis && std::exchange(gap, true))
+      throw_error<IndexError>("index: Ellipsis may stand once");
+  }
+  if (named > dim())
+    throw_error<IndexError>("index: {} entries for the {} axes of {}", named, dim(), shape());
+  Tensor y = *this;
+  for (const At& at : entries) switch (at.kind) {
+      case At::Kind::index: y = y.select(axis, at.start); break;
+      case At::Kind::slice: y = y.slice(axis++, at.start, at.end, at.step); break;
+      case At::Kind::none: y = y.unsqueeze(axis++); break;
+      case At::Kind::ellipsis: axis += dim() - named; break;
+    }
+  return y;
 }
 
 }  // namespace triad

@@ -9,7 +9,8 @@
 
 namespace triad::math {
 
-using std::abs, std::cos, std::exp, std::floor, std::fma, std::log, std::sin, std::sqrt, std::tanh;
+using std::abs, std::cos, std::exp, std::floor, std::fma, std::log, std::log1p, std::sin, std::sqrt,
+    std::tanh;
 
 // float for float and for a register of floats.
 template <class X>
@@ -46,6 +47,27 @@ TRIAD_HD X polynomial(X x, const T (&c)[N]) {
 template <class X>
 TRIAD_HD X sign(X x) {
   return select(x > X(0), X(1), select(x < X(0), X(-1), x));
+}
+
+template <class X>
+TRIAD_HD X relu(X x) {
+  return select(x > X(0), x, select(x == x, X(0), x));
+}
+
+template <class X>
+TRIAD_HD X sigmoid(X x) {
+  return X(1) / (X(1) + exp(-x));
+}
+
+template <class X>
+TRIAD_HD X silu(X x) {
+  return x / (X(1) + exp(-x));
+}
+
+// log(1 + exp(x)), the exponential never above 1
+template <class X>
+TRIAD_HD X softplus(X x) {
+  return relu(x) + log1p(exp(-abs(x)));
 }
 
 // The normal distribution at a >= 0: its density phi(a) without the factor 1 / sqrt(2 pi), and its
@@ -118,7 +140,37 @@ TRIAD_HD X gelu_grad(X x) {
   return select(x < X(0), lower, select(x == x, X(1) - lower, x));
 }
 
+// x/2 (1 + tanh(u)) = x / (1 + exp(-2u)), u = sqrt(2/pi) (x + 0.044715 x^3)
+template <class X>
+TRIAD_HD X gelu_tanh(X x) {
+  const X u = X(0.7978845608028653559) * x * fma(X(0.044715), x * x, X(1));
+  return x / (X(1) + exp(X(-2) * u));
+}
+
+// By its series near 0, where 2 Phi(x sqrt 2) - 1 would cancel.
+template <class X>
+TRIAD_HD X erf(X x) {
+  constexpr double series[] = {
+      1.12837916709551257,     -0.376126389031837525,   0.112837916709551257,
+      -0.0268661706451312518,  0.00522397762544218784,  -8.54832702345085283e-4,
+      1.20553329817896643e-4,  -1.49256503584062510e-5, 1.64621143658892468e-6,
+      -1.63658446912349243e-7, 1.48071928158792180e-8,  -1.22905553017179279e-9,
+      9.42275906465040971e-11, -6.71136685516411038e-12};
+  const X end(TailFit<typename NumberOf<X>::type>::end), a = abs(x) * X(1.41421356237309504880);
+  const X tail = normal_tail(select(a < end, a, end)).tail, large = fma(X(-2), tail, X(1));
+  const X far = select(x < X(0), -large, select(x == x, large, x));
+  return select(abs(x) < X(0.75), x * polynomial(x * x, series), far);
+}
+
 // ---------------------------------------------------------------------- two arguments
+
+// a b of complex numbers, without C's search for infinities among NaNs; the same bits in a loop
+// that the compiler makes registers of and in its rest.
+template <class C>
+TRIAD_HD C times(C a, C b) {
+  return {fma(-a.imag(), b.imag(), a.real() * b.real()),
+          fma(a.imag(), b.real(), a.real() * b.imag())};
+}
 
 // NaN where either is, unlike the machine's instruction.
 template <class X>

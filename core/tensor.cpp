@@ -5,7 +5,7 @@
 namespace triad {
 
 const char* name(DType dtype) {
-  constexpr const char* kNames[] = {"f32", "f64", "i64", "bool"};
+  constexpr const char* kNames[] = {"f32", "f64", "bf16", "c64", "c128", "i32", "i64", "bool"};
   return kNames[int(dtype)];
 }
 
@@ -72,6 +72,10 @@ std::vector<T> Tensor::to_vector() const {
 }
 template std::vector<float> Tensor::to_vector() const;
 template std::vector<double> Tensor::to_vector() const;
+template std::vector<bfloat16> Tensor::to_vector() const;
+template std::vector<std::complex<float>> Tensor::to_vector() const;
+template std::vector<std::complex<double>> Tensor::to_vector() const;
+template std::vector<std::int32_t> Tensor::to_vector() const;
 template std::vector<std::int64_t> Tensor::to_vector() const;
 template std::vector<bool> Tensor::to_vector() const;
 
@@ -79,11 +83,21 @@ namespace {
 
 constexpr std::int64_t kShown = 6;  // entries of an axis that are shown; of longer ones both ends
 
-void print(const Tensor& x, std::string& out, int depth) {
+std::string element(const Tensor& x) {
+  return visit_any(x.dtype(), [&]<class T>(T) {
+    const T value = *x.data<T>();
+    if constexpr (is_complex_v<T>) return fmt::format("{:.4g}{:+.4g}i", value.real(), value.imag());
+    else if constexpr (std::is_integral_v<T>) return fmt::format("{}", value);  // bool too
+    else return fmt::format("{:.4g}", double(value));
+  });
+}
+
+// Appends x to `out`, each element `width` wide, and notes the longest of them.
+void print(const Tensor& x, int depth, std::size_t width, std::string& out, std::size_t& widest) {
   if (x.dim() == 0) {
-    if (x.dtype() == boolean) out += x.item<bool>() ? "true" : "false";
-    else if (x.dtype() == i64) out += fmt::format("{}", *x.data<std::int64_t>());
-    else out += fmt::format("{:.4g}", x.item<double>());
+    const std::string text = element(x);
+    widest = std::max(widest, text.size());
+    out += fmt::format("{:>{}}", text, width);
     return;
   }
   out += '[';
@@ -94,7 +108,7 @@ void print(const Tensor& x, std::string& out, int depth) {
       out += "..., ";
       i = size - kShown / 2;
     }
-    print(x.with_layout(selected(x.layout(), 0, i)), out, depth + 1);
+    print(x.with_layout(selected(x.layout(), 0, i)), depth + 1, width, out, widest);
   }
   out += ']';
 }
@@ -103,9 +117,14 @@ void print(const Tensor& x, std::string& out, int depth) {
 
 std::string Tensor::str() const {
   if (!defined()) return "undefined tensor";
-  std::string out = fmt::format("{}{} ", name(dtype_), shape());
-  print(*this, out, int(out.size()));
-  return out;
+  const std::string head = fmt::format("{}{} ", name(dtype_), shape());
+  std::string text;
+  std::size_t widest = 0, unused = 0;
+  print(*this, int(head.size()), 0, text, widest);
+  if (dim() < 2) return head + text;
+  text.clear();  // once more, with columns aligned
+  print(*this, int(head.size()), widest, text, unused);
+  return head + text;
 }
 
 }  // namespace triad

@@ -5,7 +5,9 @@
 // gradient like any other and are defined with the ops.
 #pragma once
 
+#include <concepts>
 #include <cstdint>
+#include <triad/core/function.h>
 #include <memory>
 #include <string>
 #include <vector>
@@ -25,9 +27,26 @@ struct BackwardOptions {
   // holds a gradient whose history holds the leaf: memory that only set_grad({}) or zero_grad()
   // frees. grad() has no such cycle.
   bool create_graph = false;
+  bool allow_unused = false;  // of grad(): an input that no output depends on is no error
 };
 
 inline constexpr std::int64_t kEnd = INT64_MAX;  // as the end of a slice: everything that is left
+
+// One entry of x[{...}]: an index, a Slice(start, end, step), None (a new axis) or Ellipsis.
+struct At {
+  enum class Kind { index, slice, none, ellipsis } kind = Kind::index;
+  std::int64_t start = 0, end = kEnd, step = 1;
+
+  At(Kind kind) : kind(kind) {}
+  template <std::integral I>
+  At(I index) : start(index) {}
+  At(Kind kind, std::int64_t start, std::int64_t end, std::int64_t step)
+      : kind(kind), start(start), end(end), step(step) {}
+};
+inline const At None{At::Kind::none}, Ellipsis{At::Kind::ellipsis};
+inline At Slice(std::int64_t start = 0, std::int64_t end = kEnd, std::int64_t step = 1) {
+  return {At::Kind::slice, start, end, step};
+}
 
 class Tensor {
  public:
@@ -55,11 +74,11 @@ class Tensor {
     check_dtype(dtype_of<T>());
     return reinterpret_cast<T*>(storage_->data()) + layout_.offset;
   }
-  // The value of a tensor with one element, converted to T.
+  // The value of a tensor with one element, converted to T as .to() would.
   template <class T>
   T item() const {
     check_one_element();
-    return visit_any(dtype_, [&](auto zero) { return T(*data<decltype(zero)>()); });
+    return visit_any(dtype_, [&](auto zero) { return converted<T>(*data<decltype(zero)>()); });
   }
   template <class T>
   std::vector<T> to_vector() const;  // all elements in row-major order; T must be the dtype
@@ -73,6 +92,9 @@ class Tensor {
   bool is_leaf() const;
   Tensor grad() const;  // of a leaf; undefined before backward
   void set_grad(Tensor grad) const;
+  // Called in backward with the gradient of this tensor once it is complete; what it returns,
+  // unless undefined, takes its place. On every handle that shares this history.
+  void register_hook(Function<Tensor(const Tensor&)> hook) const;
   void backward(
       BackwardOptions options = {}) const;  // of a scalar; adds to the grad() of every leaf
   void backward(const Tensor& gradient, BackwardOptions options = {}) const;
@@ -89,6 +111,7 @@ class Tensor {
   Tensor slice(std::int64_t axis, std::int64_t start, std::int64_t end = kEnd,
                std::int64_t step = 1) const;
   Tensor select(std::int64_t axis, std::int64_t index) const;
+  Tensor operator[](const std::vector<At>& entries) const;  // x[{Slice(0, 8), None, Ellipsis, -1}]
   Tensor expand(const Shape& shape) const;
   Tensor unsqueeze(std::int64_t axis) const;
   Tensor squeeze(std::int64_t axis) const;

@@ -65,7 +65,8 @@ void Optimizer::add(const std::string& name, const Tensor& leaf, double weight_d
               .lr_factor = lr_factor,
               .state = {}};
   for (std::size_t i = 0; i < state_names_.size(); ++i)
-    p.state.push_back(zeros(leaf.shape(), {.dtype = leaf.dtype(), .device = leaf.device()}));
+    p.state.push_back(
+        zeros(leaf.shape(), {.dtype = wide_type(leaf.dtype()), .device = leaf.device()}));
   parameters_.push_back(std::move(p));
 }
 
@@ -84,7 +85,11 @@ void Optimizer::step() {
     const Tensor gradient = p.leaf.grad();
     if (!gradient.defined()) continue;
     ++p.step;
-    update(p, gradient.detach().contiguous(), lr_ * p.lr_factor);
+    const DType wide = wide_type(p.value.dtype());  // bf16: the update is f32's, then rounded
+    Parameter in_wide = p;
+    in_wide.value = p.value.to(wide);
+    update(in_wide, gradient.detach().to(wide).contiguous(), lr_ * p.lr_factor);
+    if (wide != p.value.dtype()) p.value.copy_(in_wide.value);
   }
 }
 
@@ -173,10 +178,9 @@ double clip_grad_norm(const std::vector<Tensor>& parameters, double max_norm) {
   for (const Tensor& p : parameters) {
     Tensor gradient = p.grad();
     if (!gradient.defined()) continue;
-    if (!gradient.is_contiguous()) p.set_grad(gradient = gradient.contiguous());
     Tensor own = scalar(0, {.dtype = f64, .device = gradient.device()});
-    on(gradient.device(),
-       [&](auto device) { kernels::sum_of_squares(device, gradient.detach(), own); });
+    Tensor values = gradient.detach().to(wide_type(gradient.dtype()));
+    on(gradient.device(), [&](auto device) { kernels::sum_of_squares(device, values, own); });
     squares += own.item<double>();
     gradients.push_back(gradient.detach());
   }
@@ -184,8 +188,7 @@ double clip_grad_norm(const std::vector<Tensor>& parameters, double max_norm) {
   // PyTorch's 1e-6 keeps the factor below 1 where the norm is max_norm but for rounding.
   const double factor = max_norm / (total + 1e-6);
   if (std::isfinite(total) && factor < 1)
-    for (const Tensor& gradient : gradients)
-      on(gradient.device(), [&](auto device) { kernels::scale(device, factor, gradient); });
+    for (const Tensor& gradient : gradients) gradient.copy_(gradient * factor);
   return total;
 }
 

@@ -35,7 +35,8 @@ struct NamedDType {
   DType dtype;
 };
 // In the order of the reference implementation, which is also that of growing alignment.
-constexpr NamedDType kDTypes[] = {{"BOOL", boolean}, {"F32", f32}, {"F64", f64}, {"I64", i64}};
+constexpr NamedDType kDTypes[] = {{"BOOL", boolean}, {"BF16", bf16}, {"I32", i32}, {"F32", f32},
+                                  {"C64", c64},      {"F64", f64},   {"I64", i64}};
 
 const NamedDType* find_dtype(DType dtype) {
   return std::ranges::find(kDTypes, dtype, &NamedDType::dtype);
@@ -173,8 +174,8 @@ class Reader {
     const NamedDType* known =
         std::ranges::find_if(kDTypes, [&](const NamedDType& type) { return dtype == type.name; });
     if (known == std::end(kDTypes))
-      bad("tensor {} has dtype {}; F32, F64, I64 and BOOL can be read", quoted(name),
-          dtype.is_string() ? quoted(dtype.get<std::string>()) : dtype.type_name());
+      bad("tensor {} has dtype {}; F32, F64, BF16, C64, I32, I64 and BOOL can be read",
+          quoted(name), dtype.is_string() ? quoted(dtype.get<std::string>()) : dtype.type_name());
     Entry entry{.name = name, .dtype = known->dtype, .shape = {}, .begin = 0, .end = 0};
 
     const json& shape = value["shape"];
@@ -266,6 +267,9 @@ void save_safetensors(const std::string& path, const std::map<std::string, Tenso
   // padded to a multiple of 8 every tensor is aligned, and a mapped file needs no copies.
   std::vector<std::pair<std::string, Tensor>> sorted;
   for (const auto& [name, tensor] : tensors) {
+    if (tensor.defined() && tensor.dtype() == c128)
+      throw_error<DTypeError>("save_safetensors: the format has no c128 for {}; write x.to(c64)",
+                              quoted(name));
     if (name == "__metadata__" || !tensor.defined())
       throw_error<ValueError>("save_safetensors: {} {}", quoted(name),
                               tensor.defined() ? "is not a name for a tensor" : "is undefined");

@@ -69,7 +69,7 @@ Tensor SpectralAttention::filtered(const Tensor& v) {
   if (causal) return causal_convolution(v, causal_taps(log_gain, phase));
   if (use_dct) {
     Tensor gain = exp(at_bins(log_gain, T)).transpose(0, 1).reshape({1, T, n_heads, 1});
-    return idct(dct(v) * gain);
+    return idct(dct(v, 1) * gain, 1);
   }
   return spectral_filter(v, at_bins(log_gain, T / 2 + 1), at_bins(phase, T / 2 + 1));
 }
@@ -106,10 +106,7 @@ Tensor SpectralAttention::step(const Tensor& x, HeadCache& cache) {
   check_step(cache, v.transpose(1, 2));
   if (!cache.values.defined()) {
     cache.values = empty({x.size(0), n_heads, cache.capacity, d_head}, x.dtype(), x.device());
-    Tensor taps = causal_taps(log_gain, phase);
-    const std::int64_t K = taps.size(1);  // kept in reverse: the newest token meets the first tap
-    cache.taps = empty({n_heads, K}, x.dtype(), x.device());
-    for (std::int64_t j = 0; j < K; ++j) cache.taps.select(1, K - 1 - j).copy_(taps.select(1, j));
+    cache.taps = flip(causal_taps(log_gain, phase), 1);  // the newest token meets the first tap
   }
   cache.values.slice(2, cache.length, cache.length + 1).copy_(v.transpose(1, 2));
   ++cache.length;

@@ -28,6 +28,12 @@ inline double gelu_grad(double x) {
   return double(std::erfc(-x * std::sqrt(0.5L)) / 2 + x * density);
 }
 
+// x/2 (1 + tanh(u)), written so that nothing cancels.
+inline double gelu_tanh(double x) {
+  const long double u = std::sqrt(2 / std::acos(-1.0L)) * (x + 0.044715L * x * x * x);
+  return double(x / (1 + std::exp(-2 * u)));
+}
+
 inline double sign(double x) { return x > 0 ? 1 : x < 0 ? -1 : x; }
 
 // ---------------------------------------------------------------------- random numbers

@@ -26,6 +26,23 @@ const UnaryOp kUnary[] = {
     {"sin", sin, [](double x) { return std::sin(x); }, -9, 9},
     {"cos", cos, [](double x) { return std::cos(x); }, -9, 9},
     {"gelu", gelu, reference::gelu, -4, 4},
+    {"gelu tanh", [](const Tensor& x) { return gelu(x, Gelu::tanh); }, reference::gelu_tanh, -4, 4},
+    {"expm1", expm1, [](double x) { return std::expm1(x); }, -3, 3},
+    {"log1p", log1p, [](double x) { return std::log1p(x); }, -0.9, 9},
+    {"erf", erf, [](double x) { return std::erf(x); }, -3, 3},
+    {"sigmoid", sigmoid, [](double x) { return 1 / (1 + std::exp(-x)); }, -9, 9},
+    {"softplus", softplus, [](double x) { return std::log1p(std::exp(x)); }, -9, 9},
+    {"relu", relu, [](double x) { return x > 0 ? x : 0; }, -3, 3},
+    {"silu", silu, [](double x) { return x / (1 + std::exp(-x)); }, -9, 9},
+    {"rsqrt", rsqrt, [](double x) { return 1 / std::sqrt(x); }, 0.1, 9},
+    {"reciprocal", reciprocal, [](double x) { return 1 / x; }, 0.1, 9},
+    {"pow 2.5", [](const Tensor& x) { return pow(x, 2.5); },
+     [](double x) { return std::pow(x, 2.5); }, 0.1, 9},
+    {"pow 3", [](const Tensor& x) { return pow(x, 3); }, [](double x) { return x * x * x; }, -3, 3},
+    {"2 pow", [](const Tensor& x) { return pow(2, x); }, [](double x) { return std::exp2(x); }, -3,
+     3},
+    {"clamp", [](const Tensor& x) { return clamp(x, -1, 2) * x; },
+     [](double x) { return std::clamp(x, -1.0, 2.0) * x; }, -3, 3},
 };
 
 struct BinaryOp {
@@ -115,7 +132,7 @@ TEST_CASE("third derivatives") {
   for (const UnaryOp& op : kUnary) {
     if (op.op == static_cast<Tensor (*)(const Tensor&)>(abs)) continue;
     const auto second = [&op](const Tensors& x) {
-      const Tensor y = op.op(x[0]) * square(x[0]);
+      const Tensor y = op.op(x[0]) * exp(x[0]);
       const Tensor first = grad({sum(y)}, x, {}, {.create_graph = true})[0];
       return grad({sum(square(first))}, x, {}, {.create_graph = true})[0];
     };

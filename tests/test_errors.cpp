@@ -160,7 +160,7 @@ TEST_CASE("two floating types do not mix, and the message says which cast to wri
 }
 
 TEST_CASE("bool is no number") {
-  for (const char* name : {"add", "neg", "abs", "square", "sum", "max", "exp", "matmul", "softmax",
+  for (const char* name : {"add", "neg", "abs", "square", "max", "exp", "matmul", "softmax",
                            "scaled_dot_product_attention", "dct", "mse_loss", "sub", "mul", "div"})
     for (const Op& op : all_ops()) {
       if (op.name != std::string(name)) continue;

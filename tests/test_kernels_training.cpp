@@ -120,17 +120,6 @@ TEST_CASE("SGD with momentum, dampening, nesterov and L2") {
           }
 }
 
-TEST_CASE("scale multiplies in place") {
-  for (DType dtype : {triad::f32, triad::f64})
-    for (std::int64_t n : {0, 1, 33, 40001}) {
-      const Tensor x = random_tensor({n}, dtype, 1);
-      reference::Values want = values(x);
-      for (double& v : want) v *= 0.37;
-      triad::kernels::scale(Cpu{}, 0.37, x);
-      check_close(x, want, dtype == triad::f32 ? 1e-7 : 1e-16, "scale", 0);
-    }
-}
-
 TEST_CASE("the same bits at any number of threads") {
   const Tensor ids = random_ids(3000, 50, 1), dy = random_tensor({3000, 131}, triad::f32, 2);
   check_threads("embedding_backward", [&] {
@@ -143,7 +132,7 @@ TEST_CASE("the same bits at any number of threads") {
                  g = random_tensor(p.shape(), triad::f32, 2),
                  m = random_tensor(p.shape(), triad::f32, 3),
                  v = random_tensor(p.shape(), triad::f32, 4);
-    triad::kernels::scale(Cpu{}, 0, v);
+    triad::kernels::fill(Cpu{}, 0, v);
     triad::kernels::adam_step(Cpu{},
                               {.lr = 1e-2,
                                .beta1 = 0.9,

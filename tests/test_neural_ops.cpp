@@ -200,3 +200,97 @@ TEST_CASE("mse_loss") {
                           "mse_loss: the sizes differ, [3,5] and [5]");
   check_error<DTypeError>([&] { mse_loss(a, a.to(f32)); }, "mse_loss: the types differ");
 }
+
+TEST_CASE("rms_norm") {
+  for (DType dtype : {f32, f64})
+    for (Lie lie : kLies) {
+      const Tensor x = laid(lie, noise({3, 7}, dtype)), weight = noise({7}, dtype);
+      Values want = values(x);
+      const Values w = values(weight);
+      for (std::size_t r = 0; r < 3; ++r) {
+        double squares = 0;
+        for (std::size_t j = 0; j < 7; ++j) squares += want[r * 7 + j] * want[r * 7 + j] / 7;
+        for (std::size_t j = 0; j < 7; ++j) want[r * 7 + j] *= w[j] / std::sqrt(squares + 1e-6);
+      }
+      check_close(rms_norm(x, weight), want, bound(dtype), "rms_norm");
+    }
+  const auto f = [](const Tensors& x) { return rms_norm(x[0], x[1]); };
+  check_gradient("rms_norm", f, {noise({3, 5}), noise({5})});
+  check_second_gradient("rms_norm", f, {noise({3, 5}), noise({5})});
+  check_error<ShapeError>(
+      [] {
+        rms_norm(zeros({2, 3}), zeros({2}));
+      },
+      "rms_norm: needs x [...,C] and weight [C], got [2,3] and [2]");
+}
+
+TEST_CASE("causal_conv1d hears the past alone") {
+  const Tensor x = noise({2, 6, 3}), weight = noise({3, 4}), bias = noise({3});
+  const Values v = values(x), w = values(weight), b = values(bias);
+  Values want;
+  for (std::int64_t n = 0; n < 2; ++n)
+    for (std::int64_t t = 0; t < 6; ++t)
+      for (std::int64_t c = 0; c < 3; ++c) {
+        double y = b[std::size_t(c)];
+        for (std::int64_t k = 0; k < 4; ++k)
+          if (t - 3 + k >= 0)
+            y += w[std::size_t(c * 4 + k)] * v[std::size_t((n * 6 + t - 3 + k) * 3 + c)];
+        want.push_back(y);
+      }
+  check_close(causal_conv1d(x, weight, bias), want, 1e-14, "causal_conv1d");
+  const auto f = [](const Tensors& t) { return causal_conv1d(t[0], t[1], t[2]); };
+  check_gradient("causal_conv1d", f, {x, weight, bias});
+  check_second_gradient("causal_conv1d", f, {noise({1, 3, 2}), noise({2, 2}), noise({2})});
+  check_error<ShapeError>(
+      [&] {
+        causal_conv1d(x, zeros({2, 4}, {.dtype = f64}));
+      },
+      "causal_conv1d: needs x [B,T,C] and weight [C,K]");
+}
+
+TEST_CASE("losses and their reductions") {
+  const Tensor a = noise({3, 5}) * 2.0, b = noise({3, 5});
+  const Values x = values(a), y = values(b);
+  Values squares, huber, kl;
+  const Tensor p = softmax(b, -1);
+  const Values target = values(p);
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    const double d = std::abs(x[i] - y[i]);
+    squares.push_back(d * d);
+    huber.push_back(d <= 1.5 ? d * d / 2 : 1.5 * (d - 0.75));
+    kl.push_back(target[i] * (std::log(target[i]) - x[i]));
+  }
+  const auto check = [](const Tensor& none, const Tensor& total, const Tensor& mean,
+                        const Values& want, const char* what) {
+    double sum = 0;
+    for (double v : want) sum += v;
+    check_close(none, want, 1e-14, what);
+    check_close(total, {sum}, 1e-14, what);
+    check_close(mean, {sum / double(want.size())}, 1e-14, what);
+  };
+  using enum Reduction;
+  check(mse_loss(a, b, none), mse_loss(a, b, Reduction::sum), mse_loss(a, b), squares, "mse");
+  check(huber_loss(a, b, 1.5, none), huber_loss(a, b, 1.5, Reduction::sum), huber_loss(a, b, 1.5),
+        huber, "huber");
+  check(kl_div(a, p, none), kl_div(a, p, Reduction::sum), kl_div(a, p), kl, "kl_div");
+  CHECK(values(kl_div(zeros({2}), zeros({2}))) == Values{0});  // 0 log 0 is 0
+  check_gradient("huber", [](const Tensors& t) { return huber_loss(t[0], t[1], 0.7); }, {a, b});
+  check_gradient("kl_div", [](const Tensors& t) { return kl_div(t[0], softmax(t[1], -1)); },
+                 {a, b});
+  check_error<ShapeError>([&] { huber_loss(a, b.slice(0, 0, 2)); }, "huber_loss: the sizes differ");
+  check_error<ValueError>([&] { huber_loss(a, b, 0); }, "huber_loss: needs delta > 0");
+
+  // Label smoothing is cross entropy with a target that is not one class alone.
+  const Tensor classes = tensor({4, -100, 0}, {3}, i64);
+  const Values logp = values(log_softmax(a, -1));
+  double smooth = 0;
+  for (std::size_t r : {std::size_t(0), std::size_t(2)})
+    for (std::size_t c = 0; c < 5; ++c)
+      smooth -= ((c == (r == 0 ? 4u : 0u) ? 0.8 : 0.0) + 0.2 / 5) * logp[r * 5 + c] / 2;
+  check_close(cross_entropy(a, classes, kIgnoreIndex, 0.2), {smooth}, 1e-13, "label smoothing");
+  check_gradient("label smoothing",
+                 [&](const Tensors& t) { return cross_entropy(t[0], classes, kIgnoreIndex, 0.2); },
+                 {a});
+  check_error<ValueError>([&] { cross_entropy(a, classes, -100, 1.5); },
+                          "needs 0 <= label_smoothing <= 1");
+}

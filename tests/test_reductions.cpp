@@ -192,6 +192,77 @@ TEST_CASE("all_finite") {
   }
 }
 
+TEST_CASE("min and argmin mirror max, of every type") {
+  for (DType dtype : {f32, f64, bf16, i32, i64})
+    for (Lie lie : kLies)
+      for (std::int64_t axis : {0, 1}) {
+        const Tensor x = laid(lie, noise({5, 7}, dtype));
+        const auto [value, index] = min(x, axis);
+        CHECK(value.dtype() == dtype);
+        CHECK(values(value) == values(-max(-x, axis).first));
+        CHECK(values(gather(x, axis, index.unsqueeze(axis)).squeeze(axis)) == values(value));
+        CHECK(values(argmin(x, axis, true)) == values(index));
+      }
+  CHECK(min(tensor({-9223372036854775807.0 - 1, 4}, {2}, i64), 0).first.item<std::int64_t>() ==
+        std::numeric_limits<std::int64_t>::min());
+  check_gradient("min", [](const Tensors& x) { return min(x[0], 1).first; }, {noise({3, 5})});
+}
+
+TEST_CASE("any and all") {
+  const Tensor x = tensor({0, 0, 0, 1, kNan, 2}, {2, 3});
+  CHECK(values(any(x, {1})) == Values{0, 1});
+  CHECK(values(all(x, {1})) == Values{0, 1});  // NaN is not zero
+  CHECK(values(any(x, {0}, true)) == Values{1, 1, 1});
+  CHECK(all(x, {0}, true).shape() == Shape{1, 3});
+  CHECK(!all(x).item<bool>());
+  CHECK(any(x > 1.0).item<bool>());
+  CHECK(all(zeros({0})).item<bool>());
+  CHECK(!any(zeros({0})).item<bool>());
+}
+
+TEST_CASE("logsumexp, cumsum, stddev, norm over axes") {
+  for (DType dtype : {f32, f64})
+    for (Lie lie : kLies) {
+      const Tensor x = laid(lie, noise({3, 4, 5}, dtype));
+      const Values v = values(x);
+      Values lse(3), squares(15);
+      for (std::size_t i = 0; i < 60; ++i) {
+        lse[i / 20] += std::exp(v[i]);
+        squares[i / 20 * 5 + i % 5] += v[i] * v[i];
+      }
+      for (double& s : lse) s = std::log(s);
+      for (double& s : squares) s = std::sqrt(s);
+      check_close(logsumexp(x, {1, 2}), lse, bound(dtype), "logsumexp");
+      check_close(norm(x, {1}), squares, bound(dtype), "norm");
+      CHECK(logsumexp(x, {1, 2}, true).shape() == Shape{3, 1, 1});
+      Values running = v;
+      for (std::size_t i = 0; i < 60; ++i)
+        if (i % 20 >= 5) running[i] += running[i - 5];
+      check_close(cumsum(x, 1), running, bound(dtype), "cumsum");
+      check_close(stddev(x, {0}), values(sqrt(var(x, {0}))), 0, "stddev");
+    }
+  CHECK(values(cumsum(tensor({1, 2, 3}, {3}, i32), 0)) == Values{1, 3, 6});
+  CHECK(cumsum(zeros({0, 3}), 0).shape() == Shape{0, 3});
+  CHECK(values(logsumexp(tensor({-kInf, -kInf, 1000, 1001, kInf, 3}, {3, 2}), {1}))[0] == -kInf);
+  CHECK(values(logsumexp(tensor({-kInf, -kInf, 1000, 1000, kInf, 3}, {3, 2}), {1}))[1] ==
+        doctest::Approx(1000 + std::log(2)));
+  CHECK(values(logsumexp(tensor({-kInf, -kInf, 1000, 1001, kInf, 3}, {3, 2}), {1}))[2] == kInf);
+  const std::pair<const char*, TensorFunction> ops[] = {
+      {"logsumexp",
+       [](const Tensors& x) {
+         return logsumexp(x[0], {0, 1});
+       }},
+      {"cumsum", [](const Tensors& x) { return cumsum(x[0], 0); }},
+      {"cumsum last", [](const Tensors& x) { return cumsum(x[0], -1); }},
+      {"norm", [](const Tensors& x) { return norm(x[0], {1}, true); }},
+      {"stddev", [](const Tensors& x) { return stddev(x[0], {1}); }},
+  };
+  for (const auto& [name, f] : ops) {
+    check_gradient(name, f, {noise({3, 4})});
+    check_second_gradient(name, f, {noise({3, 4})});
+  }
+}
+
 TEST_CASE("nothing to reduce") {
   const Tensor x = zeros({0, 3}, {.requires_grad = true});
   CHECK(values(sum(x, {0})) == Values{0, 0, 0});
@@ -211,7 +282,8 @@ TEST_CASE("errors") {
   check_error<ValueError>([&] { sum(x, {0, -2}); }, "sum: axis 0 is named twice");
   check_error<ValueError>([&] { var(x, {1, 1}); }, "var: axis 1 is named twice");
   check_error<IndexError>([&] { max(x, 5); }, "max: axis 5 is out of range");
-  check_error<DTypeError>([&] { sum(x == 0.0); }, "sum: needs numbers, got bool; write x.to(f32)");
+  CHECK(sum(x == 0.0).dtype() == i64);  // counted, as in PyTorch
+  CHECK(sum(x == 0.0).item<int>() == 6);
   check_error<DTypeError>([&] { mean(x.to(i64)); }, "mean: needs f32 or f64, got i64");
   check_error<DTypeError>([&] { norm(x.to(i64)); }, "norm: needs f32 or f64");
 }

@@ -112,15 +112,10 @@ void move(const Pair& pair, const T* x, T* y) {
 }
 
 template <class From, class To>
-To converted(From value) {
-  return std::is_same_v<To, bool> ? To(value != From(0)) : To(value);
-}
-
-template <class From, class To>
 void convert(Index n, const From* x, To* y) {
   if constexpr (std::is_same_v<From, bool>)  // as bytes: else the loop is not vectorised
     return convert(n, reinterpret_cast<const unsigned char*>(x), y);
-  for (Index i = 0; i < n; ++i) y[i] = converted<From, To>(x[i]);
+  for (Index i = 0; i < n; ++i) y[i] = converted<To>(x[i]);
 }
 
 }  // namespace
@@ -147,14 +142,14 @@ void add_into(Cpu, const Tensor& x, const Tensor& y) {
     if constexpr (std::is_same_v<T, bool>) throw DTypeError("add_into: needs numbers, got bool");
     else
       for_each_run(pair, x.data<T>(), y.data<T>(), true, [](Index n, const T* a, T* b) {
-        for (Index i = 0; i < n; ++i) b[i] += a[i];
+        for (Index i = 0; i < n; ++i) b[i] = T(b[i] + a[i]);
       });
   });
 }
 
 void fill(Cpu, double value, const Tensor& y) {
   visit_any(y.dtype(), [&]<class T>(T) {
-    const T number = converted<double, T>(value);
+    const T number = converted<T>(value);
     T* target = y.data<T>();
     const Pair pair(y, y);
     parallel_ranges(y.numel(), kGrain, [&](Index begin, Index end) {
@@ -167,7 +162,7 @@ void arange(Cpu, double start, double step, const Tensor& y) {
   visit_any(y.dtype(), [&]<class T>(T) {
     T* target = y.data<T>();
     parallel_for(y.numel(), kGrain,
-                 [&](Index i) { target[i] = converted<double, T>(start + double(i) * step); });
+                 [&](Index i) { target[i] = converted<T>(start + double(i) * step); });
   });
 }
 

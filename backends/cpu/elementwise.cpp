@@ -35,10 +35,7 @@ struct Input {
       : data(x.data<T>()), shape(x.shape()), strides(x.strides()), contiguous(x.is_contiguous()) {}
   // The number comes as a tile full of it.
   Input(const T* tile, const Shape& shape)
-      : data(tile),
-        shape(shape),
-        strides(Shape::filled(shape.rank(), 0)),
-        contiguous(true),
+      : data(tile), shape(shape), strides(Shape::filled(shape.rank(), 0)), contiguous(true),
         is_number(true) {}
 
   const T* at(Index i) const { return is_number ? data : data + i; }
@@ -93,23 +90,45 @@ void where_row(Index n, T* y, const bool* condition, const T* a, const T* b) {
 // ---------------------------------------------------------------------- from the name to the row
 
 template <class T>
-Row<T, T> float_row(Unary f) {
+Row<T, T> row_of(Unary f) {
   using V = Vec<T>;
   switch (f) {
-    case Unary::neg: return float_loop<T, [](V x) { return -x; }>;
+    case Unary::neg: return float_loop<T, std::negate<>{}>;
     case Unary::abs: return float_loop<T, [](V x) { return abs(x); }>;
-    case Unary::exp: return float_loop<T, [](V x) { return exp(x); }>;
-    case Unary::log: return float_loop<T, [](V x) { return log(x); }>;
-    case Unary::sqrt: return float_loop<T, [](V x) { return sqrt(x); }>;
     case Unary::square: return float_loop<T, [](V x) { return x * x; }>;
-    case Unary::tanh: return float_loop<T, [](V x) { return tanh(x); }>;
+    case Unary::sign: return float_loop<T, math::sign<V>>;
+    case Unary::sqrt: return float_loop<T, [](V x) { return sqrt(x); }>;
+    case Unary::floor: return float_loop<T, [](V x) { return floor(x); }>;
+    case Unary::round: return float_loop<T, [](V x) { return round(x); }>;
+    case Unary::relu: return float_loop<T, math::relu<V>>;
+    case Unary::exp: return float_loop<T, [](V x) { return exp(x); }>;
+    case Unary::expm1: return float_loop<T, [](V x) { return expm1(x); }>;
+    case Unary::log: return float_loop<T, [](V x) { return log(x); }>;
+    case Unary::log1p: return float_loop<T, [](V x) { return log1p(x); }>;
     case Unary::sin: return float_loop<T, [](V x) { return sin(x); }>;
     case Unary::cos: return float_loop<T, [](V x) { return cos(x); }>;
+    case Unary::tanh: return float_loop<T, [](V x) { return tanh(x); }>;
+    case Unary::erf: return float_loop<T, math::erf<V>>;
+    case Unary::sigmoid: return float_loop<T, math::sigmoid<V>>;
+    case Unary::softplus: return float_loop<T, math::softplus<V>>;
+    case Unary::silu: return float_loop<T, math::silu<V>>;
     case Unary::gelu: return float_loop<T, math::gelu<V>>;
     case Unary::gelu_grad: return float_loop<T, math::gelu_grad<V>>;
-    case Unary::sign: return float_loop<T, math::sign<V>>;
+    case Unary::gelu_tanh: return float_loop<T, math::gelu_tanh<V>>;
+    case Unary::conj: break;
   }
-  throw DTypeError("no such operation");
+  throw DTypeError("conj needs complex numbers");
+}
+
+template <class T>
+Row<T, T> complex_row(Unary f) {
+  switch (f) {
+    case Unary::neg: return plain_loop<T, std::negate<>{}>;
+    case Unary::square: return plain_loop<T, [](T x) { return math::times(x, x); }>;
+    case Unary::conj: return plain_loop<T, [](T x) { return std::conj(x); }>;
+    case Unary::exp: return plain_loop<T, [](T x) { return std::exp(x); }>;
+    default: throw DTypeError("this op needs real numbers");
+  }
 }
 
 // Integers wrap around, as the unsigned arithmetic beneath says.
@@ -127,7 +146,18 @@ Row<I, I> integer_row(Unary f) {
 }
 
 template <class T>
-Row<T, T, T> float_row(Binary f) {
+Row<T, T, T> complex_row(Binary f) {
+  switch (f) {
+    case Binary::add: return plain_loop<T, std::plus<>{}>;
+    case Binary::sub: return plain_loop<T, std::minus<>{}>;
+    case Binary::mul: return plain_loop<T, [](T a, T b) { return math::times(a, b); }>;
+    case Binary::div: return plain_loop<T, std::divides<>{}>;
+    default: throw DTypeError("complex numbers have no order");
+  }
+}
+
+template <class T>
+Row<T, T, T> row_of(Binary f) {
   using V = Vec<T>;
   switch (f) {
     case Binary::add: return float_loop<T, std::plus<>{}>;
@@ -136,6 +166,7 @@ Row<T, T, T> float_row(Binary f) {
     case Binary::div: return float_loop<T, std::divides<>{}>;
     case Binary::max: return float_loop<T, math::maximum<V>>;
     case Binary::min: return float_loop<T, math::minimum<V>>;
+    case Binary::pow: return plain_loop<T, [](T a, T b) { return std::pow(a, b); }>;
     default: throw DTypeError("logical operators need bool");
   }
 }
@@ -153,32 +184,29 @@ Row<I, I, I> integer_row(Binary f) {
 
 template <class T>
 Row<bool, T, T> comparison_row(Binary f) {
-  switch (f) {
-    case Binary::eq: return plain_loop<bool, std::equal_to<>{}>;
-    case Binary::ne: return plain_loop<bool, std::not_equal_to<>{}>;
-    case Binary::lt: return plain_loop<bool, std::less<>{}>;
-    case Binary::le: return plain_loop<bool, std::less_equal<>{}>;
-    case Binary::gt: return plain_loop<bool, std::greater<>{}>;
-    case Binary::ge: return plain_loop<bool, std::greater_equal<>{}>;
-    case Binary::logical_and:
-      return plain_loop<bool, [](T a, T b) { return bool(bool(a) & bool(b)); }>;
-    case Binary::logical_or:
-      return plain_loop<bool, [](T a, T b) { return bool(bool(a) | bool(b)); }>;
-    default: throw DTypeError("arithmetic needs numbers, got bool");
-  }
-}
-
-bool is_heavy(Unary f) {
-  return f != Unary::neg && f != Unary::abs && f != Unary::square && f != Unary::sign &&
-         f != Unary::sqrt;
+  if (f == Binary::eq) return plain_loop<bool, std::equal_to<>{}>;
+  if (f == Binary::ne) return plain_loop<bool, std::not_equal_to<>{}>;
+  if constexpr (is_complex_v<T>) throw DTypeError("complex numbers have no order");
+  else switch (f) {
+      case Binary::lt: return plain_loop<bool, std::less<>{}>;
+      case Binary::le: return plain_loop<bool, std::less_equal<>{}>;
+      case Binary::gt: return plain_loop<bool, std::greater<>{}>;
+      case Binary::ge: return plain_loop<bool, std::greater_equal<>{}>;
+      case Binary::logical_and:
+        return plain_loop<bool, [](T a, T b) { return bool(bool(a) & bool(b)); }>;
+      case Binary::logical_or:
+        return plain_loop<bool, [](T a, T b) { return bool(bool(a) | bool(b)); }>;
+      default: throw DTypeError("arithmetic needs numbers, got bool");
+    }
 }
 
 // Calls g with the row of f for elements of T; its type tells that of the output.
 template <class T, class G>
 void with_row(Binary f, const Tensor& y, G g) {
   if (y.dtype() == boolean) return g(comparison_row<T>(f));
-  if constexpr (std::is_floating_point_v<T>) g(float_row<T>(f));
+  if constexpr (std::is_floating_point_v<T>) g(row_of<T>(f));
   if constexpr (std::is_same_v<T, I>) g(integer_row(f));
+  if constexpr (is_complex_v<T>) g(complex_row<T>(f));
 }
 
 // The number as a T; a double outside the integers' range becomes the nearest end of it.
@@ -188,27 +216,35 @@ T to_number(double value) {
     if (value >= 0x1p63) return std::numeric_limits<I>::max();
     if (value < -0x1p63) return std::numeric_limits<I>::min();
   }
-  return T(value);
+  return converted<T>(value);
 }
 
 }  // namespace
 
 void unary(Cpu, Unary f, const Tensor& x, const Tensor& y) {
-  if (x.dtype() == i64) return apply<I, I>(kGrain, integer_row(f), y, x);
-  visit_float("unary", x.dtype(), [&]<class T>(T) {
-    apply<T, T>(is_heavy(f) ? kHeavyGrain : kGrain, float_row<T>(f), y, x);
+  visit_wide(x.dtype(), [&]<class T>(T) {
+    if constexpr (std::is_same_v<T, I>) {
+      apply<I, I>(kGrain, integer_row(f), y, x);
+    } else if constexpr (std::is_floating_point_v<T>) {
+      apply<T, T>(f >= Unary::exp ? kHeavyGrain : kGrain, row_of<T>(f), y, x);
+    } else if constexpr (is_complex_v<T>) {
+      using R = typename T::value_type;
+      constexpr Row<R, T> absolute = plain_loop<R, [](T z) { return std::abs(z); }>;
+      if (f == Unary::abs) apply<R, T>(kHeavyGrain, absolute, y, x);
+      else apply<T, T>(kHeavyGrain, complex_row<T>(f), y, x);
+    }
   });
 }
 
 void binary(Cpu, Binary f, const Tensor& a, const Tensor& b, const Tensor& y) {
-  visit_any(a.dtype(), [&]<class T>(T) {
+  visit_wide(a.dtype(), [&]<class T>(T) {
     with_row<T>(f, y,
                 [&]<class Out>(Row<Out, T, T> row) { apply<Out, T, T>(kGrain, row, y, a, b); });
   });
 }
 
 void binary_scalar(Cpu, Binary f, const Tensor& a, double b, bool swapped, const Tensor& y) {
-  visit_any(a.dtype(), [&]<class T>(T) {
+  visit_wide(a.dtype(), [&]<class T>(T) {
     T tile[kTile];
     std::fill_n(tile, std::min(y.numel(), kTile), to_number<T>(b));
     const Input<T> array(a), number(tile, a.shape());

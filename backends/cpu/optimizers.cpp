@@ -71,13 +71,4 @@ void sgd_step(Cpu, const SgdArgs& args, const Tensor& gradient, const Tensor& p,
   });
 }
 
-void scale(Cpu, double factor, const Tensor& x) {
-  visit_float("scale", x.dtype(), [&]<class T>(T) {
-    const Vec<T> by{T(factor)};
-    T* data = x.data<T>();
-    update<T>(x.numel(),
-              [=](Index i, auto part) { part.store(part.load(data + i) * by, data + i); });
-  });
-}
-
 }  // namespace triad::kernels

@@ -191,8 +191,9 @@ void sum(Cpu, const Tensor& x, const Tensor& y) {
   for (int i = 0; i < loop.rank - !sequences; ++i)
     (loop.stride[1][i] == 0 ? summed : kept)
         .push_back(loop.size[i], loop.stride[0][i], loop.stride[1][i]);
-  visit_any(x.dtype(), [&]<class T>(T) {
-    if constexpr (std::is_same_v<T, bool>) throw DTypeError("sum: needs numbers, got bool");
+  visit_wide(x.dtype(), [&]<class T>(T) {
+    if constexpr (std::is_same_v<T, bool> || is_complex_v<T>)
+      throw DTypeError("sum: needs numbers");
     else if (sequences) sum_sequences<sum_of<T>>(summed, kept, x.data<T>(), y.data<T>());
     else
       sum_rows(summed, kept, loop.size[inner], loop.stride[0][inner], loop.stride[1][inner],
@@ -210,29 +211,51 @@ void sum_of_squares(Cpu, const Tensor& x, const Tensor& y) {
   });
 }
 
+void cumsum_last(Cpu, const Tensor& x, const Tensor& y) {
+  const Index n = x.shape().back(), rows = n == 0 ? 0 : x.numel() / n;
+  visit_wide(x.dtype(), [&]<class T>(T) {
+    if constexpr (std::is_same_v<T, bool> || is_complex_v<T>)
+      throw DTypeError("cumsum: no numbers");
+    else
+      parallel_for(rows, 1 + kGrain / (n + 1), [&](Index r) {
+        Reader<T> reader(x.data<T>(), x.shape(), x.strides(), r * n);
+        T* out = y.data<T>() + r * n;
+        Sum<T> sum = 0;
+        for (Index i = 0, count; i < n; i += count) {
+          count = std::min(n - i, reader.span());
+          const T* run = reader.next(count);
+          for (Index j = 0; j < count; ++j) out[i + j] = T(sum += run[j]);
+        }
+      });
+  });
+}
+
 void max_last(Cpu, const Tensor& x, const Tensor& y, const Tensor& index) {
   const int rank = x.dim();
   const Index rows = y.numel(), columns = x.shape()[rank - 1];
   const Shape row{columns}, stride{x.strides()[rank - 1]};
   Axes outer;
   for (int i = 0; i < rank - 1; ++i) outer.push_back(x.shape()[i], x.strides()[i], 0);
-  visit_any(x.dtype(), [&]<class T>(T) {
-    const T* source = x.data<T>();
-    T* values = y.data<T>();
-    std::int64_t* indices = index.data<std::int64_t>();
-    parallel_for(rows, 1 + kGrain / columns, [&](Index r) {
-      Reader<T> reader(source + outer.offset(r, outer.x), row, stride, 0);
-      T& largest = values[r];
-      for (Index i = 0, n; i < columns; i += n) {
-        n = std::min(columns - i, reader.span());
-        const T* run = reader.next(n);
-        const Index place = find_largest(run, n);
-        if (i > 0 && !(run[place] > largest) && run[place] == run[place]) continue;
-        largest = run[place];
-        indices[r] = i + place;
-        if (largest != largest) break;
-      }
-    });
+  visit_wide(x.dtype(), [&]<class T>(T) {
+    if constexpr (is_complex_v<T>) throw DTypeError("max: complex numbers have no order");
+    else {
+      const T* source = x.data<T>();
+      T* values = y.data<T>();
+      std::int64_t* indices = index.data<std::int64_t>();
+      parallel_for(rows, 1 + kGrain / columns, [&](Index r) {
+        Reader<T> reader(source + outer.offset(r, outer.x), row, stride, 0);
+        T& largest = values[r];
+        for (Index i = 0, n; i < columns; i += n) {
+          n = std::min(columns - i, reader.span());
+          const T* run = reader.next(n);
+          const Index place = find_largest(run, n);
+          if (i > 0 && !(run[place] > largest) && run[place] == run[place]) continue;
+          largest = run[place];
+          indices[r] = i + place;
+          if (largest != largest) break;
+        }
+      });
+    }
   });
 }
 

@@ -66,6 +66,7 @@ struct Vec {
   friend Vec abs(Vec a) { return hn::Abs(a.raw); }
   friend Vec sqrt(Vec a) { return hn::Sqrt(a.raw); }
   friend Vec floor(Vec a) { return hn::Floor(a.raw); }
+  friend Vec round(Vec a) { return hn::Round(a.raw); }  // ties to even
 
   // Lane by lane: yes where the mask holds, else no.
   friend Vec select(hn::Mask<Tag> mask, Vec yes, Vec no) {
@@ -129,6 +130,18 @@ Vec<T> log(Vec<T> x) {
   y = select(x < Vec<T>(inf), y, x);  // log(inf) = inf, log(nan) = nan
   return select(x > Vec<T>(T(0)), y,
                 select(x == Vec<T>(T(0)), Vec<T>(-inf), select(x == x, Vec<T>(nan), x)));
+}
+// Where the argument leaves the functions' range, that of exp and log.
+template <class T>
+Vec<T> expm1(Vec<T> x) {
+  return select(abs(x) < Vec<T>(T(80)), Vec<T>(hn::Expm1(Vec<T>::tag, x.raw)),
+                exp(x) - Vec<T>(T(1)));
+}
+template <class T>
+Vec<T> log1p(Vec<T> x) {
+  const Vec<T> y =
+      select(abs(x) < Vec<T>(T(0.5)), Vec<T>(hn::Log1p(Vec<T>::tag, x.raw)), log(x + Vec<T>(T(1))));
+  return select(x == Vec<T>(), x, y);  // -0
 }
 template <class T>
 Vec<T> tanh(Vec<T> x) {

@@ -1,33 +1,42 @@
-#include <triad/backends/cpu/spectral_convolution.h>
-
+// Cyclic convolution along T of every channel of [B,T,H,D] with its head's filter, and its adjoint:
+// what the circular and the causal spectral filter are made of.
+//
+// Two real channels share one complex transform, z = v_a + i v_b: a filter that is real in time
+// maps them to y_a + i y_b. One reads v once and writes y once; between the two, the transforms and
+// the filter happen in cache. (A NaN or a much larger value in one channel is felt in its partner.)
 #include <algorithm>
+#include <vector>
 
 #include <triad/backends/cpu/channel_tiles.h>
 #include <triad/backends/cpu/fft.h>
 #include <triad/backends/cpu/parallel.h>
 #include <triad/backends/cpu/scratch.h>
+#include <triad/backends/kernels.h>
 
-namespace triad::cpu {
+namespace triad::kernels {
+namespace {
 
+using namespace cpu;
+using Spectra = std::vector<std::complex<double>>;
+
+// Per head the value at each of n frequencies, divided by n, in the order of the plan's rows.
 template <class T>
-Response<T> make_response(Index n, const Spectra& half) {
-  const auto plan = cached_plan<Fft<T>>(n);
-  const Index bins = n / 2 + 1, heads = Index(half.size()) / bins;
-  Response<T> response{n, std::vector<T>(heads * n * 2)};
+std::vector<T> make_response(const Fft<T>& plan, const Tensor& spectrum) {
+  const Index n = plan.size(), bins = n / 2 + 1, heads = spectrum.shape()[0];
+  const std::complex<double>* half = spectrum.data<std::complex<double>>();
+  std::vector<T> response(heads * n * 2);
   for (Index h = 0; h < heads; ++h) {
     for (Index p = 0; p < n; ++p) {
-      const Index k = plan->frequency(p);
+      const Index k = plan.frequency(p);
       const std::complex<double> value = half[h * bins + std::min(k, n - k)];
       const bool real = k == 0 || 2 * k == n;
-      T* out = &response.values[(h * n + p) * 2];
+      T* out = &response[(h * n + p) * 2];
       out[0] = T(value.real() / double(n));
       out[1] = T(real ? 0 : (2 * k < n ? value.imag() : -value.imag()) / double(n));
     }
   }
   return response;
 }
-
-namespace {
 
 // Tiles that are worth a thread's while: 1024 rows take about 10 us.
 Index grain(Index n) { return 1 + 512 / n; }
@@ -77,26 +86,22 @@ class Workspace {
   T *rows_, *zero_, *spare_;
 };
 
-}  // namespace
-
 template <class T>
-void convolve(const Tensor& v, const Response<T>& response, const Tensor& y) {
-  const Index B = v.shape()[0], H = v.shape()[2], n = response.n;
-  const Index tiles = tiles_per_head<T>(v);
+void convolve(const Tensor& v, const Tensor& spectrum, Index n, const Tensor& y) {
+  const Index B = v.shape()[0], H = v.shape()[2], tiles = tiles_per_head<T>(v);
   const auto plan = cached_plan<Fft<T>>(n);
+  const std::vector<T> response = make_response(*plan, spectrum);
   parallel_for(H * B * tiles, grain(n), [&](Index task) {
     const Workspace<T> work(n, 1);
     T* x = work.block(0);
     const Index h = task / (B * tiles), b = task / tiles % B, tile = task % tiles;
     const ChannelTile<T> in(v, b, h, tile), out(y, b, h, tile);
-    const T* filter = &response.values[h * n * 2];
+    const T* filter = &response[h * n * 2];
     auto apply = [=](Index p, Row<T>& z) { z = times_pair(z, filter + 2 * p); };
     plan->filter(work.source(in, x), x, apply, work.sink(out, x));
     work.finish(out, x);
   });
 }
-
-namespace {
 
 // Sums over batch and channels go in a fixed order: chunks of (batch, tile) items of one head are
 // summed by one thread each, and the sums of the chunks are added in sequence.
@@ -111,32 +116,34 @@ struct Chunks {
 };
 
 // sums [H, chunks, n]: sum of z_dy conj(z_v) by rows of the plan -> the part of it that belongs to
-// the real channels, [H, n/2 + 1]. What is left over of a pair is anti-Hermitian and cancels.
+// the real channels, [H, n/2 + 1], times how often y reads a frequency, over n: the gradient of the
+// spectrum. What is left over of a pair of channels is anti-Hermitian and cancels.
 template <class T>
-Spectra combine(const Fft<T>& plan, Index heads, const Chunks& chunks, const Spectra& sums) {
-  const Index n = plan.size(), bins = n / 2 + 1;
-  Spectra result(heads * bins);
+void combine(const Fft<T>& plan, const Chunks& chunks, const Spectra& sums, const Tensor& out) {
+  const Index n = plan.size(), bins = n / 2 + 1, heads = out.shape()[0];
+  std::complex<double>* result = out.data<std::complex<double>>();
   for (Index h = 0; h < heads; ++h) {
-    for (Index c = 0; c < chunks.per_head; ++c) {
-      const std::complex<double>* sum = &sums[(h * chunks.per_head + c) * n];
-      for (Index k = 0; k < bins; ++k) {
-        const std::complex<double> a = sum[plan.row_of(k)], b = sum[plan.row_of((n - k) % n)];
-        result[h * bins + k] += 0.5 * (a + std::conj(b));
+    for (Index k = 0; k < bins; ++k) {
+      const bool once = k == 0 || 2 * k == n;
+      std::complex<double> total = 0;
+      for (Index c = 0; c < chunks.per_head; ++c) {
+        const std::complex<double>* sum = &sums[(h * chunks.per_head + c) * n];
+        total += 0.5 * (sum[plan.row_of(k)] + std::conj(sum[plan.row_of((n - k) % n)]));
       }
+      result[h * bins + k] =
+          once ? std::complex<double>(total.real() / double(n)) : total * (2 / double(n));
     }
   }
-  return result;
 }
 
-}  // namespace
-
 template <class T>
-void convolve_backward(const Tensor& dy, const Tensor& v, const Response<T>& response,
-                       const Tensor& dv, Spectra* correlation) {
+void convolve_backward(const Tensor& dy, const Tensor& v, const Tensor& spectrum, Index n,
+                       const Tensor& dv, const Tensor& dspectrum) {
   constexpr Index kRow = Row<T>::size;
-  const Index B = dy.shape()[0], H = dy.shape()[2], n = response.n;
-  const Index tiles = tiles_per_head<T>(dy);
+  const Index B = dy.shape()[0], H = dy.shape()[2], tiles = tiles_per_head<T>(dy);
+  const bool correlation = dspectrum.defined();
   const auto plan = cached_plan<Fft<T>>(n);
+  const std::vector<T> response = make_response(*plan, spectrum);
   const Chunks chunks(H, B * tiles);
   Spectra sums(correlation ? H * chunks.per_head * n : 0);
 
@@ -152,7 +159,7 @@ void convolve_backward(const Tensor& dy, const Tensor& v, const Response<T>& res
     if (!dv.defined()) return plan->forward(gradient, x, add);
 
     const ChannelTile<T> out(dv, b, h, tile);
-    const T* filter = &response.values[h * n * 2];
+    const T* filter = &response[h * n * 2];
     auto apply = [=](Index p, Row<T>& z) { z = times_conj_pair(z, filter + 2 * p); };
     auto add_and_apply = [=](Index p, Row<T>& z) { add(p, z), apply(p, z); };
     if (correlation) plan->filter(gradient, x, add_and_apply, work.sink(out, x));
@@ -171,16 +178,20 @@ void convolve_backward(const Tensor& dy, const Tensor& v, const Response<T>& res
       sums[task * n + p] = {double(sum_lanes(row.re)), double(sum_lanes(row.im))};
     }
   });
-  if (correlation) *correlation = combine(*plan, H, chunks, sums);
+  if (correlation) combine(*plan, chunks, sums, dspectrum);
 }
 
-template Response<float> make_response(Index, const Spectra&);
-template Response<double> make_response(Index, const Spectra&);
-template void convolve(const Tensor&, const Response<float>&, const Tensor&);
-template void convolve(const Tensor&, const Response<double>&, const Tensor&);
-template void convolve_backward(const Tensor&, const Tensor&, const Response<float>&, const Tensor&,
-                                Spectra*);
-template void convolve_backward(const Tensor&, const Tensor&, const Response<double>&,
-                                const Tensor&, Spectra*);
+}  // namespace
 
-}  // namespace triad::cpu
+void cyclic_convolution(Cpu, const Tensor& v, const Tensor& spectrum, std::int64_t n,
+                        const Tensor& y) {
+  visit_float("cyclic_convolution", v.dtype(), [&]<class T>(T) { convolve<T>(v, spectrum, n, y); });
+}
+
+void cyclic_convolution_backward(Cpu, const Tensor& dy, const Tensor& v, const Tensor& spectrum,
+                                 std::int64_t n, const Tensor& dv, const Tensor& dspectrum) {
+  visit_float("cyclic_convolution", dy.dtype(),
+              [&]<class T>(T) { convolve_backward<T>(dy, v, spectrum, n, dv, dspectrum); });
+}
+
+}  // namespace triad::kernels
