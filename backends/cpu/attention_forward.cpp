@@ -2,18 +2,13 @@
 // keeps, per query, the largest score m so far, the sum l of exp(score - m) and the weighted sum o
 // of values. When a key tile raises m, l and o are multiplied by exp(old m - new m).
 #include <triad/backends/cpu/attention_tile.h>
-#include <triad/backends/cpu/gemm_tile.h>
-#include <triad/backends/cpu/registers.h>
-#include <triad/backends/cpu/scratch.h>
-#include <triad/backends/kernels.h>
-#include <triad/core/threads.h>
-
-#include <omp.h>
 
 #include <cmath>
 
-namespace triad::cpu {
+namespace triad::kernels {
 namespace {
+
+using namespace cpu;
 
 // Queries of a tile. More of them read keys and values less often (128 against 64: 20 % faster at
 // T = 4096); fewer leave fewer tiles half empty under a causal mask (64 against 128: 16 % at T =
@@ -31,20 +26,14 @@ template <class T>
 struct Workspace {
   static constexpr Index kLanes = Vec<T>::lanes;
 
-  T* scores;              // [kQueries, kKeys], then weights
-  T* keys;                // [D, kKeys], transposed and scaled
-  T* o;                   // [kQueries, D]
-  T* l;                   // [kQueries, kLanes]: the sum of l is kept lane by lane
-  T* m;                   // [kQueries]
+  T *scores, *keys;       // [kQueries, kKeys], later weights; [D, kKeys], transposed and scaled
+  T *o, *l, *m;           // [kQueries, D]; [kQueries, kLanes], l lane by lane; [kQueries]
   std::uint8_t* allowed;  // [kQueries, kKeys]
 
   explicit Workspace(Index D)
       : scores(scratch<T>(kQueries * (kKeys + D + kLanes + 1) + D * kKeys)),
-        keys(scores + kQueries * kKeys),
-        o(keys + D * kKeys),
-        l(o + kQueries * D),
-        m(l + kQueries * kLanes),
-        allowed(scratch<std::uint8_t>(kQueries * kKeys)) {}
+        keys(scores + kQueries * kKeys), o(keys + D * kKeys), l(o + kQueries * D),
+        m(l + kQueries * kLanes), allowed(scratch<std::uint8_t>(kQueries * kKeys)) {}
 };
 
 // Turns row i of the scores into weights exp(score - m), and with dropout multiplies them by its
@@ -53,9 +42,8 @@ template <class T>
 void softmax_row(const Forward<T>& p, const Workspace<T>& work, const Tile& tile, Index i,
                  bool restrict) {
   constexpr Index kLanes = Vec<T>::lanes;
-  constexpr T kInf = std::numeric_limits<T>::infinity();
   T *scores = work.scores + i * kKeys, *o = work.o + i * p.D, *l = work.l + i * kLanes;
-  Vec<T> largest(-kInf);
+  Vec<T> largest(-kInf<T>);
   for (Index j = 0; j < tile.columns; j += kLanes) {
     Vec<T> x = Vec<T>::load(scores + j);
     if (restrict) {
@@ -67,7 +55,7 @@ void softmax_row(const Forward<T>& p, const Workspace<T>& work, const Tile& tile
   const T before = work.m[i], now = std::max(before, max_lanes(largest));
   work.m[i] = now;
   Vec<T> sum = Vec<T>::load(l);
-  if (now != before && before != -kInf) {  // from -inf on, l and o are still zero
+  if (now != before && before != -kInf<T>) {  // from -inf on, l and o are still zero
     const Vec<T> factor(std::exp(before - now));
     sum *= factor;
     for_each_register<T>(p.D,
@@ -76,7 +64,7 @@ void softmax_row(const Forward<T>& p, const Workspace<T>& work, const Tile& tile
   std::uint32_t bits[kKeys] = {};
   if (p.dropout) p.draw(tile, i, bits);
   // A row that may attend to nothing so far has m = -inf; its weights are exp(-inf - 0) = 0.
-  const Vec<T> shift(now == -kInf ? T(0) : now);
+  const Vec<T> shift(now == -kInf<T> ? T(0) : now);
   for (Index j = 0; j < tile.columns; j += kLanes) {
     const Vec<T> weight = exp_weight(Vec<T>::load(scores + j) - shift);
     sum += weight;
@@ -91,12 +79,12 @@ void attend(const Forward<T>& p, const Workspace<T>& work, Index b, Index h, Ind
   constexpr Index kLanes = Vec<T>::lanes;
   std::fill_n(work.o, rows * p.D, T(0));
   std::fill_n(work.l, rows * kLanes, T(0));
-  std::fill_n(work.m, rows, -std::numeric_limits<T>::infinity());
+  std::fill_n(work.m, rows, -kInf<T>);
 
-  const Index seen = p.restrictions.keys_seen(t + rows, p.S);
+  const Index seen = p.keys_seen(t + rows);
   for (Index s = 0; s < seen; s += kKeys) {
     const Tile tile{b, h, t, rows, s, std::min(kKeys, p.S - s)};
-    const Allowed allowed = p.restrictions.of(tile, work.allowed);
+    const Allowed allowed = p.restrictions(tile, work.allowed);
     if (allowed == Allowed::none) continue;
     p.transpose_to(p.k, T(p.args.scale), b, h, s, tile.columns, work.keys);
     gemm_tile<T>(rows, Vec<T>::whole(tile.columns), p.D, {p.q.row(b, h, t), p.q.t, 1}, work.keys,
@@ -117,15 +105,11 @@ void attend(const Forward<T>& p, const Workspace<T>& work, Index b, Index h, Ind
 }
 
 }  // namespace
-}  // namespace triad::cpu
-
-namespace triad::kernels {
 
 void attention(Cpu, const Tensor& q, const Tensor& k, const Tensor& v, const AttentionArgs& args,
                const Tensor& out, const Tensor& lse) {
-  using namespace cpu;
   visit_float("attention", q.dtype(), [&]<class T>(T) {
-    const Forward<T> p{{q, k, v, args}, Heads<T>(out), lse.data<T>()};
+    const Forward<T> p{{q, k, v, args}, out, lse.data<T>()};
     const Index queries = args.causal ? kCausalQueries : kQueries;
     const Index tiles = ceil_div(p.Tq, queries), tasks = p.B * p.H * tiles;
     const Index threads = std::clamp<Index>(tasks, 1, get_num_threads());

@@ -26,14 +26,13 @@ void update(Index n, F f) {
 // Hutter, arXiv 1711.05101.
 void adam_step(Cpu, const AdamArgs& args, const Tensor& gradient, const Tensor& p, const Tensor& m,
                const Tensor& v) {
-  const double correction1 = 1 - std::pow(args.beta1, double(args.step));
-  const double correction2 = 1 - std::pow(args.beta2, double(args.step));
   visit_float("adam_step", p.dtype(), [&]<class T>(T) {
     using X = Vec<T>;
-    const X decay(T(1 - args.lr * args.weight_decay)), l2{T(args.l2)};
+    const double correction1 = 1 - std::pow(args.beta1, double(args.step));
+    const double correction2 = 1 - std::pow(args.beta2, double(args.step));
+    const X step{T(args.lr / correction1)}, decay(T(1 - args.lr * args.weight_decay));
     const X new1{T(1 - args.beta1)}, keep2{T(args.beta2)}, new2{T(1 - args.beta2)};
-    const X eps{T(args.eps)}, root_scale{T(1 / std::sqrt(correction2))};
-    const X step{T(args.lr / correction1)};
+    const X l2{T(args.l2)}, eps{T(args.eps)}, root_scale{T(1 / std::sqrt(correction2))};
     const T* g = gradient.data<T>();
     T *parameter = p.data<T>(), *mean = m.data<T>(), *square = v.data<T>();
     update<T>(p.numel(), [=](Index i, auto part) {
@@ -53,8 +52,8 @@ void sgd_step(Cpu, const SgdArgs& args, const Tensor& gradient, const Tensor& p,
               const Tensor& buffer) {
   visit_float("sgd_step", p.dtype(), [&]<class T>(T) {
     using X = Vec<T>;
-    const X lr{T(args.lr)}, l2{T(args.l2)}, momentum{T(args.momentum)};
-    const X fresh{T(1 - args.dampening)};
+    const X lr{T(args.lr)}, l2{T(args.l2)};
+    const X momentum{T(args.momentum)}, fresh{T(1 - args.dampening)};
     const bool first = args.first, nesterov = args.nesterov;
     const T* g = gradient.data<T>();
     T *parameter = p.data<T>(), *velocity = args.momentum != 0 ? buffer.data<T>() : nullptr;

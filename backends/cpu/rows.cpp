@@ -1,9 +1,9 @@
-// Softmax and what is made of it, one row of [R,C] at a time while it is in cache.
-//
-// The largest element m is taken off before exp, so that nothing overflows and exp_weight serves:
-// softmax(x) = exp(x - m) / sum exp(x - m). A row of only -inf gives NaN, as does a NaN in it.
+// Softmax, what is made of it, and layer normalisation, one row of [R,C] at a time while it is in
+// cache.
+#include <algorithm>
 #include <cmath>
 #include <limits>
+#include <vector>
 
 #include <triad/backends/cpu/accumulate.h>
 #include <triad/backends/cpu/parallel.h>
@@ -20,14 +20,23 @@ T* row(const Tensor& x, Index r) {
   return x.data<T>() + r * x.shape()[1];
 }
 
+template <class T>
+T* data_or_null(const Tensor& x) {
+  return x.defined() ? x.data<T>() : nullptr;
+}
+
 // Calls f(T{}, r, C) for each of the rows of x.
 template <class F>
-void for_each_row(const Tensor& x, F f) {
+void for_each_row(const char* op, const Tensor& x, F f) {
   const Index R = x.shape()[0], C = x.shape()[1];
-  visit_float("rows", x.dtype(), [&](auto zero) {
+  visit_float(op, x.dtype(), [&](auto zero) {
     parallel_for(R, 1 + kHeavyGrain / (C + 1), [&](Index r) { f(zero, r, C); });
   });
 }
+
+// ---- Softmax. The largest element m is taken off before exp, so that nothing overflows and
+// exp_weight serves: softmax(x) = exp(x - m) / sum exp(x - m). A row of only -inf gives NaN, as
+// does a NaN in it.
 
 template <class T>
 T row_max(const T* x, Index C) {
@@ -49,10 +58,48 @@ double sum_exp(const T* x, Index C, T top, T* y = nullptr) {
   return sum.total();
 }
 
+// sums[j] += row element j, in double; sums are kept in whole registers
+inline void add_to(double* sums, Vec<double> row) { (Vec<double>::load(sums) + row).store(sums); }
+inline void add_to(double* sums, Vec<float> row) {
+  add_to(sums, widen_low(row));
+  add_to(sums + Vec<double>::lanes, widen_high(row));
+}
+
+// With h = (x - mean) rstd and g = dy weight, the gradient of a row of layer_norm is
+// dx = rstd (g - mean(g) - h mean(g h)); dy h and dy are added to those of weight and bias. Nothing
+// is done for null.
+template <class T>
+void layer_norm_row_backward(Index C, const T* dy, const T* x, const T* weight, T mean, T rstd,
+                             T* dx, double* dweight, double* dbias) {
+  const Vec<T> shift(mean), factor(rstd);
+  const auto h = [=](Index i, auto part) { return part.keep((part.load(x + i) - shift) * factor); };
+  const auto g = [=](Index i, auto part) {
+    return weight ? part.load(dy + i) * part.load(weight + i) : part.load(dy + i);
+  };
+  if (dx) {
+    Accumulator<T> sum, product;
+    for_each_register<T>(C, [&](Index i, auto part) {
+      const Vec<T> gradient = g(i, part);
+      sum.add(gradient);
+      product.add_product(gradient, h(i, part));
+    });
+    const Vec<T> a(T(sum.total() / double(C))), b(T(product.total() / double(C)));
+    for_each_register<T>(C, [&](Index i, auto part) {
+      part.store(fnma(h(i, part), b, g(i, part) - a) * factor, dx + i);
+    });
+  }
+  if (!dweight && !dbias) return;
+  for_each_register<T>(C, [&](Index i, auto part) {
+    const Vec<T> d = part.load(dy + i);
+    if (dweight) add_to(dweight + i, d * h(i, part));
+    if (dbias) add_to(dbias + i, d);
+  });
+}
+
 }  // namespace
 
 void softmax(Cpu, const Tensor& x, const Tensor& y) {
-  for_each_row(x, [&]<class T>(T, Index r, Index C) {
+  for_each_row("softmax", x, [&]<class T>(T, Index r, Index C) {
     T *in = row<T>(x, r), *out = row<T>(y, r);
     const Vec<T> factor(T(1 / sum_exp(in, C, row_max(in, C), out)));
     for_each_register<T>(
@@ -61,7 +108,7 @@ void softmax(Cpu, const Tensor& x, const Tensor& y) {
 }
 
 void softmax_backward(Cpu, const Tensor& dy, const Tensor& y, const Tensor& dx) {
-  for_each_row(y, [&]<class T>(T, Index r, Index C) {
+  for_each_row("softmax_backward", y, [&]<class T>(T, Index r, Index C) {
     T *g = row<T>(dy, r), *p = row<T>(y, r), *out = row<T>(dx, r);
     Accumulator<T> sum;
     for_each_register<T>(
@@ -74,7 +121,7 @@ void softmax_backward(Cpu, const Tensor& dy, const Tensor& y, const Tensor& dx) 
 }
 
 void log_softmax(Cpu, const Tensor& x, const Tensor& y) {
-  for_each_row(x, [&]<class T>(T, Index r, Index C) {
+  for_each_row("log_softmax", x, [&]<class T>(T, Index r, Index C) {
     T *in = row<T>(x, r), *out = row<T>(y, r);
     const T top = row_max(in, C);
     const Vec<T> shift(top), rest(T(std::log(sum_exp(in, C, top))));
@@ -84,7 +131,7 @@ void log_softmax(Cpu, const Tensor& x, const Tensor& y) {
 }
 
 void log_softmax_backward(Cpu, const Tensor& dy, const Tensor& y, const Tensor& dx) {
-  for_each_row(y, [&]<class T>(T, Index r, Index C) {
+  for_each_row("log_softmax_backward", y, [&]<class T>(T, Index r, Index C) {
     T *g = row<T>(dy, r), *log_p = row<T>(y, r), *out = row<T>(dx, r);
     Accumulator<T> sum;
     for_each_register<T>(C, [&](Index i, auto part) { sum.add(part.load(g + i)); });
@@ -98,7 +145,7 @@ void log_softmax_backward(Cpu, const Tensor& dy, const Tensor& y, const Tensor& 
 void cross_entropy(Cpu, const Tensor& logits, const Tensor& target, Index ignore_index,
                    const Tensor& losses, const Tensor& logsumexp) {
   const std::int64_t* targets = target.data<std::int64_t>();
-  for_each_row(logits, [&]<class T>(T, Index r, Index C) {
+  for_each_row("cross_entropy", logits, [&]<class T>(T, Index r, Index C) {
     T &loss = losses.data<T>()[r], &lse = logsumexp.data<T>()[r];
     if (targets[r] == ignore_index) {
       loss = lse = 0;
@@ -115,7 +162,7 @@ void cross_entropy(Cpu, const Tensor& logits, const Tensor& target, Index ignore
 void cross_entropy_backward(Cpu, const Tensor& logits, const Tensor& target,
                             const Tensor& logsumexp, const Tensor& scale, const Tensor& dlogits) {
   const std::int64_t* targets = target.data<std::int64_t>();
-  for_each_row(logits, [&]<class T>(T, Index r, Index C) {
+  for_each_row("cross_entropy_backward", logits, [&]<class T>(T, Index r, Index C) {
     T *x = row<T>(logits, r), *out = row<T>(dlogits, r);
     const T factor = scale.data<T>()[r], lse = logsumexp.data<T>()[r];
     if (factor == 0) {
@@ -127,6 +174,70 @@ void cross_entropy_backward(Cpu, const Tensor& logits, const Tensor& target,
     });
     // An ignored target is no index, and a NaN gradient makes its scale NaN instead of zero.
     if (targets[r] >= 0 && targets[r] < C) out[targets[r]] -= factor;
+  });
+}
+
+// ---- Layer normalisation. The variance is taken around a first estimate m of the mean, which is
+// then corrected by the mean of what is left: with large means neither loses digits (Chan, Golub
+// and LeVeque, "Algorithms for computing the sample variance", 1983). The sums are in double.
+
+void layer_norm(Cpu, const Tensor& x, const Tensor& weight, const Tensor& bias, double eps,
+                const Tensor& y, const Tensor& mean, const Tensor& rstd) {
+  for_each_row("layer_norm", x, [&]<class T>(T, Index r, Index C) {
+    const T *in = row<T>(x, r), *w = data_or_null<T>(weight), *b = data_or_null<T>(bias);
+    T* out = row<T>(y, r);
+    Accumulator<T> sum, left, squares;
+    for_each_register<T>(C, [&](Index i, auto part) { sum.add(part.load(in + i)); });
+    const T estimate = T(sum.total() / double(C));
+    for_each_register<T>(C, [&](Index i, auto part) {
+      const Vec<T> d = part.keep(part.load(in + i) - Vec<T>(estimate));
+      left.add(d);
+      squares.add_product(d, d);
+    });
+    const double correction = left.total() / double(C);
+    const double variance = squares.total() / double(C) - correction * correction;
+    const double scale = 1 / std::sqrt(std::max(variance, 0.0) + eps);
+    mean.data<T>()[r] = T(double(estimate) + correction);
+    rstd.data<T>()[r] = T(scale);
+    const Vec<T> shift(estimate), factor{T(scale)}, offset{T(-correction * scale)}, one{T(1)};
+    for_each_register<T>(C, [&](Index i, auto part) {
+      const Vec<T> h = fma(part.load(in + i) - shift, factor, offset);
+      const Vec<T> scaled_by = w ? part.load(w + i) : one;
+      part.store(fma(h, scaled_by, b ? part.load(b + i) : Vec<T>()), out + i);
+    });
+  });
+}
+
+// The gradients of weight and bias are summed over blocks of kBlock rows and then over the blocks
+// in pairs, whatever the number of threads.
+void layer_norm_backward(Cpu, const Tensor& dy, const Tensor& x, const Tensor& weight,
+                         const Tensor& mean, const Tensor& rstd, const Tensor& dx,
+                         const Tensor& dweight, const Tensor& dbias) {
+  constexpr Index kBlock = 64;
+  const Index R = x.shape()[0], C = x.shape()[1], blocks = ceil_div(R, kBlock);
+  visit_float("layer_norm_backward", x.dtype(), [&]<class T>(T) {
+    const Index width = Vec<T>::whole(C);
+    const auto sums_of = [&](const Tensor& parameter) {
+      return std::vector<double>(parameter.defined() ? blocks * width : 0);
+    };
+    auto weight_sums = sums_of(dweight), bias_sums = sums_of(dbias);
+    const T* w = data_or_null<T>(weight);
+    parallel_for(blocks, 1 + kHeavyGrain / (kBlock * (C + 1)), [&](Index block) {
+      double* dw = dweight.defined() ? weight_sums.data() + block * width : nullptr;
+      double* db = dbias.defined() ? bias_sums.data() + block * width : nullptr;
+      for (Index r = block * kBlock; r < std::min(R, (block + 1) * kBlock); ++r)
+        layer_norm_row_backward(C, row<T>(dy, r), row<T>(x, r), w, mean.data<T>()[r],
+                                rstd.data<T>()[r], dx.defined() ? row<T>(dx, r) : nullptr, dw, db);
+    });
+    const auto combine = [&](const std::vector<double>& sums, const Tensor& parameter) {
+      if (!parameter.defined()) return;
+      T* result = parameter.data<T>();
+      parallel_for(C, 1 + kHeavyGrain / (blocks + 1), [&](Index j) {
+        result[j] = blocks ? T(pairwise_sum(&sums[j], blocks, width)) : T(0);
+      });
+    };
+    combine(weight_sums, dweight);
+    combine(bias_sums, dbias);
   });
 }
 
