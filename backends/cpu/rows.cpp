@@ -58,6 +58,34 @@ double sum_exp(const T* x, Index C, T top, T* y = nullptr) {
   return sum.total();
 }
 
+// ---- Layer normalisation. The variance is taken around a first estimate of the mean, which is
+// then corrected by the mean of what is left: with large means neither loses digits (Chan, Golub
+// and LeVeque, "Algorithms for computing the sample variance", 1983). The sums are in double.
+
+template <class T>
+void layer_norm_row(Index C, const T* x, const T* weight, const T* bias, double eps, T* y, T& mean,
+                    T& rstd) {
+  Accumulator<T> sum, left, squares;
+  for_each_register<T>(C, [&](Index i, auto part) { sum.add(part.load(x + i)); });
+  const T estimate = T(sum.total() / double(C));
+  for_each_register<T>(C, [&](Index i, auto part) {
+    const Vec<T> d = part.keep(part.load(x + i) - Vec<T>(estimate));
+    left.add(d);
+    squares.add_product(d, d);
+  });
+  const double correction = left.total() / double(C);
+  const double variance = squares.total() / double(C) - correction * correction;
+  const double scale = 1 / std::sqrt(std::max(variance, 0.0) + eps);
+  mean = T(double(estimate) + correction);
+  rstd = T(scale);
+  const Vec<T> shift(estimate), factor{T(scale)}, offset{T(-correction * scale)}, one{T(1)};
+  for_each_register<T>(C, [&](Index i, auto part) {
+    const Vec<T> h = fma(part.load(x + i) - shift, factor, offset);
+    const Vec<T> w = weight ? part.load(weight + i) : one;
+    part.store(fma(h, w, bias ? part.load(bias + i) : Vec<T>()), y + i);
+  });
+}
+
 // sums[j] += row element j, in double; sums are kept in whole registers
 inline void add_to(double* sums, Vec<double> row) { (Vec<double>::load(sums) + row).store(sums); }
 inline void add_to(double* sums, Vec<float> row) {
@@ -177,33 +205,14 @@ void cross_entropy_backward(Cpu, const Tensor& logits, const Tensor& target,
   });
 }
 
-// ---- Layer normalisation. The variance is taken around a first estimate m of the mean, which is
-// then corrected by the mean of what is left: with large means neither loses digits (Chan, Golub
-// and LeVeque, "Algorithms for computing the sample variance", 1983). The sums are in double.
-
 void layer_norm(Cpu, const Tensor& x, const Tensor& weight, const Tensor& bias, double eps,
                 const Tensor& y, const Tensor& mean, const Tensor& rstd) {
-  for_each_row("layer_norm", x, [&]<class T>(T, Index r, Index C) {
-    const T *in = row<T>(x, r), *w = data_or_null<T>(weight), *b = data_or_null<T>(bias);
-    T* out = row<T>(y, r);
-    Accumulator<T> sum, left, squares;
-    for_each_register<T>(C, [&](Index i, auto part) { sum.add(part.load(in + i)); });
-    const T estimate = T(sum.total() / double(C));
-    for_each_register<T>(C, [&](Index i, auto part) {
-      const Vec<T> d = part.keep(part.load(in + i) - Vec<T>(estimate));
-      left.add(d);
-      squares.add_product(d, d);
-    });
-    const double correction = left.total() / double(C);
-    const double variance = squares.total() / double(C) - correction * correction;
-    const double scale = 1 / std::sqrt(std::max(variance, 0.0) + eps);
-    mean.data<T>()[r] = T(double(estimate) + correction);
-    rstd.data<T>()[r] = T(scale);
-    const Vec<T> shift(estimate), factor{T(scale)}, offset{T(-correction * scale)}, one{T(1)};
-    for_each_register<T>(C, [&](Index i, auto part) {
-      const Vec<T> h = fma(part.load(in + i) - shift, factor, offset);
-      const Vec<T> scaled_by = w ? part.load(w + i) : one;
-      part.store(fma(h, scaled_by, b ? part.load(b + i) : Vec<T>()), out + i);
+  const Index R = x.shape()[0], C = x.shape()[1];
+  visit_float("layer_norm", x.dtype(), [&]<class T>(T) {
+    const T *in = x.data<T>(), *w = data_or_null<T>(weight), *b = data_or_null<T>(bias);
+    T *out = y.data<T>(), *m = mean.data<T>(), *s = rstd.data<T>();
+    parallel_for(R, 1 + kHeavyGrain / (C + 1), [&](Index r) {
+      layer_norm_row(C, in + r * C, w, b, eps, out + r * C, m[r], s[r]);
     });
   });
 }
@@ -221,13 +230,15 @@ void layer_norm_backward(Cpu, const Tensor& dy, const Tensor& x, const Tensor& w
       return std::vector<double>(parameter.defined() ? blocks * width : 0);
     };
     auto weight_sums = sums_of(dweight), bias_sums = sums_of(dbias);
-    const T* w = data_or_null<T>(weight);
+    const T *g = dy.data<T>(), *in = x.data<T>(), *w = data_or_null<T>(weight);
+    const T *m = mean.data<T>(), *s = rstd.data<T>();
+    T* out = data_or_null<T>(dx);
     parallel_for(blocks, 1 + kHeavyGrain / (kBlock * (C + 1)), [&](Index block) {
       double* dw = dweight.defined() ? weight_sums.data() + block * width : nullptr;
       double* db = dbias.defined() ? bias_sums.data() + block * width : nullptr;
       for (Index r = block * kBlock; r < std::min(R, (block + 1) * kBlock); ++r)
-        layer_norm_row_backward(C, row<T>(dy, r), row<T>(x, r), w, mean.data<T>()[r],
-                                rstd.data<T>()[r], dx.defined() ? row<T>(dx, r) : nullptr, dw, db);
+        layer_norm_row_backward(C, g + r * C, in + r * C, w, m[r], s[r],
+                                out ? out + r * C : nullptr, dw, db);
     });
     const auto combine = [&](const std::vector<double>& sums, const Tensor& parameter) {
       if (!parameter.defined()) return;
