@@ -2,12 +2,12 @@
 // right side that is stored the other way its rows. What attention and the fp64 matrix product are
 // made of.
 //
-// A block of C, kRows rows of kCols registers each, stays in registers while k runs over the whole
-// inner dimension: step k multiplies one row piece of B (kCols registers) by kRows scalars of A.
-// Each register of B is used kRows times and each scalar of A kCols times, which is what lets the
-// multipliers, and not the loads, set the pace. (Goto, van de Geijn, "Anatomy of high-performance
-// matrix multiplication", 2008.) A is read scalar by scalar and may have any strides, so a
-// transposed A costs nothing; B and C have contiguous rows.
+// A block of C, kTileRows rows of kTileCols registers each, stays in registers while k runs over
+// the whole inner dimension: step k multiplies one row piece of B (kTileCols registers) by
+// kTileRows scalars of A. Each register of B is used kTileRows times and each scalar of A kTileCols
+// times, which is what lets the multipliers, and not the loads, set the pace. (Goto, van de Geijn,
+// "Anatomy of high-performance matrix multiplication", 2008.) A is read scalar by scalar and may
+// have any strides, so a transposed A costs nothing; B and C have contiguous rows.
 //
 // The sum over k runs in order, whatever the sizes: the bits of an element of C depend on its row
 // of A and its column of B only.
