@@ -111,7 +111,7 @@ Tensor window(const char* name, const Tensor& x, const Cut& cut) {
   auto rule = [name, shape = x.shape(), cut](const Tensor& g) {
     return Tensors{embed(name, g, shape, cut)};
   };
-  Tensor y = record(name, x.with_layout(cut(x.layout())), {x}, rule);
+  Tensor y = record(name, x.with_layout(cut(x.layout())), {x}, std::move(rule));
   if (y.node()) y.node()->window = cut(contiguous_layout(x.shape()));
   return y;
 }
