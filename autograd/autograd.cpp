@@ -13,36 +13,27 @@ namespace {
 
 thread_local bool enabled = true, anomaly = false;
 
-// While it lives, results are not searched for NaN.
-struct Unwatched {
-  bool before = std::exchange(anomaly, false);
-  ~Unwatched() { anomaly = before; }
-};
-
 void check_no_nan(const Tensor& x, const std::string& what) {
   if (!is_floating_point(x.dtype()) && !is_complex(x.dtype())) return;
-  const Unwatched the_check_itself;
+  const FlagGuard unwatched(anomaly, false);
   if (any(isnan(is_complex(x.dtype()) ? view_as_real(x.detach()) : x.detach())).item<bool>())
     throw_error<ValueError>("{} is NaN", what);
 }
 
 // A rule's gradients; a NaN within it is reported by the name of its op.
 Tensors run_rule(const Rule& rule, const Tensor& g) {
-  const Unwatched the_steps_of_the_rule;
+  const FlagGuard unwatched(anomaly, false);
   return rule(g);
 }
 
-std::uint64_t next_order() {
-  static std::atomic<std::uint64_t> count{0};
-  return count++;
-}
+std::atomic<std::uint64_t> nodes_made{0};
 
 }  // namespace
 
 // ---------------------------------------------------------------------- nodes
 
 Node::Node(const char* name, const Tensor& value)
-    : name(name), order(next_order()), shape(value.shape()), dtype(value.dtype()) {}
+    : name(name), order(nodes_made++), shape(value.shape()), dtype(value.dtype()) {}
 
 // Dropping a node drops its inputs, and tensors that its rule captured, which may drop further
 // nodes. The outermost destructor collects all of them and lets them go one by one.
@@ -86,15 +77,9 @@ Tensor record_fused(const char* name, Tensor out, const Tensors& inputs, Rule ru
   return out;
 }
 
-// ---------------------------------------------------------------------- grad mode
-
 bool grad_enabled() { return enabled; }
-
-GradMode::GradMode(bool on) : before_(enabled) { enabled = on; }
-GradMode::~GradMode() { enabled = before_; }
-
-DetectAnomaly::DetectAnomaly() : before_(std::exchange(anomaly, true)) {}
-DetectAnomaly::~DetectAnomaly() { anomaly = before_; }
+GradMode::GradMode(bool on) : FlagGuard(enabled, on) {}
+DetectAnomaly::DetectAnomaly() : FlagGuard(anomaly, true) {}
 
 // ---------------------------------------------------------------------- backward
 
@@ -141,14 +126,16 @@ class Sweep {
     }
   }
 
-  void start(const Tensor& output, const Tensor& gradient) { send(output.node(), gradient); }
+  // Adds g to the gradient of a node.
+  void send(const std::shared_ptr<Node>& node, const Tensor& g) {
+    slot(node).add(g, options_.create_graph);
+  }
 
   void run() {
     while (!queue_.empty()) {
       std::shared_ptr<Node> node = queue_.top();
       queue_.pop();
-      auto entry = running_.extract(node.get());
-      visit(node, entry.mapped().sum);
+      visit(node, running_.extract(node.get()).mapped().sum);
     }
   }
 
@@ -165,10 +152,6 @@ class Sweep {
     auto [it, is_new] = running_.try_emplace(node.get());
     if (is_new) queue_.push(node);
     return it->second;
-  }
-
-  void send(const std::shared_ptr<Node>& node, const Tensor& g) {
-    slot(node).add(g, options_.create_graph);
   }
 
   void visit(const std::shared_ptr<Node>& node, Tensor g) {
@@ -265,7 +248,7 @@ void Tensor::backward(BackwardOptions options) const { backward(Tensor(), option
 
 void Tensor::backward(const Tensor& gradient, BackwardOptions options) const {
   Sweep sweep(options, nullptr);
-  sweep.start(*this, first_gradient("backward", *this, gradient));
+  sweep.send(node_, first_gradient("backward", *this, gradient));
   GradMode mode(options.create_graph);
   sweep.run();
 }
@@ -279,8 +262,8 @@ Tensors grad(const Tensors& outputs, const Tensors& inputs, const Tensors& gradi
       throw_error<AutogradError>("grad: input {} does not require a gradient", i);
   Sweep sweep(options, &inputs);
   for (std::size_t i = 0; i < outputs.size(); ++i)
-    sweep.start(outputs[i],
-                first_gradient("grad", outputs[i], gradients.empty() ? Tensor() : gradients[i]));
+    sweep.send(outputs[i].node(),
+               first_gradient("grad", outputs[i], gradients.empty() ? Tensor() : gradients[i]));
   GradMode mode(options.create_graph);
   sweep.run();
   Tensors result;
@@ -304,10 +287,9 @@ Tensor jacobian(const Function<Tensor(const Tensor&)>& f, const Tensor& x) {
   Tensor leaf = x.detach().requires_grad_(), y = f(leaf);
   Tensors rows;
   for (std::int64_t i = 0; i < y.numel(); ++i) {
-    Tensor one = zeros({y.numel()}, {.dtype = y.dtype(), .device = y.device()});
-    one.slice(0, i, i + 1).fill_(1);
-    Tensor row = grad({y}, {leaf}, {one.reshape(y.shape())},
-                      {.retain_graph = true, .allow_unused = true})[0];
+    Tensor one = zeros_like(y.detach());
+    one.view({-1}).select(0, i).fill_(1);
+    Tensor row = grad({y}, {leaf}, {one}, {.retain_graph = true, .allow_unused = true})[0];
     rows.push_back(row.defined() ? row : zeros_like(leaf.detach()));
   }
   Shape shape = y.shape();
@@ -324,12 +306,9 @@ Tensor& Tensor::requires_grad_(bool on) {
                                node_->name);
   if (on && !is_floating_point(dtype_) && !is_complex(dtype_))
     throw_error<DTypeError>("requires_grad_: needs a floating or complex type, got {}", dtype_);
-  if (!on) {
-    node_ = nullptr;
-  } else if (!node_) {
-    node_ = std::make_shared<Node>("leaf", *this);
-    node_->leaf = true;
-  }
+  if (on && node_) return *this;
+  node_ = on ? std::make_shared<Node>("leaf", *this) : nullptr;
+  if (on) node_->leaf = true;
   return *this;
 }
 
@@ -339,7 +318,6 @@ void Tensor::register_hook(Function<Tensor(const Tensor&)> hook) const {
 }
 
 bool Tensor::is_leaf() const { return !node_ || node_->leaf; }
-
 Tensor Tensor::grad() const { return node_ && node_->leaf ? node_->grad : Tensor(); }
 
 void Tensor::set_grad(Tensor grad) const {

@@ -42,7 +42,7 @@ struct Node {
   bool fused = false;            // the rule is made of kernels: it has no second derivative
   std::optional<Layout> window;  // a slice: its gradient adds to this part of the input's
   bool leaf = false;
-  Tensor grad;                                              // of a leaf
+  Tensor grad;                                         // of a leaf
   std::vector<Function<Tensor(const Tensor&)>> hooks;  // see Tensor::register_hook
 
   Node(const char* name, const Tensor& value);
@@ -59,32 +59,29 @@ Tensor record_fused(const char* name, Tensor out, const Tensors& inputs, Rule ru
 // Do ops on this thread record history? Yes, unless a guard says otherwise.
 bool grad_enabled();
 
-// While it lives, gradients are on or off on this thread.
-class GradMode {
+// While it lives, a flag of this thread is on or off; then what it was before.
+class FlagGuard {
  public:
-  explicit GradMode(bool on);
-  ~GradMode();
-  GradMode(const GradMode&) = delete;
-  GradMode& operator=(const GradMode&) = delete;
+  FlagGuard(bool& flag, bool on) : flag_(flag), before_(std::exchange(flag, on)) {}
+  ~FlagGuard() { flag_ = before_; }
+  FlagGuard(const FlagGuard&) = delete;
 
  private:
+  bool& flag_;
   bool before_;
 };
 
+// Whether ops record history.
+struct GradMode : FlagGuard {
+  explicit GradMode(bool on);
+};
 struct NoGradGuard : GradMode {
   NoGradGuard() : GradMode(false) {}
 };
 
-// While it lives, a NaN that an op or its rule makes on this thread is a ValueError that names it.
-class DetectAnomaly {
- public:
+// A NaN that an op or its rule makes is a ValueError that names it.
+struct DetectAnomaly : FlagGuard {
   DetectAnomaly();
-  ~DetectAnomaly();
-  DetectAnomaly(const DetectAnomaly&) = delete;
-  DetectAnomaly& operator=(const DetectAnomaly&) = delete;
-
- private:
-  bool before_;
 };
 
 // no_grad([&] { return model(x); })

@@ -17,9 +17,11 @@ double scale_of(Norm norm, bool inverse, std::int64_t n) {
   return (norm == Norm::backward) == inverse ? 1 / double(n) : 1;
 }
 
-Shape with_last(Shape shape, std::int64_t size) {
-  shape[shape.rank() - 1] = size;
-  return shape;
+// Empty, of x's sizes but for the last.
+Tensor with_last(const Tensor& x, std::int64_t size, DType dtype) {
+  Shape shape = x.shape();
+  shape[x.dim() - 1] = size;
+  return empty(shape, dtype, x.device());
 }
 
 // Below, all work on the last axis, and every rule is a transform again: the conjugate transpose.
@@ -43,7 +45,7 @@ Tensor multiplicity(std::int64_t n, const Tensor& like) {
 
 Tensor to_half(const Tensor& x, double scale) {
   const std::int64_t n = x.size(-1);
-  Tensor y = empty(with_last(x.shape(), n / 2 + 1), complex_type(x.dtype()), x.device());
+  Tensor y = with_last(x, n / 2 + 1, complex_type(x.dtype()));
   on(x.device(), [&](auto device) { kernels::rfft(device, x, scale, y); });
   return record("rfft", y, {x}, [=](const Tensor& g) {
     return Tensors{from_half(g / multiplicity(n, g), n, scale)};
@@ -51,7 +53,7 @@ Tensor to_half(const Tensor& x, double scale) {
 }
 
 Tensor from_half(const Tensor& x, std::int64_t n, double scale) {
-  Tensor y = empty(with_last(x.shape(), n), real_type(x.dtype()), x.device());
+  Tensor y = with_last(x, n, real_type(x.dtype()));
   on(x.device(), [&](auto device) { kernels::irfft(device, x, scale, y); });
   return record("irfft", y, {x}, [=](const Tensor& g) {
     Tensor half = to_half(g, scale);
@@ -83,22 +85,23 @@ Tensor to_complex(const char* name, const Tensor& x) {
   return x.to(complex_type(x.dtype()));
 }
 
-}  // namespace
-
-Tensor fft(const Tensor& x, std::optional<std::int64_t> n, std::int64_t axis, Norm norm) {
-  const Tensor z = to_complex("fft", x);
+Tensor complex_fft(const char* name, const Tensor& x, std::optional<std::int64_t> n,
+                   std::int64_t axis, Norm norm, bool inverse) {
+  const Tensor z = to_complex(name, x);
   const std::int64_t size = n ? *n : z.size(axis);
-  return along("fft", z, axis, size, [&](const Tensor& last) {
-    return transform("fft", last, false, scale_of(norm, false, size));
+  return along(name, z, axis, size, [&](const Tensor& last) {
+    return transform(name, last, inverse, scale_of(norm, inverse, size));
   });
 }
 
+}  // namespace
+
+Tensor fft(const Tensor& x, std::optional<std::int64_t> n, std::int64_t axis, Norm norm) {
+  return complex_fft("fft", x, n, axis, norm, false);
+}
+
 Tensor ifft(const Tensor& x, std::optional<std::int64_t> n, std::int64_t axis, Norm norm) {
-  const Tensor z = to_complex("ifft", x);
-  const std::int64_t size = n ? *n : z.size(axis);
-  return along("ifft", z, axis, size, [&](const Tensor& last) {
-    return transform("ifft", last, true, scale_of(norm, true, size));
-  });
+  return complex_fft("ifft", x, n, axis, norm, true);
 }
 
 Tensor rfft(const Tensor& x, std::optional<std::int64_t> n, std::int64_t axis, Norm norm) {
@@ -119,18 +122,14 @@ Tensor irfft(const Tensor& x, std::optional<std::int64_t> n, std::int64_t axis, 
 
 // ---------------------------------------------------------------------- cosine transforms
 
-namespace {
-
 // sqrt(2/n) exp(-i pi k / 2n), k < n, the first divided by sqrt 2: with it the real part of the
 // Fourier transform of the reordered samples is the cosine transform.
-Tensor turns(std::int64_t n, const Tensor& like) {
+static Tensor turns(std::int64_t n, const Tensor& like) {
   Tensor angle = arange(double(n), {.dtype = f64}) * (-std::numbers::pi / (2 * double(n)));
   Tensor norm = full({n}, std::sqrt(2 / double(n)), {.dtype = f64});
   norm.slice(0, 0, 1).fill_(std::sqrt(1 / double(n)));
   return polar(norm, angle).to(like.device()).to(complex_type(like.dtype()));
 }
-
-}  // namespace
 
 Tensor dct(const Tensor& x, std::int64_t axis) {
   check_real("dct", x);
@@ -150,6 +149,118 @@ Tensor idct(const Tensor& x, std::int64_t axis) {
     if (odd.size(-1) < half) odd = pad(odd, {0, half - odd.size(-1)});
     return stack({even, odd}, -1).flatten(-2, -1).slice(-1, 0, n);
   });
+}
+
+// ---------------------------------------------------------------------- filters
+
+namespace {
+
+void check_sequence(const char* op, const Tensor& x) {
+  check_float(op, x);
+  if (x.dim() != 4 || x.numel() == 0)
+    throw_error<ShapeError>("{}: needs a sequence [B,T,H,D] with no axis empty, got {}", op,
+                            x.shape());
+}
+
+void check_filter(const char* op, const Tensor& log_gain, const Tensor& phase) {
+  check_float(op, log_gain);
+  check_same_type(op, log_gain, phase);
+  if (log_gain.dim() != 2 || log_gain.numel() == 0 || log_gain.shape() != phase.shape())
+    throw_error<ShapeError>("{}: needs log_gain and phase of the same sizes [H,F], got {} and {}",
+                            op, log_gain.shape(), phase.shape());
+}
+
+std::int64_t fast_fft_size(const Tensor& x, std::int64_t n) {
+  return on(x.device(), [&](auto device) { return kernels::fast_fft_size(device, n); });
+}
+
+// y_t = sum over s < T of f_h[(t - s) mod n] v_s, spectrum = rfft(f) [H,n/2+1] in c128.
+Tensor cyclic_convolution(const char* name, const Tensor& v, const Tensor& spectrum,
+                          std::int64_t n) {
+  if (v.dtype() == bf16) return cyclic_convolution(name, v.to(f32), spectrum, n).to(bf16);
+  Tensor y = empty_like(v), input = with_packed_rows(v), filter = spectrum.detach().contiguous();
+  on(v.device(), [&](auto device) { kernels::cyclic_convolution(device, input, filter, n, y); });
+  return record_fused(name, y, {v, spectrum}, [v, spectrum, filter, n](const Tensor& g) {
+    Tensors grads{empty_gradient(v), empty_gradient(spectrum)};
+    on(g.device(), [&](auto device) {
+      kernels::cyclic_convolution_backward(device, with_packed_rows(g), with_packed_rows(v), filter,
+                                           n, grads[0], grads[1]);
+    });
+    return grads;
+  });
+}
+
+}  // namespace
+
+Tensor at_bins(const Tensor& values, std::int64_t bins) {
+  check_float("at_bins", values);
+  if (values.dim() != 2 || values.size(1) == 0 || bins < 1)
+    throw_error<ShapeError>("at_bins: needs values [H,F] and at least one bin, got {} and {}",
+                            values.shape(), bins);
+  const std::int64_t points = values.size(1), steps = std::max<std::int64_t>(bins - 1, 1);
+  if (bins == points) return values;
+  std::vector<std::int64_t> left, right;
+  std::vector<double> share;  // of the point on the right
+  for (std::int64_t k = 0; k < bins; ++k) {
+    const std::int64_t position = k * (points - 1);
+    left.push_back(position / steps);
+    right.push_back(std::min(left.back() + 1, points - 1));
+    share.push_back(double(position % steps) / double(steps));
+  }
+  Tensor a = index_select(values, 1, from_vector(left).to(values.device()));
+  Tensor b = index_select(values, 1, from_vector(right).to(values.device()));
+  return lerp(a, b, from_vector(share).to(values.device()).to(values.dtype()));
+}
+
+// A filter is small beside the data it is applied to, so all that is done to filters is written
+// like its formula, in double whatever the data's type.
+
+// Where T has only small factors it is a cyclic convolution of size T. For another T it is one of a
+// good size n >= 2T - 1: the filter's T taps are repeated at negative times, where t - s looks for
+// them. That takes transforms of T points of the filter alone, never of the data.
+Tensor spectral_filter(const Tensor& v, const Tensor& log_gain, const Tensor& phase) {
+  check_sequence("spectral_filter", v);
+  check_filter("spectral_filter", log_gain, phase);
+  check_same_type("spectral_filter", v, log_gain);
+  const std::int64_t T = v.size(1);
+  if (log_gain.shape() != Shape{v.size(2), T / 2 + 1})
+    throw_error<ShapeError>(
+        "spectral_filter: needs log_gain and phase [H,T/2+1] for v [B,T,H,D] = {}, got {}",
+        v.shape(), log_gain.shape());
+  std::int64_t n = fast_fft_size(v, T);
+  Tensor spectrum = polar(exp(log_gain.to(f64)), phase.to(f64));
+  if (n != T) {
+    n = fast_fft_size(v, 2 * T - 1);
+    Tensor taps = irfft(spectrum, T);
+    spectrum = rfft(cat({pad(taps, {0, n - 2 * T + 1}), taps.slice(1, 1)}, 1));
+  }
+  return cyclic_convolution("spectral_filter", v, spectrum, n);
+}
+
+Tensor causal_taps(const Tensor& log_gain, const Tensor& phase) {
+  check_filter("causal_taps", log_gain, phase);
+  const std::int64_t taps = 2 * (log_gain.size(1) - 1);
+  if (taps == 0) return exp(log_gain) * cos(phase);
+  Tensor gain = at_bins(log_gain.to(f64), taps + 1), extra = at_bins(phase.to(f64), taps + 1);
+  // The logarithm of a filter of minimum phase has an inverse transform (the cepstrum) that is
+  // causal: keep that of log_gain at t >= 0, doubled, and its phase follows.
+  std::vector<double> fold(std::size_t(2 * taps), 0);
+  std::fill_n(fold.begin(), taps + 1, 2);
+  fold[0] = fold[std::size_t(taps)] = 1;
+  Tensor cepstrum = irfft(gain, 2 * taps) * from_vector(fold).to(gain.device());
+  Tensor filter = polar(exp(gain), imag(rfft(cepstrum)) + extra);
+  return irfft(filter, 2 * taps).slice(1, 0, taps).to(log_gain.dtype());
+}
+
+Tensor causal_convolution(const Tensor& v, const Tensor& taps) {
+  check_sequence("causal_convolution", v);
+  check_same_type("causal_convolution", v, taps);
+  if (taps.dim() != 2 || taps.size(0) != v.size(2) || taps.size(1) == 0)
+    throw_error<ShapeError>("causal_convolution: needs taps [H,K] for v [B,T,H,D] = {}, got {}",
+                            v.shape(), taps.shape());
+  const std::int64_t T = v.size(1), heard = std::min(T, taps.size(1));
+  const std::int64_t n = fast_fft_size(v, T + heard - 1);  // nothing wraps around
+  return cyclic_convolution("causal_convolution", v, rfft(taps.slice(1, 0, heard).to(f64), n), n);
 }
 
 }  // namespace triad

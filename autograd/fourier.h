@@ -1,5 +1,5 @@
-// Discrete Fourier and cosine transforms along one axis, of any length; conventions are torch.fft's
-// and scipy.fft's.
+// Discrete Fourier and cosine transforms along one axis, of any length (conventions are torch.fft's
+// and scipy.fft's), and the filters that are made of them.
 #pragma once
 
 #include <optional>
@@ -27,5 +27,26 @@ Tensor irfft(const Tensor& x, std::optional<std::int64_t> n = {}, std::int64_t a
 // dimensions", IEEE Trans. ASSP 28 (1980).
 Tensor dct(const Tensor& x, std::int64_t axis = -1);
 Tensor idct(const Tensor& x, std::int64_t axis = -1);
+
+// Filters along time in the frequency domain: the ops of spectral attention. docs/attention.md has
+// the derivations. Sequences are [B,T,H,D]: batch, time, heads, channels of a head; a head's
+// channels share one filter.
+
+// values [H,F], control points spread evenly over the frequencies 0..pi, read at `bins` even points
+// by linear interpolation -> [H,bins]; one bin reads point 0.
+Tensor at_bins(const Tensor& values, std::int64_t bins);
+
+// irfft(rfft(v over T) * exp(log_gain + i phase)), circular in T; log_gain and phase [H, T/2+1].
+// The imaginary part of the filter is dropped at DC and, for even T, at Nyquist. Two channels share
+// one complex transform, here and below: a NaN in one shows in both.
+Tensor spectral_filter(const Tensor& v, const Tensor& log_gain, const Tensor& phase);
+
+// [H,F] control points -> [H,K], K = 2 (F - 1): the taps of the minimum-phase filter of that gain,
+// the only causal one, with `phase` added (Oppenheim & Schafer, Discrete-Time Signal Processing,
+// ch. 13). F = 1 gives the one tap exp(log_gain) cos(phase).
+Tensor causal_taps(const Tensor& log_gain, const Tensor& phase);
+
+// y_t = sum over s <= t of taps[t-s] v_s, per head; taps [H,K]. Taps past T take no part.
+Tensor causal_convolution(const Tensor& v, const Tensor& taps);
 
 }  // namespace triad

@@ -87,38 +87,38 @@ Tensor roll(const Tensor& x, std::int64_t shift, std::int64_t axis) {
 
 namespace {
 
-// x and `index` with the axis last, where gather and scatter_add work.
+// x, cut to the index's sizes along the other axes, and `index`, both with the axis last, where
+// gather and scatter_add work.
 struct Aligned {
   Tensor x, index;
   int axis;
-
-  Aligned(const char* op, const Tensor& x, std::int64_t at, const Tensor& given) {
-    check_defined(op, x);
-    axis = normalize_axis(op, at, x.dim());
-    bool fits = given.dim() == x.dim();
-    for (int i = 0; fits && i < x.dim(); ++i) fits = i == axis || given.shape()[i] <= x.shape()[i];
-    if (!fits)
-      throw_error<ShapeError>(
-          "{}: needs an index of {} axes, none but axis {} longer than in {}, "
-          "got {}",
-          op, x.dim(), axis, x.shape(), given.shape());
-    index = checked_indices(op, given, x.size(axis));
-    this->x = x;
-    for (int i = 0; i < x.dim(); ++i)
-      if (i != axis) this->x = this->x.slice(i, 0, index.shape()[i]);
-    this->x = this->x.transpose(axis, -1);
-    index = index.transpose(axis, -1);
-  }
 };
+
+Aligned aligned(const char* op, const Tensor& x, std::int64_t at, const Tensor& index) {
+  check_defined(op, x);
+  const int axis = normalize_axis(op, at, x.dim());
+  bool fits = index.dim() == x.dim();
+  for (int i = 0; fits && i < x.dim(); ++i) fits = i == axis || index.shape()[i] <= x.shape()[i];
+  if (!fits)
+    throw_error<ShapeError>(
+        "{}: needs an index of {} axes, none but axis {} longer than in {}, "
+        "got {}",
+        op, x.dim(), axis, x.shape(), index.shape());
+  const Tensor checked = checked_indices(op, index, x.size(axis));
+  Tensor part = x.detach();
+  for (int i = 0; i < x.dim(); ++i)
+    if (i != axis) part = part.slice(i, 0, index.shape()[i]);
+  return {part.transpose(axis, -1), checked.transpose(axis, -1), axis};
+}
 
 }  // namespace
 
 Tensor gather(const Tensor& x, std::int64_t axis, const Tensor& index) {
   if (is_complex(x.dtype()))
     return complex(gather(real(x), axis, index), gather(imag(x), axis, index));
-  const Aligned in("gather", x, axis, index);
+  const Aligned in = aligned("gather", x, axis, index);
   Tensor y = empty(in.index.shape(), x.dtype(), x.device());
-  on(x.device(), [&](auto device) { kernels::gather_last(device, in.x.detach(), in.index, y); });
+  on(x.device(), [&](auto device) { kernels::gather_last(device, in.x, in.index, y); });
   return record("gather", y.transpose(in.axis, -1), {x}, [x, axis, index](const Tensor& g) {
     return Tensors{scatter_add(zeros_like(x.detach()), axis, index, g)};
   });
@@ -136,7 +136,7 @@ Tensor scatter_add(const Tensor& x, std::int64_t axis, const Tensor& index, cons
     throw_error<ShapeError>("scatter_add: needs a source of the index's sizes {}, got {}",
                             index.shape(), source.shape());
   Tensor y = x.detach().clone();
-  const Aligned to("scatter_add", y, axis, index);
+  const Aligned to = aligned("scatter_add", y, axis, index);
   Tensor from = source.detach().transpose(to.axis, -1);
   on(x.device(), [&](auto device) { kernels::scatter_add_last(device, from, to.index, to.x); });
   return record("scatter_add", y, {x, source}, [axis, index](const Tensor& g) {

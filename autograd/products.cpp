@@ -1,5 +1,7 @@
 #include <triad/autograd/products.h>
 
+#include <cmath>
+
 #include <triad/autograd/autograd.h>
 #include <triad/autograd/op_helpers.h>
 #include <triad/autograd/ops.h>
@@ -111,24 +113,23 @@ struct Lettered {
     for (std::size_t i = 0; i < axes.size(); ++i)
       for (std::size_t j = axes.size() - 1; j > i; --j) {
         if (axes[i] != axes[j]) continue;
-        const std::int64_t n = x.size(std::int64_t(i));
-        Tensor on_diagonal = tril_mask(n, n);
-        on_diagonal = logical_xor(on_diagonal, tril_mask(n, n, -1)).to(x.dtype());
-        Shape shape = Shape::filled(x.dim(), 1);
-        shape[int(i)] = shape[int(j)] = n;
-        x = sum(x * on_diagonal.reshape(shape), {std::int64_t(j)});
+        x = window("einsum", x, [i = int(i), j = int(j)](Layout diagonal) {
+          diagonal.strides[i] += diagonal.strides[j];
+          diagonal.strides.erase(j);
+          diagonal.shape.erase(j);
+          return diagonal;
+        });
         axes.erase(j, 1);
       }
   }
   // Sums over the axes that nobody asks for.
   void keep(const std::string& wanted) {
+    auto unwanted = [&](char c) { return wanted.find(c) == std::string::npos; };
     Axes gone;
-    std::string left;
     for (std::size_t i = 0; i < axes.size(); ++i)
-      if (wanted.find(axes[i]) == std::string::npos) gone.push_back(std::int64_t(i));
-      else left += axes[i];
+      if (unwanted(axes[i])) gone.push_back(std::int64_t(i));
     if (!gone.empty()) x = sum(x, gone);
-    axes = left;
+    std::erase_if(axes, unwanted);
   }
   Tensor in_order(const std::string& order) const {
     Shape permutation;
@@ -162,20 +163,20 @@ Lettered contract(const Lettered& a, const Lettered& b, const std::string& wante
 }  // namespace
 
 Tensor einsum(const std::string& equation, const Tensors& operands) {
-  std::vector<std::string> names(1);  // of each operand's axes
   auto fail = [&](const std::string& why) {
     throw_error<ValueError>("einsum: '{}' {}", equation, why);
   };
-  std::string text;
-  for (char c : equation)
-    if (c != ' ') text += c;
+  std::string text = equation;
+  std::erase(text, ' ');
   const std::size_t arrow = text.find("->");
   if (arrow == std::string::npos) fail("has no '->'");
   const std::string out = text.substr(arrow + 2);
-  for (char c : text.substr(0, arrow) + out)
+  text.erase(arrow);
+  std::vector<std::string> names(1);  // of each operand's axes
+  for (char c : text + out)
     if (c != ',' && !(c >= 'a' && c <= 'z') && !(c >= 'A' && c <= 'Z'))
       fail("has more than letters");
-  for (char c : text.substr(0, arrow))
+  for (char c : text)
     if (c == ',') names.emplace_back();
     else names.back() += c;
   if (names.size() != operands.size())
@@ -212,6 +213,99 @@ Tensor einsum(const std::string& equation, const Tensors& operands) {
     result.keep(wanted);
     if (i + 1 == terms.size()) return result.in_order(out);
   }
+}
+
+// ---------------------------------------------------------------------- attention
+
+namespace {
+
+constexpr const char* kAttention = "scaled_dot_product_attention";
+
+// [B,H,T,D] seen in a buffer [B,T,H,D]: where heads lie side by side, ready for a projection.
+Tensor empty_heads(const Shape& s, const Tensor& like) {
+  return empty({s[0], s[2], s[1], s[3]}, like.dtype(), like.device()).transpose(1, 2);
+}
+
+void check_shapes(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out) {
+  check_float(kAttention, q);
+  check_same_type(kAttention, q, k);
+  check_same_type(kAttention, q, v);
+  const bool fits = q.dim() == 4 && k.dim() == 4 && k.shape() == v.shape() &&
+                    q.size(0) == k.size(0) && q.size(1) == k.size(1) && q.size(3) == k.size(3) &&
+                    q.size(3) > 0;
+  if (!fits)
+    throw_error<ShapeError>("{}: needs q [B,H,T,D] and k, v [B,H,S,D], got {}, {}, {}", kAttention,
+                            q.shape(), k.shape(), v.shape());
+  if (!out.defined()) return;
+  check_same_type(kAttention, q, out);
+  if (out.shape() != q.shape() || out.strides().back() != 1 || out.requires_grad())
+    throw_error<ShapeError>("{}: out must be {} with stride 1 along D and without history",
+                            kAttention, q.shape());
+}
+
+Tensor full_mask(const Tensor& mask, const Shape& q, const Shape& k) {
+  if (!mask.defined()) return mask;
+  check_bool(kAttention, mask);
+  const Shape full{q[0], q[1], q[2], k[2]};
+  Layout wide = mask.layout();
+  if (mask.dim() == 3) wide = unsqueezed(wide, 1);
+  const int rank = wide.shape.rank();
+  bool fits = rank == 2 || rank == 4;
+  for (int i = 0; fits && i < rank; ++i) {
+    const std::int64_t size = wide.shape[i], needed = full[i + 4 - rank];
+    fits = size == needed || (size == 1 && i < rank - 2);
+  }
+  if (!fits)
+    throw_error<ShapeError>(
+        "{}: needs a mask [T,S], [B,T,S], [B,1,T,S] or [B,H,T,S] with B {}, "
+        "H {}, T {}, S {}, got {}",
+        kAttention, full[0], full[1], full[2], full[3], mask.shape());
+  return mask.with_layout(expanded(wide, full));
+}
+
+}  // namespace
+
+Tensor scaled_dot_product_attention(const Tensor& q, const Tensor& k, const Tensor& v,
+                                    const AttentionOptions& options) {
+  check_shapes(q, k, v, options.out);
+  if (q.dtype() == bf16) {
+    AttentionOptions wide = options;
+    wide.out = {};
+    return scaled_dot_product_attention(q.to(f32), k.to(f32), v.to(f32), wide).to(bf16);
+  }
+  if (options.token_mask.defined()) {
+    check_bool(kAttention, options.token_mask);
+    if (options.token_mask.shape() != Shape{k.size(0), k.size(2)})
+      throw_error<ShapeError>("{}: needs a token_mask [{},{}], got {}", kAttention, k.size(0),
+                              k.size(2), options.token_mask.shape());
+  }
+  if (!(options.dropout >= 0 && options.dropout < 1))
+    throw_error<ValueError>("{}: needs 0 <= dropout < 1, got {}", kAttention, options.dropout);
+  const kernels::AttentionArgs args{
+      .scale = options.scale.value_or(1 / std::sqrt(double(q.size(3)))),
+      .causal = options.causal,
+      .mask = full_mask(options.mask, q.shape(), k.shape()),
+      .token_mask = options.token_mask,
+      .dropout = options.dropout,
+      .random = options.dropout > 0 ? next_stream() : RandomStream{},
+  };
+  Tensor out = options.out.defined() ? options.out : empty_heads(q.shape(), q);
+  Tensor lse = empty({q.size(0), q.size(1), q.size(2)}, q.dtype(), q.device());
+  on(q.device(), [&](auto device) {
+    kernels::attention(device, with_packed_rows(q), with_packed_rows(k), with_packed_rows(v), args,
+                       out, lse);
+  });
+  return record_fused(kAttention, out, {q, k, v}, [q, k, v, out, lse, args](const Tensor& g) {
+    Tensors grads;
+    for (const Tensor& x : {q, k, v})
+      grads.push_back(x.requires_grad() ? empty_heads(x.shape(), x) : Tensor());
+    on(g.device(), [&](auto device) {
+      kernels::attention_backward(device, with_packed_rows(g), with_packed_rows(q),
+                                  with_packed_rows(k), with_packed_rows(v), out, lse, args,
+                                  grads[0], grads[1], grads[2]);
+    });
+    return grads;
+  });
 }
 
 }  // namespace triad

@@ -7,10 +7,20 @@
 
 namespace triad {
 
-// ---------------------------------------------------------------------- all elements in another
-// order
+// ---------------------------------------------------------------------- all elements, reordered
 
 namespace {
+
+const Layout& layout_of(const char* op, const Tensor& x) {
+  check_defined(op, x);
+  return x.layout();
+}
+
+// y has all elements of x in their order: so has the gradient.
+Tensor record_reshape(const char* op, const Tensor& x, const Tensor& y) {
+  return record(op, y, {x},
+                [from = x.shape()](const Tensor& g) { return Tensors{g.reshape(from)}; });
+}
 
 // A copy of x in row-major order under new sizes, without history.
 Tensor packed(const Tensor& x, const Shape& shape) {
@@ -27,8 +37,7 @@ Tensor reshape_as(const char* op, const Tensor& x, const Shape& to, bool may_cop
   if (!layout && !may_copy)
     throw_error<ShapeError>("{}: {} with strides {} is no view of sizes {}; use reshape", op,
                             x.shape(), x.strides(), shape);
-  return record(op, layout ? x.with_layout(*layout) : packed(x, shape), {x},
-                [from = x.shape()](const Tensor& g) { return Tensors{g.reshape(from)}; });
+  return record_reshape(op, x, layout ? x.with_layout(*layout) : packed(x, shape));
 }
 
 }  // namespace
@@ -41,8 +50,8 @@ Tensor Tensor::view(const Shape& shape) const { return reshape_as("view", *this,
 Tensor Tensor::flatten(std::int64_t start, std::int64_t end) const {
   check_defined("flatten", *this);
   if (dim() == 0) return reshape({1});
-  const int first = normalize_axis("flatten", start, dim()),
-            last = normalize_axis("flatten", end, dim());
+  const int first = normalize_axis("flatten", start, dim());
+  const int last = normalize_axis("flatten", end, dim());
   if (first > last) throw_error<ValueError>("flatten: axis {} comes after axis {}", first, last);
   Shape sizes(shape().begin(), shape().begin() + first);
   sizes.push_back(Shape(shape().begin() + first, shape().begin() + last + 1).numel());
@@ -51,35 +60,32 @@ Tensor Tensor::flatten(std::int64_t start, std::int64_t end) const {
 }
 
 Tensor Tensor::permute(const Shape& order) const {
-  check_defined("permute", *this);
-  Shape back = Shape::filled(dim(), 0);
-  Tensor y = with_layout(permuted(layout_, order));
+  Tensor y = with_layout(permuted(layout_of("permute", *this), order));
+  Shape back = order;
   for (int i = 0; i < dim(); ++i) back[normalize_axis("permute", order[i], dim())] = i;
   return record("permute", y, {*this},
                 [back](const Tensor& g) { return Tensors{g.permute(back)}; });
 }
 
 Tensor Tensor::transpose(std::int64_t a, std::int64_t b) const {
-  check_defined("transpose", *this);
-  return record("transpose", with_layout(transposed(layout_, a, b)), {*this},
+  Tensor y = with_layout(transposed(layout_of("transpose", *this), a, b));
+  return record("transpose", y, {*this},
                 [a, b](const Tensor& g) { return Tensors{g.transpose(a, b)}; });
 }
 
 Tensor Tensor::unsqueeze(std::int64_t axis) const {
-  check_defined("unsqueeze", *this);
-  return record("unsqueeze", with_layout(unsqueezed(layout_, axis)), {*this},
-                [from = shape()](const Tensor& g) { return Tensors{g.reshape(from)}; });
+  Tensor y = with_layout(unsqueezed(layout_of("unsqueeze", *this), axis));
+  return record_reshape("unsqueeze", *this, y);
 }
 
 Tensor Tensor::squeeze(std::int64_t axis) const {
-  check_defined("squeeze", *this);
-  return record("squeeze", with_layout(squeezed(layout_, axis)), {*this},
-                [from = shape()](const Tensor& g) { return Tensors{g.reshape(from)}; });
+  Tensor y = with_layout(squeezed(layout_of("squeeze", *this), axis));
+  return record_reshape("squeeze", *this, y);
 }
 
 Tensor Tensor::expand(const Shape& shape) const {
-  check_defined("expand", *this);
-  return record("expand", with_layout(expanded(layout_, shape)), {*this},
+  Tensor y = with_layout(expanded(layout_of("expand", *this), shape));
+  return record("expand", y, {*this},
                 [from = this->shape()](const Tensor& g) { return Tensors{sum_to(g, from)}; });
 }
 
@@ -102,10 +108,10 @@ Tensor embed(const char* name, const Tensor& g, const Shape& shape, const Cut& c
 
 Tensor window(const char* name, const Tensor& x, const Cut& cut) {
   check_defined(name, x);
-  Tensor y = record(name, x.with_layout(cut(x.layout())), {x},
-                    [name, shape = x.shape(), cut](const Tensor& g) {
-                      return Tensors{embed(name, g, shape, cut)};
-                    });
+  auto rule = [name, shape = x.shape(), cut](const Tensor& g) {
+    return Tensors{embed(name, g, shape, cut)};
+  };
+  Tensor y = record(name, x.with_layout(cut(x.layout())), {x}, std::move(rule));
   if (y.node()) y.node()->window = cut(contiguous_layout(x.shape()));
   return y;
 }
@@ -276,18 +282,15 @@ Tensor pad(const Tensor& x, const Shape& widths, double value) {
                             x.shape(), widths);
   Tensor y = x;
   for (int i = 0; i < widths.rank(); i += 2) {
-    Tensors parts;
-    auto fill = [&](std::int64_t width) {
+    const int axis = x.dim() - 1 - i / 2;
+    auto margin = [&](std::int64_t width) {
       if (width < 0) throw_error<ValueError>("pad: widths must not be negative, got {}", widths);
       Shape sizes = y.shape();
-      sizes[x.dim() - 1 - i / 2] = width;
-      if (width > 0)
-        parts.push_back(full(sizes, value, {.dtype = x.dtype(), .device = x.device()}));
+      sizes[axis] = width;
+      return full(sizes, value, {.dtype = x.dtype(), .device = x.device()});
     };
-    fill(widths[i]);
-    parts.push_back(y);
-    fill(widths[i + 1]);
-    if (parts.size() > 1) y = cat(parts, x.dim() - 1 - i / 2);
+    if (widths[i] != 0 || widths[i + 1] != 0)
+      y = cat({margin(widths[i]), y, margin(widths[i + 1])}, axis);
   }
   return y;
 }
