@@ -58,13 +58,4 @@ void Sequential::visit(Visitor& visitor) {
   for (std::size_t i = 0; i < layers_.size(); ++i) visitor(std::to_string(i), *layers_[i]);
 }
 
-MLP::MLP(std::int64_t d_model, double dropout)
-    : fc1(d_model, 4 * d_model), fc2(4 * d_model, d_model), drop(dropout) {}
-
-void MLP::visit(Visitor& visitor) {
-  visitor("fc1", fc1);
-  visitor("fc2", fc2);
-  visitor("drop", drop);
-}
-
 }  // namespace triad::nn

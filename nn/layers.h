@@ -7,8 +7,7 @@
 
 namespace triad::nn {
 
-// x [...,in] -> x weight^T + bias [...,out]. weight [out,in] and bias [out] start uniform in
-// +-1/sqrt(in).
+// x [...,in] -> x weight^T + bias [...,out]; weight [out,in], bias [out] start within 1/sqrt(in).
 class Linear : public Layer {
  public:
   struct Options {
@@ -22,7 +21,7 @@ class Linear : public Layer {
   Tensor forward(const Tensor& x) override;
   // The same for output features [begin, end) alone: what is not needed is not computed.
   Tensor forward_rows(const Tensor& x, std::int64_t begin, std::int64_t end);
-  void visit(Visitor& visitor) override { visitor("weight", weight), visitor("bias", bias); }
+  void visit(Visitor& visitor) override { visitor("weight", weight, "bias", bias); }
   std::string type_name() const override { return "Linear"; }
   std::string options_text() const override;
 
@@ -46,7 +45,7 @@ class LayerNorm : public Layer {
  public:
   explicit LayerNorm(std::int64_t features, double eps = 1e-5);
   Tensor forward(const Tensor& x) override { return layer_norm(x, weight, bias, eps); }
-  void visit(Visitor& visitor) override { visitor("weight", weight), visitor("bias", bias); }
+  void visit(Visitor& visitor) override { visitor("weight", weight, "bias", bias); }
   std::string type_name() const override { return "LayerNorm"; }
   std::string options_text() const override;
 
@@ -97,9 +96,11 @@ class Sequential : public Layer {
 // The feed-forward part of a transformer: fc1 to 4M, exact GELU, fc2 back to M, dropout.
 class MLP : public Layer {
  public:
-  explicit MLP(std::int64_t d_model, double dropout = 0);
+  explicit MLP(std::int64_t d_model, double dropout = 0)
+      : fc1(d_model, 4 * d_model), fc2(4 * d_model, d_model), drop(dropout) {}
+
   Tensor forward(const Tensor& x) override { return drop(fc2(gelu(fc1(x)))); }
-  void visit(Visitor& visitor) override;
+  void visit(Visitor& visitor) override { visitor("fc1", fc1, "fc2", fc2, "drop", drop); }
   std::string type_name() const override { return "MLP"; }
 
   Linear fc1, fc2;

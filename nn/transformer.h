@@ -1,9 +1,9 @@
-// Pre-norm transformers: a block, a causal language model, a classifier.
+// Pre-norm transformers: a block, a causal language model and its check, a classifier.
 #pragma once
 
 #include <memory>
 
-#include <triad/nn/hybrid.h>
+#include <triad/nn/attention.h>
 
 namespace triad::nn {
 
@@ -17,7 +17,9 @@ class TransformerBlock : public Module {
 
   Tensor operator()(const Tensor& x, const AttentionMasks& masks = {});
   Tensor step(const Tensor& x, LayerCache& cache);
-  void visit(Visitor& visitor) override;
+  void visit(Visitor& visitor) override {
+    visitor("norm1", norm1, "attn", *attn, "norm2", norm2, "mlp", mlp);
+  }
   std::string type_name() const override { return "TransformerBlock"; }
 
   LayerNorm norm1, norm2;
@@ -90,5 +92,16 @@ class TransformerClassifier : public Transformer {
 
   const Options options;
 };
+
+// Does a language model see the future? One that does copies the answer it is trained to predict,
+// and its loss looks splendid.
+//
+// Changes the ids from several positions on and compares the logits before them. They may differ by
+// what rounding explains (an FFT mixes all positions); more is a ValueError that says where and by
+// how much. `logits` maps ids [B,T], 0 <= id < vocab_size, to [B,T,C]. Random state is left alone.
+void check_causal(const Function<Tensor(const Tensor& ids)>& logits, std::int64_t vocab_size,
+                  std::int64_t T);
+// The same of a model, over all its positions, with dropout off.
+void check_causal(TransformerLM& model);
 
 }  // namespace triad::nn
