@@ -94,16 +94,16 @@ void HeadCache::append(const Tensor& key, const Tensor& value) {
   ++length;
 }
 
-// ---------------------------------------------------------------------- standard and holonomy
+// ---------------------------------------------------------------------- standard
 
 Tensor StandardAttention::forward(const Tensor& q, const Tensor& k, const Tensor& v,
-                                  const Context& context) {
+                                  const Context& c) {
   return scaled_dot_product_attention(q, k, v,
                                       {.causal = causal,
-                                       .mask = context.masks.mask,
-                                       .token_mask = context.masks.token_mask,
+                                       .mask = c.masks.mask,
+                                       .token_mask = c.masks.token_mask,
                                        .dropout = training() ? drop.p : 0,
-                                       .out = context.out});
+                                       .out = c.out});
 }
 
 Tensor StandardAttention::step(const Tensor& q, const Tensor& k, const Tensor& v,
@@ -114,10 +114,6 @@ Tensor StandardAttention::step(const Tensor& q, const Tensor& k, const Tensor& v
   return scaled_dot_product_attention(q, cache.keys.slice(2, 0, cache.length),
                                       cache.values.slice(2, 0, cache.length));
 }
-
-HolonomyAttention::HolonomyAttention(const Options& o)
-    : StandardAttention({.causal = o.causal, .dropout = o.dropout}),
-      curvature(parameter(randn({o.n_heads, o.d_head, o.d_head}) * 0.02)) {}
 
 // ---------------------------------------------------------------------- spectral
 

@@ -56,8 +56,7 @@ class HeadGroup : public Module {
     AttentionMasks masks = {};
     Tensor out = {};
   };
-  virtual Tensor forward(const Tensor& q, const Tensor& k, const Tensor& v,
-                         const Context& context) = 0;
+  virtual Tensor forward(const Tensor& q, const Tensor& k, const Tensor& v, const Context& c) = 0;
   Tensor operator()(const Tensor& q, const Tensor& k, const Tensor& v,
                     const AttentionMasks& masks = {}) {
     return forward(q, k, v, {.masks = masks});
@@ -76,8 +75,7 @@ class StandardAttention : public HeadGroup {
   };
   explicit StandardAttention(const Options& o) : causal(o.causal), drop(o.dropout) {}
 
-  Tensor forward(const Tensor& q, const Tensor& k, const Tensor& v,
-                 const Context& context) override;
+  Tensor forward(const Tensor& q, const Tensor& k, const Tensor& v, const Context& c) override;
   Tensor step(const Tensor& q, const Tensor& k, const Tensor& v, HeadCache& cache) override;
   void visit(Visitor& visitor) override { visitor("drop", drop); }
   std::string type_name() const override { return "StandardAttention"; }
@@ -98,11 +96,12 @@ class HolonomyAttention : public StandardAttention {
     bool causal = false;
     double dropout = 0;
   };
-  explicit HolonomyAttention(const Options& options);
+  explicit HolonomyAttention(const Options& o)
+      : StandardAttention({.causal = o.causal, .dropout = o.dropout}),
+        curvature(parameter(randn({o.n_heads, o.d_head, o.d_head}) * 0.02)) {}
 
-  Tensor forward(const Tensor& q, const Tensor& k, const Tensor& v,
-                 const Context& context) override {
-    return StandardAttention::forward(matmul(q, curvature), k, v, context);
+  Tensor forward(const Tensor& q, const Tensor& k, const Tensor& v, const Context& c) override {
+    return StandardAttention::forward(matmul(q, curvature), k, v, c);
   }
   Tensor step(const Tensor& q, const Tensor& k, const Tensor& v, HeadCache& cache) override {
     return StandardAttention::step(matmul(q, curvature), k, v, cache);
@@ -160,8 +159,7 @@ class SpectralHeads : public HeadGroup {
   using Options = SpectralAttention::Options;
   explicit SpectralHeads(const Options& options) : spectral_attn(options) {}
 
-  Tensor forward(const Tensor& q, const Tensor& k, const Tensor& v,
-                 const Context& context) override;
+  Tensor forward(const Tensor& q, const Tensor& k, const Tensor& v, const Context& c) override;
   Tensor step(const Tensor& q, const Tensor& k, const Tensor& v, HeadCache& cache) override;
   bool uses_keys_and_values() const override { return false; }
   void visit(Visitor& visitor) override { visitor("spectral_attn", spectral_attn); }

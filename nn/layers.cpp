@@ -16,8 +16,6 @@ Linear::Linear(const Options& options) {
   if (with_bias) bias = uniform({out});
 }
 
-Tensor Linear::forward(const Tensor& x) { return linear(x, weight, bias); }
-
 Tensor Linear::forward_rows(const Tensor& x, std::int64_t begin, std::int64_t end) {
   if (begin == 0 && end == weight.size(0)) return forward(x);
   return linear(x, weight.slice(0, begin, end), bias.defined() ? bias.slice(0, begin, end) : bias);
@@ -28,15 +26,9 @@ std::string Linear::options_text() const {
                      bias.defined() ? "" : ", no bias");
 }
 
-Embedding::Embedding(std::int64_t num_embeddings, std::int64_t embedding_dim)
-    : weight(parameter(randn({num_embeddings, embedding_dim}))) {}
-
 std::string Embedding::options_text() const {
   return fmt::format("{} x {}", weight.size(0), weight.size(1));
 }
-
-LayerNorm::LayerNorm(std::int64_t features, double eps)
-    : weight(parameter(ones({features}))), bias(parameter(zeros({features}))), eps(eps) {}
 
 std::string LayerNorm::options_text() const {
   return fmt::format("{}, eps {}", weight.size(0), eps);

@@ -18,7 +18,7 @@ class Linear : public Layer {
   Linear(std::int64_t in_features, std::int64_t out_features, bool bias = true)
       : Linear(Options{in_features, out_features, bias}) {}
 
-  Tensor forward(const Tensor& x) override;
+  Tensor forward(const Tensor& x) override { return linear(x, weight, bias); }
   // The same for output features [begin, end) alone: what is not needed is not computed.
   Tensor forward_rows(const Tensor& x, std::int64_t begin, std::int64_t end);
   void visit(Visitor& visitor) override { visitor("weight", weight, "bias", bias); }
@@ -31,7 +31,9 @@ class Linear : public Layer {
 // ids i64 [...] -> weight[ids] [...,C]; weight [count,C] starts as N(0,1).
 class Embedding : public Layer {
  public:
-  Embedding(std::int64_t num_embeddings, std::int64_t embedding_dim);
+  Embedding(std::int64_t num_embeddings, std::int64_t embedding_dim)
+      : weight(parameter(randn({num_embeddings, embedding_dim}))) {}
+
   Tensor forward(const Tensor& ids) override { return embedding(ids, weight); }
   void visit(Visitor& visitor) override { visitor("weight", weight); }
   std::string type_name() const override { return "Embedding"; }
@@ -43,7 +45,9 @@ class Embedding : public Layer {
 // Over the last axis, of size `features`; weight starts at 1, bias at 0.
 class LayerNorm : public Layer {
  public:
-  explicit LayerNorm(std::int64_t features, double eps = 1e-5);
+  explicit LayerNorm(std::int64_t features, double eps = 1e-5)
+      : weight(parameter(ones({features}))), bias(parameter(zeros({features}))), eps(eps) {}
+
   Tensor forward(const Tensor& x) override { return layer_norm(x, weight, bias, eps); }
   void visit(Visitor& visitor) override { visitor("weight", weight, "bias", bias); }
   std::string type_name() const override { return "LayerNorm"; }
