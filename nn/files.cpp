@@ -106,8 +106,4 @@ void write_file_atomically(const fs::path& path, std::span<const std::string_vie
   file.path.clear();
 }
 
-void write_file_atomically(const fs::path& path, std::string_view text) {
-  write_file_atomically(path, std::span(&text, 1));
-}
-
 }  // namespace triad::nn

@@ -24,6 +24,8 @@ MappedFile map_file(const std::filesystem::path& path);
 // leaves the old file whole. Anything but a regular file (a folder, a device) is left alone.
 void write_file_atomically(const std::filesystem::path& path,
                            std::span<const std::string_view> parts);
-void write_file_atomically(const std::filesystem::path& path, std::string_view text);
+inline void write_file_atomically(const std::filesystem::path& path, std::string_view text) {
+  write_file_atomically(path, std::span(&text, 1));
+}
 
 }  // namespace triad::nn

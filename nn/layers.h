@@ -7,7 +7,7 @@
 
 namespace triad::nn {
 
-// x [...,in] -> x weight^T + bias [...,out]; weight [out,in], bias [out] start within 1/sqrt(in).
+// x [...,in] -> x weight^T + bias; weight [out,in] and bias [out] start uniform in +-1/sqrt(in).
 class Linear : public Layer {
  public:
   struct Options {

@@ -29,10 +29,9 @@ class Visitor {
   virtual void operator()(const std::string& name, Module& module) = 0;
   // Several parts in one call: visitor("weight", weight, "out", out).
   template <class Part, class... Rest>
-  requires(sizeof...(Rest) > 0) void operator()(const std::string& name, Part& part,
-                                                Rest&&... rest) {
+  void operator()(const std::string& name, Part& part, const std::string& next, Rest&... rest) {
     (*this)(name, part);
-    (*this)(std::forward<Rest>(rest)...);
+    (*this)(next, rest...);
   }
 };
 
@@ -44,7 +43,7 @@ struct LoadReport {
   bool empty() const { return missing.empty() && unexpected.empty() && mismatched.empty(); }
 };
 // Copies the values of `state` into those tensors of `own` that have the same name, sizes and type.
-// With `strict` all that does not match is one ValueError, about `whose`, and nothing was changed.
+// With `strict` one ValueError, about `whose`, lists all that does not match; nothing was changed.
 LoadReport load_state(const std::string& whose, const StateDict& own, const StateDict& state,
                       bool strict);
 

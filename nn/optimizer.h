@@ -10,11 +10,7 @@
 //   }
 #pragma once
 
-#include <cstdint>
 #include <optional>
-#include <string>
-#include <utility>
-#include <vector>
 
 #include <triad/nn/module.h>
 
@@ -49,7 +45,7 @@ class Optimizer {
   // The tensors share their memory with the optimizer. With it, the model's state, and options and
   // lr, which are the program's, training goes on as if it had not stopped.
   StateDict state_dict() const;
-  // Copies the values in. All that does not match is one ValueError, and nothing was changed.
+  // Copies the values in. One ValueError lists all that does not match; nothing was changed then.
   void load_state_dict(const StateDict& state);
 
  protected:

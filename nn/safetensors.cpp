@@ -8,7 +8,6 @@
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <set>
-#include <span>
 #include <string_view>
 #include <vector>
 
@@ -180,8 +179,7 @@ class Reader {
   Tensor make_tensor(const Entry& entry) const {
     char* data = data_ + entry.begin;
     const std::size_t bytes = entry.end - entry.begin;
-    if (entry.dtype == boolean) {
-      // Any other bit pattern in a bool is undefined behaviour.
+    if (entry.dtype == boolean) {  // any other bit pattern in a bool is undefined behaviour
       const char* wrong = std::find_if(data, data + bytes, [](char b) { return b != 0 && b != 1; });
       if (wrong != data + bytes)
         bad("tensor {} of BOOL has a byte that is neither 0 nor 1 at its place {}",

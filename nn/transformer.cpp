@@ -90,6 +90,12 @@ Tensor Transformer::embed(const Tensor& ids, std::int64_t first) {
   return drop(tok(ids) + pos.weight.slice(0, first, first + T));
 }
 
+Tensor Transformer::features(const Tensor& ids, const AttentionMasks& masks) {
+  Tensor x = embed(ids);
+  for (TransformerBlock& block : blocks) x = block(x, masks);
+  return norm(x);
+}
+
 void Transformer::visit(Visitor& visitor) {
   visitor("tok", tok, "pos", pos, "drop", drop);
   for (std::size_t i = 0; i < blocks.size(); ++i) visitor(fmt::format("blocks.{}", i), blocks[i]);
@@ -112,12 +118,6 @@ TransformerLM::TransformerLM(const Options& o)
   });
   pos.weight.copy_(randn(pos.weight.shape()) * 0.01);
   if (o.tie_weights) head.weight = tok.weight;
-}
-
-Tensor TransformerLM::operator()(const Tensor& ids) {
-  Tensor x = embed(ids);
-  for (TransformerBlock& block : blocks) x = block(x);
-  return head(norm(x));
 }
 
 Tensor TransformerLM::step(const Tensor& ids, DecodeCache& cache) {
@@ -143,9 +143,7 @@ TransformerClassifier::TransformerClassifier(const Options& o)
     : Transformer("TransformerClassifier", o, false, {o.d_model, o.classes}), options(o) {}
 
 Tensor TransformerClassifier::operator()(const Tensor& ids, const Tensor& token_mask) {
-  Tensor x = embed(ids);
-  for (TransformerBlock& block : blocks) x = block(x, {.token_mask = token_mask});
-  x = norm(x);
+  Tensor x = features(ids, {.token_mask = token_mask});
   if (!token_mask.defined()) return head(mean(x, {1}));
   Tensor weight = token_mask.to(x.dtype()).unsqueeze(-1);
   Tensor count = maximum(sum(weight, {1}), ones({}, {.dtype = x.dtype(), .device = x.device()}));

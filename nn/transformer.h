@@ -49,6 +49,8 @@ class Transformer : public Module {
   Transformer(const char* model, const Options& options, bool causal, const Linear::Options& head);
   // tok[ids] + pos[first, first + T)
   Tensor embed(const Tensor& ids, std::int64_t first = 0);
+  // What the blocks and the norm make of them, [B,T,d_model].
+  Tensor features(const Tensor& ids, const AttentionMasks& masks = {});
 };
 
 // Token ids i64 [B,T] -> logits [B,T,vocab_size], T <= max_seq_len; position t sees ids 0..t.
@@ -64,9 +66,8 @@ class TransformerLM : public Transformer {
   };
   explicit TransformerLM(const Options& options);
 
-  Tensor operator()(const Tensor& ids);
-  // One more token for each sequence, ids [B,1] -> logits [B,1,vocab_size]; in eval mode, without
-  // history.
+  Tensor operator()(const Tensor& ids) { return head(features(ids)); }
+  // One more token a sequence, ids [B,1] -> logits [B,1,vocab_size]; in eval mode, without history.
   Tensor step(const Tensor& ids, DecodeCache& cache);
   std::string type_name() const override { return "TransformerLM"; }
   std::string options_text() const override;
@@ -75,8 +76,7 @@ class TransformerLM : public Transformer {
 };
 
 // Token ids i64 [B,T] and, with padding, token_mask bool [B,T] -> logits [B,classes]: the mean over
-// real tokens of what the blocks make of them, then a Linear. A row of padding alone gives
-// head.bias.
+// real tokens of what the blocks make of them, then a Linear. Padding alone gives head.bias.
 class TransformerClassifier : public Transformer {
  public:
   struct Options {
