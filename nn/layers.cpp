@@ -16,8 +16,6 @@ Linear::Linear(const Options& options) {
   if (with_bias) bias = uniform({out});
 }
 
-Tensor Linear::forward(const Tensor& x) { return linear(x, weight, bias); }
-
 Tensor Linear::forward_rows(const Tensor& x, std::int64_t begin, std::int64_t end) {
   if (begin == 0 && end == weight.size(0)) return forward(x);
   return linear(x, weight.slice(0, begin, end), bias.defined() ? bias.slice(0, begin, end) : bias);
@@ -28,15 +26,9 @@ std::string Linear::options_text() const {
                      bias.defined() ? "" : ", no bias");
 }
 
-Embedding::Embedding(std::int64_t num_embeddings, std::int64_t embedding_dim)
-    : weight(parameter(randn({num_embeddings, embedding_dim}))) {}
-
 std::string Embedding::options_text() const {
   return fmt::format("{} x {}", weight.size(0), weight.size(1));
 }
-
-LayerNorm::LayerNorm(std::int64_t features, double eps)
-    : weight(parameter(ones({features}))), bias(parameter(zeros({features}))), eps(eps) {}
 
 std::string LayerNorm::options_text() const {
   return fmt::format("{}, eps {}", weight.size(0), eps);
@@ -56,15 +48,6 @@ Tensor Sequential::forward(const Tensor& x) {
 
 void Sequential::visit(Visitor& visitor) {
   for (std::size_t i = 0; i < layers_.size(); ++i) visitor(std::to_string(i), *layers_[i]);
-}
-
-MLP::MLP(std::int64_t d_model, double dropout)
-    : fc1(d_model, 4 * d_model), fc2(4 * d_model, d_model), drop(dropout) {}
-
-void MLP::visit(Visitor& visitor) {
-  visitor("fc1", fc1);
-  visitor("fc2", fc2);
-  visitor("drop", drop);
 }
 
 }  // namespace triad::nn

@@ -7,8 +7,7 @@
 
 namespace triad::nn {
 
-// x [...,in] -> x weight^T + bias [...,out]. weight [out,in] and bias [out] start uniform in
-// +-1/sqrt(in).
+// x [...,in] -> x weight^T + bias; weight [out,in] and bias [out] start uniform in +-1/sqrt(in).
 class Linear : public Layer {
  public:
   struct Options {
@@ -19,10 +18,10 @@ class Linear : public Layer {
   Linear(std::int64_t in_features, std::int64_t out_features, bool bias = true)
       : Linear(Options{in_features, out_features, bias}) {}
 
-  Tensor forward(const Tensor& x) override;
+  Tensor forward(const Tensor& x) override { return linear(x, weight, bias); }
   // The same for output features [begin, end) alone: what is not needed is not computed.
   Tensor forward_rows(const Tensor& x, std::int64_t begin, std::int64_t end);
-  void visit(Visitor& visitor) override { visitor("weight", weight), visitor("bias", bias); }
+  void visit(Visitor& visitor) override { visitor("weight", weight, "bias", bias); }
   std::string type_name() const override { return "Linear"; }
   std::string options_text() const override;
 
@@ -32,7 +31,9 @@ class Linear : public Layer {
 // ids i64 [...] -> weight[ids] [...,C]; weight [count,C] starts as N(0,1).
 class Embedding : public Layer {
  public:
-  Embedding(std::int64_t num_embeddings, std::int64_t embedding_dim);
+  Embedding(std::int64_t num_embeddings, std::int64_t embedding_dim)
+      : weight(parameter(randn({num_embeddings, embedding_dim}))) {}
+
   Tensor forward(const Tensor& ids) override { return embedding(ids, weight); }
   void visit(Visitor& visitor) override { visitor("weight", weight); }
   std::string type_name() const override { return "Embedding"; }
@@ -44,9 +45,11 @@ class Embedding : public Layer {
 // Over the last axis, of size `features`; weight starts at 1, bias at 0.
 class LayerNorm : public Layer {
  public:
-  explicit LayerNorm(std::int64_t features, double eps = 1e-5);
+  explicit LayerNorm(std::int64_t features, double eps = 1e-5)
+      : weight(parameter(ones({features}))), bias(parameter(zeros({features}))), eps(eps) {}
+
   Tensor forward(const Tensor& x) override { return layer_norm(x, weight, bias, eps); }
-  void visit(Visitor& visitor) override { visitor("weight", weight), visitor("bias", bias); }
+  void visit(Visitor& visitor) override { visitor("weight", weight, "bias", bias); }
   std::string type_name() const override { return "LayerNorm"; }
   std::string options_text() const override;
 
@@ -97,9 +100,11 @@ class Sequential : public Layer {
 // The feed-forward part of a transformer: fc1 to 4M, exact GELU, fc2 back to M, dropout.
 class MLP : public Layer {
  public:
-  explicit MLP(std::int64_t d_model, double dropout = 0);
+  explicit MLP(std::int64_t d_model, double dropout = 0)
+      : fc1(d_model, 4 * d_model), fc2(4 * d_model, d_model), drop(dropout) {}
+
   Tensor forward(const Tensor& x) override { return drop(fc2(gelu(fc1(x)))); }
-  void visit(Visitor& visitor) override;
+  void visit(Visitor& visitor) override { visitor("fc1", fc1, "fc2", fc2, "drop", drop); }
   std::string type_name() const override { return "MLP"; }
 
   Linear fc1, fc2;

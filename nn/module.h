@@ -4,7 +4,7 @@
 //   struct Affine : nn::Module {
 //     Tensor weight = nn::parameter(ones({8}));
 //     nn::Linear out{8, 4};
-//     void visit(nn::Visitor& v) override { v("weight", weight); v("out", out); }
+//     void visit(nn::Visitor& v) override { v("weight", weight, "out", out); }
 //     Tensor operator()(const Tensor& x) { return out(x * weight); }
 //   };
 #pragma once
@@ -25,9 +25,14 @@ class Module;
 class Visitor {
  public:
   virtual ~Visitor() = default;
-  virtual void operator()(const std::string& name,
-                          Tensor& parameter) = 0;  // undefined ones are skipped
+  virtual void operator()(const std::string& name, Tensor& parameter) = 0;  // undefined: skipped
   virtual void operator()(const std::string& name, Module& module) = 0;
+  // Several parts in one call: visitor("weight", weight, "out", out).
+  template <class Part, class... Rest>
+  void operator()(const std::string& name, Part& part, const std::string& next, Rest&... rest) {
+    (*this)(name, part);
+    (*this)(next, rest...);
+  }
 };
 
 using NamedTensors = std::vector<std::pair<std::string, Tensor>>;
@@ -38,8 +43,7 @@ struct LoadReport {
   bool empty() const { return missing.empty() && unexpected.empty() && mismatched.empty(); }
 };
 // Copies the values of `state` into those tensors of `own` that have the same name, sizes and type.
-// What does not match is, with `strict`, one ValueError that lists all of it and begins with
-// `whose`, and then nothing was changed.
+// With `strict` one ValueError, about `whose`, lists all that does not match; nothing was changed.
 LoadReport load_state(const std::string& whose, const StateDict& own, const StateDict& state,
                       bool strict);
 
@@ -65,8 +69,7 @@ class Module {
 
   // Every parameter under every name, sharing its memory with the module, without history.
   StateDict state_dict() const;
-  // load_state() into the parameters: see there.
-  LoadReport load_state_dict(const StateDict& state, bool strict = true);
+  LoadReport load_state_dict(const StateDict& state, bool strict = true);  // see load_state()
 
   void apply(const Function<void(Module&)>& f);  // to this module and all below it
 
@@ -77,8 +80,7 @@ class Module {
   void to(Device device);  // likewise
   void zero_grad();        // forgets every gradient
 
-  std::string str()
-      const;  // a line for each module, indented, with its options and parameter count
+  std::string str() const;  // a line a module, indented, with its options and parameter count
 
  private:
   bool training_ = true;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numbers>
 #include <set>
 
 #include <triad/backends/kernels.h>
@@ -13,12 +14,21 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-std::string last_part(const std::string& name) { return name.substr(name.rfind('.') + 1); }
-
 bool decays(const std::string& name, const Tensor& parameter) {
-  const std::string part = last_part(name);
-  const bool position = name == "pos.weight" || name.ends_with(".pos.weight");
-  return parameter.dim() >= 2 && part != "log_gain" && part != "phase" && !position;
+  auto is = [path = "." + name](const char* end) { return path.ends_with(end); };
+  return parameter.dim() >= 2 && !is(".log_gain") && !is(".phase") && !is(".pos.weight");
+}
+
+// Blends from lr to final_lr by `share`, a function from how much of the way after the warm-up is
+// done, 0 to 1, to how much of lr is left.
+template <class Share>
+double scheduled(const char* op, std::int64_t step, const Schedule& s, Share share) {
+  if (step < 0 || s.warmup_steps < 0 || s.warmup_steps >= s.steps)
+    throw_error<ValueError>("{}: needs step >= 0 and 0 <= warmup_steps < steps, got {}, {} and {}",
+                            op, step, s.warmup_steps, s.steps);
+  if (step < s.warmup_steps) return s.lr * double(step + 1) / double(s.warmup_steps + 1);
+  const double done = double(step - s.warmup_steps) / double(s.steps - s.warmup_steps);
+  return s.final_lr + (s.lr - s.final_lr) * share(std::min(done, 1.0));
 }
 
 }  // namespace
@@ -38,36 +48,25 @@ Optimizer::Optimizer(const char* type, const std::vector<ParameterGroup>& groups
     : type_(type), lr_(lr), state_names_(std::move(state_names)) {
   check_option("lr", lr, 0, kInfinity);
   check_option("weight_decay", weight_decay, 0, kInfinity);
+  std::set<std::string> names;
+  std::set<const Node*> leaves;
   for (const ParameterGroup& group : groups) {
-    check_option("weight_decay", group.weight_decay.value_or(0), 0, kInfinity);
+    const double decay = group.weight_decay.value_or(weight_decay);
+    check_option("weight_decay", decay, 0, kInfinity);
     check_option("lr_factor", group.lr_factor, 0, kInfinity);
-    for (const auto& [name, p] : group.parameters)
-      add(name, p, group.weight_decay.value_or(weight_decay), group.lr_factor);
+    for (const auto& [name, leaf] : group.parameters) {
+      if (!leaf.defined() || !leaf.is_leaf() || !leaf.is_contiguous())
+        throw_error<ValueError>("{}: needs contiguous leaves, {} is not one", type_, name);
+      if (!leaf.requires_grad()) continue;
+      if (!names.insert(name).second || !leaves.insert(leaf.node().get()).second)
+        throw_error<ValueError>("{}: needs every parameter once, got {} twice", type_, name);
+      Parameter& p = parameters_.emplace_back(name, leaf.detach(), leaf, decay, group.lr_factor);
+      for (std::size_t i = 0; i < state_names_.size(); ++i)
+        p.state.push_back(zeros_like(p.value.to(wide_type(leaf.dtype()))));
+    }
   }
   if (parameters_.empty())
     throw_error<ValueError>("{}: needs parameters that require a gradient, got none", type_);
-  std::set<std::string> names;
-  std::set<const Node*> leaves;
-  for (const Parameter& p : parameters_)
-    if (!names.insert(p.name).second || !leaves.insert(p.leaf.node().get()).second)
-      throw_error<ValueError>("{}: needs every parameter once, got {} twice", type_, p.name);
-}
-
-void Optimizer::add(const std::string& name, const Tensor& leaf, double weight_decay,
-                    double lr_factor) {
-  if (!leaf.defined() || !leaf.is_leaf() || !leaf.is_contiguous())
-    throw_error<ValueError>("{}: needs contiguous leaves, {} is not one", type_, name);
-  if (!leaf.requires_grad()) return;
-  Parameter p{.name = name,
-              .value = leaf.detach(),
-              .leaf = leaf,
-              .weight_decay = weight_decay,
-              .lr_factor = lr_factor,
-              .state = {}};
-  for (std::size_t i = 0; i < state_names_.size(); ++i)
-    p.state.push_back(
-        zeros(leaf.shape(), {.dtype = wide_type(leaf.dtype()), .device = leaf.device()}));
-  parameters_.push_back(std::move(p));
 }
 
 void Optimizer::check_option(const char* option, double value, double low, double high) const {
@@ -190,6 +189,23 @@ double clip_grad_norm(const std::vector<Tensor>& parameters, double max_norm) {
   if (std::isfinite(total) && factor < 1)
     for (const Tensor& gradient : gradients) gradient.copy_(gradient * factor);
   return total;
+}
+
+// ---------------------------------------------------------------------- learning rates
+
+double constant_lr(std::int64_t step, const Schedule& schedule) {
+  Schedule endless = schedule;
+  endless.steps = endless.warmup_steps + 1;
+  return scheduled("constant_lr", step, endless, [](double) { return 1.0; });
+}
+
+double linear_lr(std::int64_t step, const Schedule& schedule) {
+  return scheduled("linear_lr", step, schedule, [](double done) { return 1 - done; });
+}
+
+double cosine_lr(std::int64_t step, const Schedule& schedule) {
+  return scheduled("cosine_lr", step, schedule,
+                   [](double done) { return (1 + std::cos(std::numbers::pi * done)) / 2; });
 }
 
 }  // namespace triad::nn

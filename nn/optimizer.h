@@ -1,5 +1,5 @@
-// Optimizers: they change parameters by their gradients. Names, defaults and arithmetic are
-// PyTorch's.
+// Optimizers, which change parameters by their gradients, and schedules of the learning rate.
+// Names, defaults and arithmetic are PyTorch's.
 //
 //   nn::AdamW optimizer(nn::decay_groups(model, 0.1), {.lr = 3e-4});
 //   for (...) {
@@ -10,11 +10,7 @@
 //   }
 #pragma once
 
-#include <cstdint>
 #include <optional>
-#include <string>
-#include <utility>
-#include <vector>
 
 #include <triad/nn/module.h>
 
@@ -45,13 +41,11 @@ class Optimizer {
   double lr() const { return lr_; }
   void set_lr(double lr);  // of every group, each times its lr_factor
 
-  // What step() has learned, by parameter name: for Adam NAME.exp_avg, NAME.exp_avg_sq and
-  // NAME.step. The tensors share their memory with the optimizer. Options and lr are not in it:
-  // they are the program's. With it, and the model's state, training goes on as if it had not
-  // stopped.
+  // What step() has learned, by parameter name: for Adam NAME.exp_avg, NAME.exp_avg_sq, NAME.step.
+  // The tensors share their memory with the optimizer. With it, the model's state, and options and
+  // lr, which are the program's, training goes on as if it had not stopped.
   StateDict state_dict() const;
-  // Copies the values in. Names, sizes or types that do not match are one ValueError that lists all
-  // of them, and then nothing was changed.
+  // Copies the values in. One ValueError lists all that does not match; nothing was changed then.
   void load_state_dict(const StateDict& state);
 
  protected:
@@ -64,8 +58,8 @@ class Optimizer {
     std::vector<Tensor> state;  // like value, in the order of the names given below
   };
 
-  // Parameters that do not require a gradient, frozen ones, are left out. One that is no leaf, not
-  // contiguous, or there twice is a ValueError, as is a list with nothing left.
+  // Frozen parameters, which require no gradient, are left out. One that is no leaf, not contiguous
+  // or there twice is a ValueError, as is a list with nothing left.
   Optimizer(const char* type, const std::vector<ParameterGroup>& groups, double lr,
             double weight_decay, std::vector<const char*> state_names);
   // p.step counts this update already.
@@ -74,8 +68,6 @@ class Optimizer {
   void check_option(const char* option, double value, double low, double high) const;
 
  private:
-  void add(const std::string& name, const Tensor& leaf, double weight_decay, double lr_factor);
-
   const char* type_;
   double lr_;
   std::vector<const char*> state_names_;
@@ -135,8 +127,7 @@ struct AdamWOptions {
   double weight_decay = 0.01;  // p -= lr weight_decay p, before the step
 };
 
-// Adam whose weight decay does not pass through m and v. Loshchilov & Hutter 2019, arXiv
-// 1711.05101.
+// Adam whose weight decay does not pass through m and v. Loshchilov & Hutter, arXiv 1711.05101.
 class AdamW : public Adam {
  public:
   explicit AdamW(const std::vector<ParameterGroup>& groups, const AdamWOptions& options = {})
@@ -150,5 +141,21 @@ class AdamW : public Adam {
 // returns that norm as it was before. Where it is NaN or infinite the gradients stay as they are,
 // and it is for the caller to skip the step. Pascanu et al. 2013, arXiv 1211.5063.
 double clip_grad_norm(const std::vector<Tensor>& parameters, double max_norm);
+
+// The learning rate as a function of the step, counted from 0:
+//   optimizer.set_lr(nn::cosine_lr(step, {.lr = 3e-4, .steps = 1000, .warmup_steps = 100}));
+// A negative step or length, or a warm-up that is not shorter than `steps`, is a ValueError.
+struct Schedule {
+  double lr = 1e-3;               // the highest
+  std::int64_t steps = 1;         // where `final_lr` is reached; it stays there
+  std::int64_t warmup_steps = 0;  // rising evenly: step n has lr (n + 1) / (warmup_steps + 1)
+  double final_lr = 0;
+};
+// `lr` for ever after the warm-up; `steps` and `final_lr` play no part.
+double constant_lr(std::int64_t step, const Schedule& schedule);
+// From `lr` to `final_lr` in a straight line.
+double linear_lr(std::int64_t step, const Schedule& schedule);
+// From `lr` to `final_lr` along half a cosine. Loshchilov & Hutter 2017, arXiv 1608.03983.
+double cosine_lr(std::int64_t step, const Schedule& schedule);
 
 }  // namespace triad::nn

@@ -1,19 +1,13 @@
-// The reader believes nothing: every number of the header is checked before it is used, so that a
+// The reader believes nothing: it checks every number of the header before it uses it, so that a
 // file from anywhere can at worst be refused.
 #include <triad/nn/safetensors.h>
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <bit>
-#include <cerrno>
 #include <cstring>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <set>
-#include <span>
 #include <string_view>
 #include <vector>
 
@@ -21,10 +15,12 @@
 #include <triad/nn/files.h>
 
 namespace triad::nn {
-namespace fs = std::filesystem;
 using nlohmann::json;
 
 namespace {
+
+using TensorMap = std::map<std::string, Tensor>;
+using Texts = std::map<std::string, std::string>;
 
 static_assert(std::endian::native == std::endian::little, "elements go to the file as they are");
 
@@ -44,49 +40,12 @@ const NamedDType* find_dtype(DType dtype) {
 
 // A name for a message: in one line, printable, and not longer than a line.
 std::string quoted(const std::string& name) {
-  std::string text =
-      json(name).dump(-1, ' ', /*ensure_ascii=*/true, json::error_handler_t::replace);
-  if (text.size() > 80) text = text.substr(0, 76) + "...\"";
-  return text;
+  const bool ascii = true;
+  const std::string text = json(name).dump(-1, ' ', ascii, json::error_handler_t::replace);
+  return text.size() > 80 ? text.substr(0, 76) + "...\"" : text;
 }
 
 // ---- reading
-
-class MappedFile {
- public:
-  explicit MappedFile(const fs::path& path) {
-    // A pipe would make open() wait for someone to write.
-    const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    struct stat info;
-    if (fd < 0 || fstat(fd, &info) != 0) fail(path, fd);
-    if (S_ISDIR(info.st_mode)) fail(path, fd, EISDIR);
-    size_ = S_ISREG(info.st_mode) ? std::size_t(info.st_size) : 0;
-    if (size_ > 0) {  // an empty file cannot be mapped
-      // Writable and private: a write makes a copy of the page.
-      void* data = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
-      if (data == MAP_FAILED) fail(path, fd);
-      data_ = static_cast<char*>(data);
-    }
-    close(fd);
-  }
-  ~MappedFile() {
-    if (data_) munmap(data_, size_);
-  }
-  MappedFile(const MappedFile&) = delete;
-  MappedFile& operator=(const MappedFile&) = delete;
-
-  char* data() const { return data_; }
-  std::size_t size() const { return size_; }
-
- private:
-  [[noreturn]] static void fail(const fs::path& path, int fd, int error = errno) {
-    if (fd >= 0) close(fd);
-    throw_error<FileError>("{}: cannot read: {}", path.string(), std::strerror(error));
-  }
-
-  char* data_ = nullptr;
-  std::size_t size_ = 0;
-};
 
 struct Entry {
   std::string name;
@@ -97,12 +56,11 @@ struct Entry {
 
 class Reader {
  public:
-  explicit Reader(const fs::path& path)
-      : path_(path.string()), file_(std::make_shared<MappedFile>(path)) {}
+  explicit Reader(const std::string& path) : path_(path), file_(map_file(path)) {}
 
-  std::map<std::string, Tensor> read(std::map<std::string, std::string>* metadata) {
+  TensorMap read(Texts* metadata) {
     const json header = parse_header();
-    std::map<std::string, std::string> texts;
+    Texts texts;
     std::vector<Entry> entries;
     for (const auto& [name, value] : header.items()) {
       if (name == "__metadata__") {
@@ -111,12 +69,10 @@ class Reader {
           if (!text.is_string()) bad("__metadata__ {} is not a text", quoted(key));
           texts[key] = text.get<std::string>();
         }
-      } else {
-        entries.push_back(parse_entry(name, value));
-      }
+      } else entries.push_back(parse_entry(name, value));
     }
     check_places(entries);
-    std::map<std::string, Tensor> tensors;
+    TensorMap tensors;
     for (const Entry& entry : entries) tensors.emplace(entry.name, make_tensor(entry));
     if (metadata) *metadata = std::move(texts);
     return tensors;
@@ -130,16 +86,15 @@ class Reader {
 
   json parse_header() {
     std::uint64_t size = 0;
-    if (file_->size() < sizeof size) bad("not a safetensors file: it has {} bytes", file_->size());
-    std::memcpy(&size, file_->data(), sizeof size);
+    if (file_.size < sizeof size) bad("not a safetensors file: it has {} bytes", file_.size);
+    std::memcpy(&size, file_.data.get(), sizeof size);
+    const std::uint64_t rest = file_.size - sizeof size;
     if (size > kMaxHeader) bad("not a safetensors file: its header would have {} bytes", size);
-    if (size > file_->size() - sizeof size)
-      bad("the header has {} bytes and the file ends after {}: it is incomplete", size,
-          file_->size() - sizeof size);
-    const std::string_view text(file_->data() + sizeof size, size);
-    data_ = file_->data() + sizeof size + size;
-    data_size_ = file_->size() - sizeof size - size;
-
+    if (size > rest)
+      bad("the header has {} bytes and the file ends after {}: it is incomplete", size, rest);
+    const std::string_view text(file_.data.get() + sizeof size, size);
+    data_ = file_.data.get() + sizeof size + size;
+    data_size_ = rest - size;
     if (!text.starts_with('{')) bad("not a safetensors file: its header does not start with '{{'");
     // The parser would take a zero byte for the end and not look at what follows.
     if (text.find('\0') != text.npos) bad("the header has a zero byte");
@@ -181,16 +136,13 @@ class Reader {
     const json& shape = value["shape"];
     if (!shape.is_array() || shape.size() > std::size_t(kMaxRank))
       bad("tensor {} needs a shape of at most {} sizes", quoted(name), kMaxRank);
-    std::int64_t numel = 1;
-    // A stride is a product of sizes, even where a size of zero leaves no element: none may
-    // overflow.
+    // A stride is a product of sizes, even where a size of 0 leaves no element: none may overflow.
     std::int64_t extent = std::int64_t(item_size(entry.dtype));
     for (const json& size : shape) {
       if (!size.is_number_unsigned()) bad("tensor {} has a size that is no count", quoted(name));
       const auto count = size.get<std::uint64_t>();
       if (__builtin_mul_overflow(extent, std::max<std::uint64_t>(count, 1), &extent))
         bad("tensor {} has more elements than can be counted", quoted(name));
-      numel *= std::int64_t(count);
       entry.shape.push_back(std::int64_t(count));
     }
 
@@ -200,7 +152,7 @@ class Reader {
       bad("tensor {} needs data_offsets of two counts", quoted(name));
     entry.begin = offsets[0].get<std::uint64_t>();
     entry.end = offsets[1].get<std::uint64_t>();
-    const std::uint64_t bytes = std::uint64_t(numel) * item_size(entry.dtype);
+    const std::uint64_t bytes = std::uint64_t(entry.shape.numel()) * item_size(entry.dtype);
     if (entry.end < entry.begin || entry.end - entry.begin != bytes)
       bad("tensor {} of {} {} has {} bytes, and its data_offsets are [{},{}]", quoted(name),
           known->name, entry.shape, bytes, entry.begin, entry.end);
@@ -210,9 +162,7 @@ class Reader {
   // Sorts the entries by place; the format wants them side by side, from the first byte of the data
   // to the last.
   void check_places(std::vector<Entry>& entries) const {
-    std::sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) {
-      return std::tie(a.begin, a.end) < std::tie(b.begin, b.end);
-    });
+    std::ranges::sort(entries, {}, [](const Entry& e) { return std::pair(e.begin, e.end); });
     std::uint64_t place = 0;
     for (const Entry& entry : entries) {
       if (entry.begin != place)
@@ -229,8 +179,7 @@ class Reader {
   Tensor make_tensor(const Entry& entry) const {
     char* data = data_ + entry.begin;
     const std::size_t bytes = entry.end - entry.begin;
-    if (entry.dtype == boolean) {
-      // Any other bit pattern in a bool is undefined behaviour.
+    if (entry.dtype == boolean) {  // any other bit pattern in a bool is undefined behaviour
       const char* wrong = std::find_if(data, data + bytes, [](char b) { return b != 0 && b != 1; });
       if (wrong != data + bytes)
         bad("tensor {} of BOOL has a byte that is neither 0 nor 1 at its place {}",
@@ -238,7 +187,7 @@ class Reader {
     }
     std::shared_ptr<Storage> storage;
     if (reinterpret_cast<std::uintptr_t>(data) % item_size(entry.dtype) == 0) {
-      storage = Storage::borrow(data, bytes, file_);
+      storage = Storage::borrow(data, bytes, file_.data);
     } else {  // old writers do not pad the header
       storage = Storage::allocate(bytes);
       std::memcpy(storage->data(), data, bytes);
@@ -247,22 +196,20 @@ class Reader {
   }
 
   std::string path_;
-  std::shared_ptr<MappedFile> file_;
+  MappedFile file_;
   char* data_ = nullptr;  // where the elements begin
   std::uint64_t data_size_ = 0;
 };
 
 }  // namespace
 
-std::map<std::string, Tensor> load_safetensors(const std::string& path,
-                                               std::map<std::string, std::string>* metadata) {
+TensorMap load_safetensors(const std::string& path, Texts* metadata) {
   return Reader(path).read(metadata);
 }
 
 // ---- writing
 
-void save_safetensors(const std::string& path, const std::map<std::string, Tensor>& tensors,
-                      const std::map<std::string, std::string>& metadata) {
+void save_safetensors(const std::string& path, const TensorMap& tensors, const Texts& metadata) {
   // The widest types first, then by name, as the reference implementation does it: with the header
   // padded to a multiple of 8 every tensor is aligned, and a mapped file needs no copies.
   std::vector<std::pair<std::string, Tensor>> sorted;
@@ -275,9 +222,8 @@ void save_safetensors(const std::string& path, const std::map<std::string, Tenso
                               tensor.defined() ? "is not a name for a tensor" : "is undefined");
     sorted.emplace_back(name, tensor.detach().contiguous());
   }
-  std::stable_sort(sorted.begin(), sorted.end(), [](const auto& a, const auto& b) {
-    return find_dtype(a.second.dtype()) > find_dtype(b.second.dtype());
-  });
+  std::ranges::stable_sort(sorted, std::greater(),
+                           [](const auto& entry) { return find_dtype(entry.second.dtype()); });
 
   std::vector<std::string_view> parts(2);  // the size of the header, the header, the tensors
   std::string header = "{";
@@ -290,7 +236,7 @@ void save_safetensors(const std::string& path, const std::map<std::string, Tenso
                             header.size() > 1 ? "," : "", json(name).dump(),
                             find_dtype(tensor.dtype())->name, tensor.shape(), place, place + bytes);
       place += bytes;
-      const std::byte* data =
+      const auto* data =
           tensor.storage()->data() + tensor.layout().offset * item_size(tensor.dtype());
       parts.emplace_back(reinterpret_cast<const char*>(data), bytes);
     }

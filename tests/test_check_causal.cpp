@@ -4,7 +4,7 @@
 #include <cmath>
 #include <string>
 
-#include <triad/nn/check_causal.h>
+#include <triad/nn/transformer.h>
 #include <triad/tests/module_checks.h>
 
 using namespace triad;

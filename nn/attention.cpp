@@ -1,0 +1,324 @@
+#include <triad/nn/attention.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include <triad/core/format.h>
+
+namespace triad::nn {
+namespace {
+
+// Heads, of which there are `n`, share the width d_model equally.
+std::int64_t checked_head_size(const char* layer, std::int64_t d_model, const char* what,
+                               std::int64_t n) {
+  if (n < 1 || d_model < 1 || d_model % n != 0)
+    throw_error<ValueError>("{}: needs a d_model that {} divides, got {} and {}", layer, what,
+                            d_model, n);
+  return d_model / n;
+}
+
+void check_input(const char* layer, const Tensor& x, std::int64_t M) {
+  if (x.dim() != 3 || x.size(2) != M || x.numel() == 0)
+    throw_error<ShapeError>("{}: needs x [B,T,{}] with B and T at least 1, got {}", layer, M,
+                            x.shape());
+}
+
+std::int64_t checked_head_size(const HybridAttentionLayer::Options& o) {
+  if (o.head_types.empty())
+    throw ValueError(
+        "HybridAttentionLayer: needs at least one head; allowed are standard, spectral, holonomy");
+  return checked_head_size("HybridAttentionLayer", o.d_model, "the number of heads",
+                           std::int64_t(o.head_types.size()));
+}
+
+// The initial log-gain: a gentle low-pass slope, smoothed by a 5-tap kernel with reflected ends.
+Tensor smooth_low_pass(std::int64_t bins) {
+  auto slope = [last = bins - 1](std::int64_t k) {
+    k = std::min(std::abs(k), 2 * last - std::abs(k));
+    return 0.05 - 0.25 * std::pow(double(k) / double(std::max<std::int64_t>(last, 1)), 1.2);
+  };
+  constexpr double kernel[5] = {0.05, 0.2, 0.5, 0.2, 0.05};
+  std::vector<float> values;
+  for (std::int64_t k = 0; k < bins; ++k) {
+    double value = bins > 5 ? 0 : slope(k);
+    for (int j = 0; bins > 5 && j < 5; ++j) value += kernel[j] * slope(k + j - 2);
+    values.push_back(float(value));
+  }
+  return from_vector(values);
+}
+
+std::unique_ptr<HeadGroup> make_heads(HeadType type, std::int64_t count, std::int64_t d_head,
+                                      const HybridAttentionLayer::Options& o) {
+  switch (type) {
+    case HeadType::standard:
+      return std::make_unique<StandardAttention>(
+          StandardAttention::Options{.causal = o.causal, .dropout = o.dropout});
+    case HeadType::spectral:
+      return std::make_unique<SpectralHeads>(
+          SpectralAttention::Options{.d_model = count * d_head,
+                                     .n_heads = count,
+                                     .max_seq_len = o.max_seq_len,
+                                     .causal = o.causal,
+                                     .token_gate = o.token_gate,
+                                     .use_dct = o.use_dct,
+                                     .dropout = o.dropout});
+    case HeadType::holonomy:
+      return std::make_unique<HolonomyAttention>(HolonomyAttention::Options{
+          .d_head = d_head, .n_heads = count, .causal = o.causal, .dropout = o.dropout});
+  }
+  throw_error<ValueError>(
+      "HybridAttentionLayer: unknown head type {}; allowed are standard, spectral, holonomy",
+      int(type));
+}
+
+}  // namespace
+
+// ---------------------------------------------------------------------- decoding
+
+void HeadCache::append(const Tensor& key, const Tensor& value) {
+  const Tensor& next = key.defined() ? key : value;
+  if (next.size(2) != 1) throw_error<ShapeError>("step: needs one token, got {}", next.size(2));
+  if (values.defined() && values.size(0) != next.size(0))
+    throw_error<ShapeError>("step: the cache holds {} sequences, got {}", values.size(0),
+                            next.size(0));
+  if (length >= capacity)
+    throw_error<ValueError>("step: the cache has room for {} tokens and holds {}", capacity,
+                            length);
+  const Shape sizes{next.size(0), next.size(1), capacity, next.size(3)};
+  auto write = [&](Tensor& kept, const Tensor& token) {
+    if (!kept.defined()) kept = empty(sizes, next.dtype(), next.device());
+    kept.slice(2, length, length + 1).copy_(token);
+  };
+  if (key.defined()) write(keys, key);
+  write(values, value);
+  ++length;
+}
+
+// ---------------------------------------------------------------------- standard
+
+Tensor StandardAttention::forward(const Tensor& q, const Tensor& k, const Tensor& v,
+                                  const Context& c) {
+  return scaled_dot_product_attention(q, k, v,
+                                      {.causal = causal,
+                                       .mask = c.masks.mask,
+                                       .token_mask = c.masks.token_mask,
+                                       .dropout = training() ? drop.p : 0,
+                                       .out = c.out});
+}
+
+Tensor StandardAttention::step(const Tensor& q, const Tensor& k, const Tensor& v,
+                               HeadCache& cache) {
+  if (!causal) throw ValueError("step: needs causal attention");
+  NoGradGuard guard;
+  cache.append(k, v);
+  return scaled_dot_product_attention(q, cache.keys.slice(2, 0, cache.length),
+                                      cache.values.slice(2, 0, cache.length));
+}
+
+// ---------------------------------------------------------------------- spectral
+
+SpectralAttention::SpectralAttention(const Options& o)
+    : n_heads(o.n_heads),
+      d_head(checked_head_size("SpectralAttention", o.d_model, "n_heads", n_heads)),
+      causal(o.causal), use_dct(o.use_dct), W_qkv(o.d_model, 3 * o.d_model),
+      W_o(o.d_model, o.d_model), drop(o.dropout) {
+  if (o.max_seq_len < 1)
+    throw_error<ValueError>("SpectralAttention: needs a max_seq_len of at least 1, got {}",
+                            o.max_seq_len);
+  if (use_dct && (causal || o.token_gate))
+    throw ValueError("SpectralAttention: use_dct goes with neither causal nor token_gate");
+  const std::int64_t points = o.max_seq_len / 2 + 1;
+  log_gain = parameter(smooth_low_pass(points) + randn({n_heads, 1}) * 0.01);
+  phase = parameter(randn({n_heads, points}) * 0.01);
+  if (o.token_gate) {
+    alpha.emplace(d_head, 1);
+    NoGradGuard guard;
+    alpha->weight.fill_(0);
+    alpha->bias.fill_(0.01);
+  }
+}
+
+Tensor SpectralAttention::values(const Tensor& x) {
+  const std::int64_t M = n_heads * d_head;
+  check_input("SpectralAttention", x, M);
+  return W_qkv.forward_rows(x, 2 * M, 3 * M).reshape({x.size(0), x.size(1), n_heads, d_head});
+}
+
+Tensor SpectralAttention::filtered(const Tensor& v) {
+  const std::int64_t T = v.size(1);
+  if (causal) return causal_convolution(v, causal_taps(log_gain, phase));
+  if (use_dct) {
+    Tensor gain = exp(at_bins(log_gain, T)).transpose(0, 1).reshape({1, T, n_heads, 1});
+    return idct(dct(v, 1) * gain, 1);
+  }
+  return spectral_filter(v, at_bins(log_gain, T / 2 + 1), at_bins(phase, T / 2 + 1));
+}
+
+Tensor SpectralAttention::finish(const Tensor& x, const Tensor& v, Tensor y) {
+  if (alpha) y = y + tanh((*alpha)(v)) * 0.05;
+  return x + drop(W_o(y.reshape(x.shape())));
+}
+
+Tensor SpectralAttention::forward(const Tensor& x, const AttentionMasks& masks) {
+  if (masks.mask.defined())
+    throw ValueError(
+        "SpectralAttention: honours no mask [T,T]; use the option causal, or a token_mask");
+  Tensor v = values(x);
+  if (const Tensor& real = masks.token_mask; real.defined()) {
+    if (real.shape() != Shape{x.size(0), x.size(1)})
+      throw_error<ShapeError>("SpectralAttention: needs a token_mask [{},{}], got {}", x.size(0),
+                              x.size(1), real.shape());
+    v = masked_fill(v, logical_not(real).reshape({x.size(0), x.size(1), 1, 1}), 0);
+  }
+  return finish(x, v, filtered(v));
+}
+
+Tensor SpectralAttention::step(const Tensor& x, LayerCache& cache) {
+  cache.groups.resize(1, {.capacity = cache.capacity});
+  return step(x, cache.groups[0]);
+}
+
+// The convolution at its newest position: one dot product with the taps, for each channel.
+Tensor SpectralAttention::step(const Tensor& x, HeadCache& cache) {
+  if (!causal) throw ValueError("step: needs causal attention");
+  NoGradGuard guard;
+  Tensor v = values(x);
+  cache.append({}, v.transpose(1, 2));
+  // Turned round, so that the newest token meets the first tap.
+  if (!cache.taps.defined()) cache.taps = flip(causal_taps(log_gain, phase), 1);
+  const std::int64_t K = cache.taps.size(1), heard = std::min(K, cache.length);
+  Tensor past = cache.values.slice(2, cache.length - heard, cache.length);
+  Tensor taps = cache.taps.slice(1, K - heard).unsqueeze(1);
+  return finish(x, v, matmul(taps, past).transpose(1, 2));  // [H,1,n] [B,H,n,D] -> [B,H,1,D]
+}
+
+void SpectralAttention::visit(Visitor& visitor) {
+  visitor("W_qkv", W_qkv, "W_o", W_o, "log_gain", log_gain, "phase", phase);
+  if (alpha) visitor("alpha", *alpha);
+  visitor("drop", drop);
+}
+
+std::string SpectralAttention::options_text() const {
+  return fmt::format("{} heads of {}, {} control points{}{}{}", n_heads, d_head, log_gain.size(1),
+                     causal ? ", causal" : "", use_dct ? ", dct" : "", alpha ? ", token gate" : "");
+}
+
+Tensor SpectralHeads::forward(const Tensor& q, const Tensor&, const Tensor&, const Context& c) {
+  Tensor x = q.transpose(1, 2);  // [B,T,H,D]
+  return spectral_attn(x.flatten(2), c.masks).reshape(x.shape()).transpose(1, 2);
+}
+
+Tensor SpectralHeads::step(const Tensor& q, const Tensor&, const Tensor&, HeadCache& cache) {
+  Tensor x = q.transpose(1, 2);
+  return spectral_attn.step(x.flatten(2), cache).reshape(x.shape()).transpose(1, 2);
+}
+
+// ---------------------------------------------------------------------- heads of several types
+
+HybridAttentionLayer::HybridAttentionLayer(const Options& o)
+    : head_types(o.head_types), n_heads(std::int64_t(head_types.size())),
+      d_head(checked_head_size(o)), causal(o.causal), residual(o.residual),
+      W_qkv(o.d_model, 3 * o.d_model), W_o(o.d_model, o.d_model), drop(o.dropout) {
+  for (HeadType type : head_types) ++head_type_counts[type];
+  std::int64_t first = 0;
+  for (const auto& [type, count] : head_type_counts) {
+    auto& heads = attention_modules[type] = make_heads(type, count, d_head, o);
+    groups_.push_back({heads.get(), first, count, heads->uses_keys_and_values() ? 3 : 1});
+    first += count;
+  }
+}
+
+// The rows of W_qkv are [q,k,v][head][channel]. Those that some group uses come as few stretches:
+// one product each, of which every group takes its heads.
+std::vector<HybridAttentionLayer::QKV> HybridAttentionLayer::project(const Tensor& x) {
+  struct Stretch {
+    std::int64_t begin, end;
+    Tensor y;
+  };
+  std::vector<Stretch> stretches;
+  auto first_row = [this](const Group& group, std::int64_t part) {
+    return (part * n_heads + group.first) * d_head;
+  };
+  for (std::int64_t part = 0; part < 3; ++part)
+    for (const Group& group : groups_) {
+      if (part >= group.parts) continue;
+      const std::int64_t begin = first_row(group, part), end = begin + group.count * d_head;
+      if (!stretches.empty() && stretches.back().end == begin) stretches.back().end = end;
+      else stretches.push_back({begin, end, {}});
+    }
+  for (Stretch& s : stretches) s.y = W_qkv.forward_rows(x, s.begin, s.end);
+
+  auto heads = [&](const Group& group, std::int64_t part) {
+    const std::int64_t begin = first_row(group, part);
+    const auto s = std::ranges::find_if(stretches, [&](auto& s) { return begin < s.end; });
+    const Shape sizes{x.size(0), x.size(1), group.count, d_head};
+    return window("heads", s->y,
+                  [at = begin - s->begin, width = group.count * d_head, sizes](const Layout& y) {
+                    return transposed(*reshaped(sliced(y, 2, at, at + width, 1), sizes), 1, 2);
+                  });
+  };
+  std::vector<QKV> projected(groups_.size());
+  for (std::size_t i = 0; i < groups_.size(); ++i)
+    for (int part = 0; part < groups_[i].parts; ++part)
+      projected[i][std::size_t(part)] = heads(groups_[i], part);
+  return projected;
+}
+
+Tensor HybridAttentionLayer::finish(const Tensor& x, const Tensor& mixed) {
+  Tensor out = drop(W_o(mixed.reshape(x.shape())));
+  return residual ? x + out : out;
+}
+
+Tensor HybridAttentionLayer::forward(const Tensor& x, const AttentionMasks& masks) {
+  check_input("HybridAttentionLayer", x, n_heads * d_head);
+  const Tensor& mask = masks.mask;
+  if (mask.defined() && attention_modules.contains(HeadType::spectral))
+    throw ValueError(
+        "HybridAttentionLayer: spectral heads honour no mask [T,T]; use the option causal, or a "
+        "token_mask");
+  if (mask.defined() && mask.dim() == 4 && mask.size(1) != 1 && mask.size(1) != n_heads)
+    throw_error<ShapeError>("HybridAttentionLayer: needs a mask for 1 or {} heads, got {}", n_heads,
+                            mask.shape());
+  const std::vector<QKV> inputs = project(x);
+  // Groups write side by side into one buffer where they can; cat copies what is not in its place.
+  Tensor buffer = empty({x.size(0), x.size(1), n_heads, d_head}, x.dtype(), x.device());
+  Tensors outputs;
+  for (std::size_t i = 0; i < groups_.size(); ++i) {
+    const auto& [heads, first, count, parts] = groups_[i];
+    const auto& [q, k, v] = inputs[i];
+    Tensor place = buffer.slice(2, first, first + count).transpose(1, 2);
+    AttentionMasks own = masks;
+    if (mask.defined() && mask.dim() == 4 && mask.size(1) == n_heads)
+      own.mask = mask.slice(1, first, first + count);
+    outputs.push_back(heads->forward(q, k, v, {.masks = own, .out = place}).transpose(1, 2));
+  }
+  return finish(x, outputs.size() == 1 ? outputs[0] : cat(outputs, 2, buffer));
+}
+
+Tensor HybridAttentionLayer::step(const Tensor& x, LayerCache& cache) {
+  check_input("HybridAttentionLayer", x, n_heads * d_head);
+  if (!causal) throw ValueError("step: needs a causal layer");
+  NoGradGuard guard;
+  cache.groups.resize(groups_.size(), {.capacity = cache.capacity});
+  const std::vector<QKV> inputs = project(x);
+  Tensors outputs;
+  for (std::size_t i = 0; i < groups_.size(); ++i) {
+    const auto& [q, k, v] = inputs[i];
+    outputs.push_back(groups_[i].heads->step(q, k, v, cache.groups[i]).transpose(1, 2));
+  }
+  return finish(x, cat(outputs, 2));
+}
+
+void HybridAttentionLayer::visit(Visitor& visitor) {
+  visitor("W_qkv", W_qkv, "W_o", W_o);
+  for (auto& [type, heads] : attention_modules)
+    visitor(std::string("attention_modules.") + name(type), *heads);
+  visitor("drop", drop);
+}
+
+std::string HybridAttentionLayer::options_text() const {
+  return fmt::format("{} heads of {}: {}{}", n_heads, d_head, heads_text(head_types),
+                     causal ? ", causal" : "");
+}
+
+}  // namespace triad::nn
