@@ -4,7 +4,6 @@
 #include <triad/backends/cpu/attention_tile.h>
 #include <triad/backends/cpu/gemm_tile.h>
 #include <triad/backends/cpu/registers.h>
-#include <triad/backends/cpu/scratch.h>
 #include <triad/backends/kernels.h>
 #include <triad/core/threads.h>
 

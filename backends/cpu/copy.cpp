@@ -7,7 +7,6 @@
 #include <cstring>
 #include <type_traits>
 
-#include <triad/backends/cpu/parallel.h>
 #include <triad/backends/cpu/strided.h>
 #include <triad/backends/kernels.h>
 

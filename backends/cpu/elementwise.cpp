@@ -6,10 +6,8 @@
 #include <limits>
 #include <type_traits>
 
-#include <triad/backends/cpu/parallel.h>
 #include <triad/backends/cpu/registers.h>
 #include <triad/backends/cpu/strided.h>
-#include <triad/backends/cpu/vec.h>
 #include <triad/backends/kernels.h>
 #include <triad/backends/math.h>
 

@@ -11,7 +11,6 @@
 #include <cmath>
 #include <vector>
 
-#include <triad/backends/cpu/accumulate.h>
 #include <triad/backends/cpu/parallel.h>
 #include <triad/backends/cpu/registers.h>
 #include <triad/backends/kernels.h>

@@ -2,7 +2,7 @@
 // ways to compute it.
 #pragma once
 
-#include <triad/backends/cpu/index.h>
+#include <triad/backends/cpu/parallel.h>
 #include <triad/core/tensor.h>
 
 namespace triad::cpu {

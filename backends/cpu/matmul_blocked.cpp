@@ -6,7 +6,6 @@
 // memory and the same few cache sets with every row.
 #include <triad/backends/cpu/gemm_tile.h>
 #include <triad/backends/cpu/matmul.h>
-#include <triad/backends/cpu/scratch.h>
 #include <triad/backends/cpu/transpose_tile.h>
 #include <triad/core/threads.h>
 

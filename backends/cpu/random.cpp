@@ -6,10 +6,8 @@
 // pair of normals (elements 2j and 2j + 1) takes two words as f32 and four as f64.
 #include <cstdint>
 
-#include <triad/backends/cpu/parallel.h>
 #include <triad/backends/cpu/philox.h>
 #include <triad/backends/cpu/registers.h>
-#include <triad/backends/cpu/vec.h>
 #include <triad/backends/kernels.h>
 #include <triad/backends/math.h>
 
