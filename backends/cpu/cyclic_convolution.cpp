@@ -20,11 +20,11 @@ using Complex = std::complex<double>;
 // the adjoint the conjugate.
 template <class T>
 std::vector<T> make_response(const Fft<T>& plan, const Tensor& spectrum, bool adjoint) {
-  const Index n = plan.size(), bins = n / 2 + 1, heads = spectrum.shape()[0];
+  const Index n = plan.size(), heads = spectrum.shape()[0];
   const Complex* half = spectrum.data<Complex>();
   std::vector<T> response;
   response.reserve(heads * n * 2);
-  for (Index h = 0; h < heads; ++h, half += bins) {
+  for (Index h = 0; h < heads; ++h, half += n / 2 + 1) {
     for (Index p = 0; p < n; ++p) {
       const Index k = plan.frequency(p), mirrored = (n - k) % n;
       const Complex value = half[std::min(k, n - k)];
@@ -41,86 +41,65 @@ Index grain(Index n) { return 1 + 512 / n; }
 
 // At most Row<T>::size neighbouring channels of one head of [B,T,H,D], D contiguous: the first half
 // of them in the real parts, the others in the imaginary parts, zeros where the head ends.
+//
+// A transform of n points reads and writes full tiles where they lie, but its first and last stage
+// do so a whole step apart. Past 2048 points that costs more in the TLB than one more trip through
+// the cache in order does (EPYC 9005, T = 4096: 2.3 ms against 1.5); then, and where a tile is not
+// full, the rows are copied.
 template <class T>
 class ChannelTile {
  public:
-  static constexpr Index kLanes = Vec<T>::lanes, kWidth = Row<T>::size;
+  static constexpr Index kLanes = Vec<T>::lanes, kRow = Row<T>::size;
 
-  static Index per_head(const Tensor& x) { return ceil_div(x.shape()[3], kWidth); }
+  static Index per_head(const Tensor& x) { return ceil_div(x.shape()[3], kRow); }
 
-  ChannelTile(const Tensor& x, Index b, Index h, Index tile)
-      : data_(x.data<T>() + b * x.strides()[0] + h * x.strides()[2] + tile * kWidth),
-        stride_(x.strides()[1]), length_(x.shape()[1]),
-        channels_(std::min(kWidth, x.shape()[3] - tile * kWidth)) {}
+  ChannelTile(const Tensor& x, Index b, Index h, Index tile, Index n)
+      : data_(x.data<T>() + b * x.strides()[0] + h * x.strides()[2] + tile * kRow),
+        stride_(x.strides()[1]), length_(x.shape()[1]), n_(n),
+        channels_(std::min(kRow, x.shape()[3] - tile * kRow)) {}
 
-  Index length() const { return length_; }
-  bool is_full() const { return channels_ == kWidth; }
-  template <class Element>
-  Rows<Element> rows(T* spare) const {
-    return {data_, stride_, length_, spare};
-  }  // of a full tile
+  // What a transform in x reads; `zero` is a row of zeros.
+  Rows<const T> source(T* x, T* zero) const {
+    if (is_direct()) return {data_, stride_, length_, zero};
+    for (Index t = 0; t < length_; ++t) load(data_ + t * stride_).store(x + t * kRow);
+    return {x, kRow, length_, zero};
+  }
+  // Where it writes; `spare` takes what is not wanted.
+  Rows<T> sink(T* x, T* spare) const {
+    return is_direct() ? Rows<T>{data_, stride_, length_, spare} : Rows<T>{x, kRow, n_, nullptr};
+  }
+  // To be called when it has.
+  void finish(const T* x) const {
+    if (is_direct()) return;
+    for (Index t = 0; t < length_; ++t) store(Row<T>::load(x + t * kRow), data_ + t * stride_);
+  }
 
-  Row<T> load(Index t) const {
-    const T* p = data_ + t * stride_;
+ private:
+  bool is_full() const { return channels_ == kRow; }
+  bool is_direct() const { return n_ <= 2048 && is_full(); }
+
+  Row<T> load(const T* p) const {
     if (is_full()) return Row<T>::load(p);
     if (channels_ <= kLanes) return {Vec<T>::load_first(p, channels_), Vec<T>()};
     return {Vec<T>::load(p), Vec<T>::load_first(p + kLanes, channels_ - kLanes)};
   }
-
-  void store(Index t, Row<T> z) const {
-    T* p = data_ + t * stride_;
+  void store(Row<T> z, T* p) const {
     if (is_full()) return z.store(p);
-    if (channels_ <= kLanes) return z.re.store_first(p, channels_);
-    z.re.store(p);
-    z.im.store_first(p + kLanes, channels_ - kLanes);
+    z.re.store_first(p, std::min(channels_, kLanes));
+    if (channels_ > kLanes) z.im.store_first(p + kLanes, channels_ - kLanes);
   }
 
- private:
   T* data_;
-  Index stride_, length_, channels_;
+  Index stride_, length_, n_, channels_;
 };
 
-// The working memory of one thread: blocks of n rows, and how tiles get there and back.
-//
-// A transform reads and writes full tiles where they lie, but its first and last stage do so a
-// whole step apart. Past 2048 points that costs more in the TLB than one more trip through the
-// cache in order does (EPYC 9005, T = 4096: 2.3 ms against 1.5); then, and where a tile is not
-// full, the rows are copied.
+// The working memory of one thread: a row of zeros, one to spare, and blocks of n rows.
 template <class T>
-class Workspace {
- public:
-  static constexpr Index kRow = Row<T>::size;
-
-  Workspace(Index n, int blocks) : n_(n), rows_(scratch<T>((blocks * n + 2) * kRow)) {
-    zero_ = rows_ + blocks * n * kRow;
-    spare_ = zero_ + kRow;
-    std::fill_n(zero_, kRow, T(0));
-  }
-
-  T* block(int i) const { return rows_ + i * n_ * kRow; }
-
-  // What a transform in x reads.
-  Rows<const T> source(const ChannelTile<T>& tile, T* x) const {
-    if (is_direct(tile)) return tile.template rows<const T>(zero_);
-    for (Index t = 0; t < tile.length(); ++t) tile.load(t).store(x + t * kRow);
-    return {x, kRow, tile.length(), zero_};
-  }
-
-  // Where it writes, and what is to be done when it has.
-  Rows<T> sink(const ChannelTile<T>& tile, T* x) const {
-    return is_direct(tile) ? tile.template rows<T>(spare_) : Rows<T>{x, kRow, n_, nullptr};
-  }
-  void finish(const ChannelTile<T>& tile, const T* x) const {
-    if (is_direct(tile)) return;
-    for (Index t = 0; t < tile.length(); ++t) tile.store(t, Row<T>::load(x + t * kRow));
-  }
-
- private:
-  bool is_direct(const ChannelTile<T>& tile) const { return n_ <= 2048 && tile.is_full(); }
-
-  Index n_;
-  T *rows_, *zero_, *spare_;
-};
+T* workspace(Index n, int blocks) {
+  T* rows = scratch<T>((blocks * n + 2) * Row<T>::size);
+  std::fill_n(rows, Row<T>::size, T(0));
+  return rows;
+}
 
 template <class T>
 void convolve(const Tensor& v, const Tensor& spectrum, Index n, bool adjoint, const Tensor& y) {
@@ -128,14 +107,13 @@ void convolve(const Tensor& v, const Tensor& spectrum, Index n, bool adjoint, co
   const auto plan = cached_plan<Fft<T>>(n);
   const std::vector<T> response = make_response(*plan, spectrum, adjoint);
   parallel_for(H * B * tiles, grain(n), [&](Index task) {
-    const Workspace<T> work(n, 1);
-    T* x = work.block(0);
+    T *zero = workspace<T>(n, 1), *spare = zero + Row<T>::size, *x = spare + Row<T>::size;
     const Index h = task / (B * tiles), b = task / tiles % B, tile = task % tiles;
-    const ChannelTile<T> in(v, b, h, tile), out(y, b, h, tile);
+    const ChannelTile<T> in(v, b, h, tile, n), out(y, b, h, tile, n);
     const T* filter = &response[h * n * 2];
     auto apply = [=](Index p, Row<T>& z) { z = times_pair(z, filter + 2 * p); };
-    plan->filter(work.source(in, x), x, apply, work.sink(out, x));
-    work.finish(out, x);
+    plan->filter(in.source(x, zero), x, apply, out.sink(x, spare));
+    out.finish(x);
   });
 }
 
@@ -156,8 +134,8 @@ void correlate(const Tensor& dy, const Tensor& v, const Tensor& spectrum, Index 
   std::vector<Complex> sums(H * chunks * n);
 
   parallel_for(H * chunks, grain(n), [&](Index task) {
-    const Workspace<T> work(n, 3);
-    T *x = work.block(0), *z_v = work.block(1), *sum = work.block(2);
+    T *zero = workspace<T>(n, 3), *spare = zero + kRow, *x = spare + kRow;
+    T *z_v = x + n * kRow, *sum = z_v + n * kRow;
     const Index h = task / chunks, first = task % chunks * chunk;
     const T* filter = &response[h * n * 2];
     auto keep = [](Index, Row<T>&) {};
@@ -172,14 +150,14 @@ void correlate(const Tensor& dy, const Tensor& v, const Tensor& spectrum, Index 
     std::fill_n(sum, n * kRow, T(0));
     for (Index item = first; item < std::min(first + chunk, items); ++item) {
       const Index b = item / tiles, tile = item % tiles;
-      plan->forward(work.source({v, b, h, tile}, z_v), z_v, keep);
-      const Rows<const T> gradient = work.source({dy, b, h, tile}, x);
+      const ChannelTile<T> in(v, b, h, tile, n), gradient(dy, b, h, tile, n);
+      plan->forward(in.source(z_v, zero), z_v, keep);
       if (dv.defined()) {
-        const ChannelTile<T> out(dv, b, h, tile);
-        plan->filter(gradient, x, add_and_apply, work.sink(out, x));
-        work.finish(out, x);
+        const ChannelTile<T> out(dv, b, h, tile, n);
+        plan->filter(gradient.source(x, zero), x, add_and_apply, out.sink(x, spare));
+        out.finish(x);
       } else {
-        plan->forward(gradient, x, add);
+        plan->forward(gradient.source(x, zero), x, add);
       }
     }
     for (Index p = 0; p < n; ++p) {

@@ -122,10 +122,10 @@ void sum_rows(const Axes& summed, const Axes& kept, Index columns, Index x_strid
       for (Index k = 0; k < count; ++k) row[k] = at.next();
       add_rows(row, count, width, x_stride, sums);
     }
+    T* to = y + kept.place(matrix, kept.y) + left * y_stride;
     if (blocks > 1) std::copy_n(sums, width, &partial[(matrix * blocks + block) * columns + left]);
     else
-      for (Index j = 0; j < width; ++j)
-        y[kept.place(matrix, kept.y) + (left + j) * y_stride] = T(sums[j]);
+      for (Index j = 0; j < width; ++j) to[j * y_stride] = T(sums[j]);
   });
   if (blocks == 1) return;
   parallel_for(matrices * columns, 1 + kGrain / blocks, [&](Index i) {
