@@ -224,15 +224,16 @@ void max_last(Cpu, const Tensor& x, const Tensor& y, const Tensor& index) {
       const RowsOf<T> rows{x};
       T* values = y.data<T>();
       parallel_for(rows.count, 1 + kGrain / (rows.length + 1), [&](Index r) {
-        Reader<T>(rows.at(r), {rows.length}, {rows.step}, 0)
-            .runs(rows.length, [&](Index i, const T* run, Index n) {
-              const Index place = find_largest(run, n);
-              const T top = run[place];
-              T& largest = values[r];
-              if (i > 0 && (largest != largest || (top <= largest && top == top))) return;
-              largest = top;
-              places[r] = i + place;
-            });
+        T& largest = values[r];
+        auto see = [&](Index i, const T* run, Index n) {
+          const Index place = find_largest(run, n);
+          const T top = run[place];
+          if (i > 0 && (largest != largest || (top <= largest && top == top))) return;
+          largest = top;
+          places[r] = i + place;
+        };
+        if (rows.step == 1) see(0, rows.at(r), rows.length);
+        else Reader<T>(rows.at(r), {rows.length}, {rows.step}, 0).runs(rows.length, see);
       });
     }
   });
