@@ -34,9 +34,8 @@ void transform(const Tensor& x, bool inverse, double scale, const Tensor& y) {
     for (Index i = 0; i < kLanes<T>; ++i) {
       const C* row = in.at(first + std::min(i, size - 1));
       for (Index t = 0; t < n; ++t) {
-        T* p = z + (inverse ? plan.row_of(t) : t) * Row<T>::size + i;
-        p[0] = row[t * in.step].real();
-        p[kLanes<T>] = row[t * in.step].imag();
+        const Index place = (inverse ? plan.row_of(t) : t) * Row<T>::size + i;
+        z[place] = row[t * in.step].real(), z[place + kLanes<T>] = row[t * in.step].imag();
       }
     }
     inverse ? plan.inverse(z) : plan.forward(z);
