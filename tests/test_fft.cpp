@@ -8,7 +8,7 @@
 #include <random>
 #include <vector>
 
-#include <triad/backends/cpu/fft_bluestein.h>
+#include <triad/backends/cpu/fft.h>
 #include <triad/tests/op_test.h>
 
 using namespace triad::cpu;

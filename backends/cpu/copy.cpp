@@ -4,10 +4,8 @@
 // left is one of three: contiguous runs on both sides (a slice, or heads moved past the sequence
 // axis, [B,T,H,D] <-> [B,H,T,D]), a transposed matrix, done in squares that fit the cache, or
 // anything at all, element by element.
-#include <cstring>
 #include <type_traits>
 
-#include <triad/backends/cpu/parallel.h>
 #include <triad/backends/cpu/strided.h>
 #include <triad/backends/kernels.h>
 
@@ -39,16 +37,10 @@ void for_each_run(const Pair& pair, const From* x, To* y, bool read, F f) {
     for (Index i = begin, n; i < end; i += n) {
       n = std::min({end - i, in.span(), out.span()});
       const From* from = in.next(n);
-      if (To* to = out.here(n)) {
-        f(n, from, to);
-        continue;
-      }
-      if (read) {
-        auto again = out;
-        again.gather(n, buffer);
-      }
-      f(n, from, buffer);
-      out.scatter(n, buffer);
+      To* to = out.here(n);
+      if (to == nullptr && read) Cursor(out).gather(n, buffer);
+      f(n, from, to ? to : buffer);
+      if (to == nullptr) out.scatter(n, buffer);
     }
   });
 }
@@ -80,21 +72,17 @@ void move(const Pair& pair, const T* x, T* y) {
       Cursor<T> out(y, pair.shape, pair.y, begin);
       for (Index i = begin, n; i < end; i += n) {
         n = std::min({end - i, in.left(), out.left()});
-        T* target = out.here(n);
-        std::memcpy(target, in.here(n), n * sizeof(T));
+        std::copy_n(in.here(n), n, out.here(n));
       }
     });
 
   int across = inner - 1;
   while (across >= 0 && from[across] != 1) --across;
   if (to[inner] != 1 || from[inner] <= 1 || across < 0)
-    return for_each_run(pair, x, y, false, [](Index n, const T* source, T* target) {
-      std::copy_n(source, n, target);
-    });
+    return for_each_run(pair, x, y, false, [](Index n, const T* a, T* b) { std::copy_n(a, n, b); });
 
   // A matrix for each index of the other axes; its rows are shared out in strips.
-  const Index rows = loop.size[across], columns = loop.size[inner];
-  const Index strips = ceil_div(rows, kSide);
+  const Index rows = loop.size[across], columns = loop.size[inner], strips = ceil_div(rows, kSide);
   const Index matrices = pair.shape.numel() / (rows * columns);
   parallel_for(matrices * strips, 1 + kGrain / (kSide * columns), [&](Index unit) {
     const Index row = unit % strips * kSide;
@@ -123,15 +111,10 @@ void convert(Index n, const From* x, To* y) {
 void copy(Cpu, const Tensor& x, const Tensor& y) {
   if (y.numel() == 0) return;
   const Pair pair(x, y);
-  visit_any(x.dtype(), [&](auto from_zero) {
-    visit_any(y.dtype(), [&](auto to_zero) {
-      using From = decltype(from_zero);
-      using To = decltype(to_zero);
-      if constexpr (std::is_same_v<From, To>) {
-        move(pair, x.data<From>(), y.data<To>());
-      } else {
-        for_each_run(pair, x.data<From>(), y.data<To>(), false, convert<From, To>);
-      }
+  visit_any(x.dtype(), [&]<class From>(From) {
+    visit_any(y.dtype(), [&]<class To>(To) {
+      if constexpr (std::is_same_v<From, To>) move(pair, x.data<From>(), y.data<To>());
+      else for_each_run(pair, x.data<From>(), y.data<To>(), false, convert<From, To>);
     });
   });
 }
@@ -139,30 +122,27 @@ void copy(Cpu, const Tensor& x, const Tensor& y) {
 void add_into(Cpu, const Tensor& x, const Tensor& y) {
   const Pair pair(x, y);
   visit_any(y.dtype(), [&]<class T>(T) {
+    auto add = [](Index n, const T* a, T* b) {
+      for (Index i = 0; i < n; ++i) b[i] = T(b[i] + a[i]);
+    };
     if constexpr (std::is_same_v<T, bool>) throw DTypeError("add_into: needs numbers, got bool");
-    else
-      for_each_run(pair, x.data<T>(), y.data<T>(), true, [](Index n, const T* a, T* b) {
-        for (Index i = 0; i < n; ++i) b[i] = T(b[i] + a[i]);
-      });
+    else for_each_run(pair, x.data<T>(), y.data<T>(), true, add);
   });
 }
 
 void fill(Cpu, double value, const Tensor& y) {
   visit_any(y.dtype(), [&]<class T>(T) {
-    const T number = converted<T>(value);
-    T* target = y.data<T>();
     const Pair pair(y, y);
     parallel_ranges(y.numel(), kGrain, [&](Index begin, Index end) {
-      Cursor<T>(target, pair.shape, pair.y, begin).fill(end - begin, number);
+      Cursor(y.data<T>(), pair.shape, pair.y, begin).fill(end - begin, converted<T>(value));
     });
   });
 }
 
 void arange(Cpu, double start, double step, const Tensor& y) {
   visit_any(y.dtype(), [&]<class T>(T) {
-    T* target = y.data<T>();
-    parallel_for(y.numel(), kGrain,
-                 [&](Index i) { target[i] = converted<T>(start + double(i) * step); });
+    auto fill = [=, to = y.data<T>()](Index i) { to[i] = converted<T>(start + double(i) * step); };
+    parallel_for(y.numel(), kGrain, fill);
   });
 }
 

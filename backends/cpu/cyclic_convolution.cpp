@@ -7,32 +7,30 @@
 #include <algorithm>
 #include <vector>
 
-#include <triad/backends/cpu/channel_tiles.h>
 #include <triad/backends/cpu/fft.h>
-#include <triad/backends/cpu/parallel.h>
-#include <triad/backends/cpu/scratch.h>
 #include <triad/backends/kernels.h>
 
 namespace triad::kernels {
 namespace {
 
 using namespace cpu;
-using Spectra = std::vector<std::complex<double>>;
+using Complex = std::complex<double>;
 
-// Per head the value at each of n frequencies, divided by n, in the order of the plan's rows.
+// Per head the value at each of n frequencies, divided by n, in the order of the plan's rows; of
+// the adjoint the conjugate.
 template <class T>
-std::vector<T> make_response(const Fft<T>& plan, const Tensor& spectrum) {
-  const Index n = plan.size(), bins = n / 2 + 1, heads = spectrum.shape()[0];
-  const std::complex<double>* half = spectrum.data<std::complex<double>>();
-  std::vector<T> response(heads * n * 2);
-  for (Index h = 0; h < heads; ++h) {
+std::vector<T> make_response(const Fft<T>& plan, const Tensor& spectrum, bool adjoint) {
+  const Index n = plan.size(), heads = spectrum.shape()[0];
+  const Complex* half = spectrum.data<Complex>();
+  std::vector<T> response;
+  response.reserve(heads * n * 2);
+  for (Index h = 0; h < heads; ++h, half += n / 2 + 1) {
     for (Index p = 0; p < n; ++p) {
-      const Index k = plan.frequency(p);
-      const std::complex<double> value = half[h * bins + std::min(k, n - k)];
-      const bool real = k == 0 || 2 * k == n;
-      T* out = &response[(h * n + p) * 2];
-      out[0] = T(value.real() / double(n));
-      out[1] = T(real ? 0 : (2 * k < n ? value.imag() : -value.imag()) / double(n));
+      const Index k = plan.frequency(p), mirrored = (n - k) % n;
+      const Complex value = half[std::min(k, n - k)];
+      const double imag = k == mirrored ? 0 : value.imag();
+      response.push_back(T(value.real() / double(n)));
+      response.push_back(T(((k < mirrored) == adjoint ? -imag : imag) / double(n)));
     }
   }
   return response;
@@ -41,157 +39,163 @@ std::vector<T> make_response(const Fft<T>& plan, const Tensor& spectrum) {
 // Tiles that are worth a thread's while: 1024 rows take about 10 us.
 Index grain(Index n) { return 1 + 512 / n; }
 
-// The working memory of one thread: blocks of n rows, and how tiles get there and back.
+// At most Row<T>::size neighbouring channels of one head of [B,T,H,D], D contiguous: the first half
+// of them in the real parts, the others in the imaginary parts, zeros where the head ends.
 //
-// A transform reads and writes full tiles where they lie, but its first and last stage do so a
-// whole step apart. Past 2048 points that costs more in the TLB than one more trip through the
-// cache in order does (EPYC 9005, T = 4096: 2.3 ms against 1.5); then, and where a tile is not
+// A transform of n points reads and writes full tiles where they lie, but its first and last stage
+// do so a whole step apart. Past 2048 points that costs more in the TLB than one more trip through
+// the cache in order does (EPYC 9005, T = 4096: 2.3 ms against 1.5); then, and where a tile is not
 // full, the rows are copied.
 template <class T>
-class Workspace {
+class ChannelTile {
  public:
-  static constexpr Index kRow = Row<T>::size;
+  static constexpr Index kLanes = Vec<T>::lanes, kRow = Row<T>::size;
 
-  Workspace(Index n, int blocks) : n_(n), rows_(scratch<T>((blocks * n + 2) * kRow)) {
-    zero_ = rows_ + blocks * n * kRow;
-    spare_ = zero_ + kRow;
-    std::fill_n(zero_, kRow, T(0));
+  static Index per_head(const Tensor& x) { return ceil_div(x.shape()[3], kRow); }
+
+  ChannelTile(const Tensor& x, Index b, Index h, Index tile, Index n)
+      : data_(x.data<T>() + b * x.strides()[0] + h * x.strides()[2] + tile * kRow),
+        stride_(x.strides()[1]), length_(x.shape()[1]), n_(n),
+        channels_(std::min(kRow, x.shape()[3] - tile * kRow)) {}
+
+  // What a transform in x reads; `zero` is a row of zeros.
+  Rows<const T> source(T* x, T* zero) const {
+    if (is_direct()) return {data_, stride_, length_, zero};
+    for (Index t = 0; t < length_; ++t) load(data_ + t * stride_).store(x + t * kRow);
+    return {x, kRow, length_, zero};
   }
-
-  T* block(int i) const { return rows_ + i * n_ * kRow; }
-
-  // What a transform in x reads.
-  Rows<const T> source(const ChannelTile<T>& tile, T* x) const {
-    if (is_direct(tile)) {
-      const Rows<T> rows = tile.rows(zero_);
-      return {rows.first, rows.stride, rows.length, rows.spare};
-    }
-    for (Index t = 0; t < tile.length(); ++t) tile.load(t).store(x + t * kRow);
-    return {x, kRow, tile.length(), zero_};
+  // Where it writes; `spare` takes what is not wanted.
+  Rows<T> sink(T* x, T* spare) const {
+    return is_direct() ? Rows<T>{data_, stride_, length_, spare} : Rows<T>{x, kRow, n_, nullptr};
   }
-
-  // Where it writes, and what is to be done when it has.
-  Rows<T> sink(const ChannelTile<T>& tile, T* x) const {
-    return is_direct(tile) ? tile.rows(spare_) : Rows<T>{x, kRow, n_, nullptr};
-  }
-  void finish(const ChannelTile<T>& tile, const T* x) const {
-    if (is_direct(tile)) return;
-    for (Index t = 0; t < tile.length(); ++t) tile.store(t, Row<T>::load(x + t * kRow));
+  // To be called when it has.
+  void finish(const T* x) const {
+    if (is_direct()) return;
+    for (Index t = 0; t < length_; ++t) store(Row<T>::load(x + t * kRow), data_ + t * stride_);
   }
 
  private:
-  bool is_direct(const ChannelTile<T>& tile) const { return n_ <= 2048 && tile.is_full(); }
+  bool is_full() const { return channels_ == kRow; }
+  bool is_direct() const { return n_ <= 2048 && is_full(); }
 
-  Index n_;
-  T *rows_, *zero_, *spare_;
+  Row<T> load(const T* p) const {
+    if (is_full()) return Row<T>::load(p);
+    if (channels_ <= kLanes) return {Vec<T>::load_first(p, channels_), Vec<T>()};
+    return {Vec<T>::load(p), Vec<T>::load_first(p + kLanes, channels_ - kLanes)};
+  }
+  void store(Row<T> z, T* p) const {
+    if (is_full()) return z.store(p);
+    z.re.store_first(p, std::min(channels_, kLanes));
+    if (channels_ > kLanes) z.im.store_first(p + kLanes, channels_ - kLanes);
+  }
+
+  T* data_;
+  Index stride_, length_, n_, channels_;
 };
 
+// The working memory of one thread: a row of zeros, one to spare, and blocks of n rows.
 template <class T>
-void convolve(const Tensor& v, const Tensor& spectrum, Index n, const Tensor& y) {
-  const Index B = v.shape()[0], H = v.shape()[2], tiles = tiles_per_head<T>(v);
+T* workspace(Index n, int blocks) {
+  T* rows = scratch<T>((blocks * n + 2) * Row<T>::size);
+  std::fill_n(rows, Row<T>::size, T(0));
+  return rows;
+}
+
+template <class T>
+void convolve(const Tensor& v, const Tensor& spectrum, Index n, bool adjoint, const Tensor& y) {
+  const Index B = v.shape()[0], H = v.shape()[2], tiles = ChannelTile<T>::per_head(v);
   const auto plan = cached_plan<Fft<T>>(n);
-  const std::vector<T> response = make_response(*plan, spectrum);
+  const std::vector<T> response = make_response(*plan, spectrum, adjoint);
   parallel_for(H * B * tiles, grain(n), [&](Index task) {
-    const Workspace<T> work(n, 1);
-    T* x = work.block(0);
+    T *zero = workspace<T>(n, 1), *spare = zero + Row<T>::size, *x = spare + Row<T>::size;
     const Index h = task / (B * tiles), b = task / tiles % B, tile = task % tiles;
-    const ChannelTile<T> in(v, b, h, tile), out(y, b, h, tile);
+    const ChannelTile<T> in(v, b, h, tile, n), out(y, b, h, tile, n);
     const T* filter = &response[h * n * 2];
     auto apply = [=](Index p, Row<T>& z) { z = times_pair(z, filter + 2 * p); };
-    plan->filter(work.source(in, x), x, apply, work.sink(out, x));
-    work.finish(out, x);
+    plan->filter(in.source(x, zero), x, apply, out.sink(x, spare));
+    out.finish(x);
   });
 }
 
-// Sums over batch and channels go in a fixed order: chunks of (batch, tile) items of one head are
-// summed by one thread each, and the sums of the chunks are added in sequence.
-struct Chunks {
-  Index items, size, per_head;  // items of a head, items of a chunk, chunks of a head
-
-  Chunks(Index heads, Index items_of_a_head) : items(items_of_a_head) {
-    // About 64 chunks in all keep any CPU busy; more than 8 items would round more in fp32.
-    size = std::clamp<Index>(heads * items / 64, 1, 8);
-    per_head = ceil_div(items, size);
-  }
-};
-
-// sums [H, chunks, n]: sum of z_dy conj(z_v) by rows of the plan -> the part of it that belongs to
-// the real channels, [H, n/2 + 1], times how often y reads a frequency, over n: the gradient of the
-// spectrum. What is left over of a pair of channels is anti-Hermitian and cancels.
+// The gradient of the spectrum, and dv if it is wanted: dy is transformed once for both.
+//
+// The sum over batch and channels of z_dy conj(z_v) goes in a fixed order: chunks of (batch, tile)
+// items of one head are summed by one thread each, and the sums of the chunks are added in
+// sequence. About 64 chunks in all keep any CPU busy; more than 8 items would round more in fp32.
 template <class T>
-void combine(const Fft<T>& plan, const Chunks& chunks, const Spectra& sums, const Tensor& out) {
-  const Index n = plan.size(), bins = n / 2 + 1, heads = out.shape()[0];
-  std::complex<double>* result = out.data<std::complex<double>>();
-  for (Index h = 0; h < heads; ++h) {
-    for (Index k = 0; k < bins; ++k) {
-      const bool once = k == 0 || 2 * k == n;
-      std::complex<double> total = 0;
-      for (Index c = 0; c < chunks.per_head; ++c) {
-        const std::complex<double>* sum = &sums[(h * chunks.per_head + c) * n];
-        total += 0.5 * (sum[plan.row_of(k)] + std::conj(sum[plan.row_of((n - k) % n)]));
-      }
-      result[h * bins + k] =
-          once ? std::complex<double>(total.real() / double(n)) : total * (2 / double(n));
-    }
-  }
-}
-
-template <class T>
-void convolve_backward(const Tensor& dy, const Tensor& v, const Tensor& spectrum, Index n,
-                       const Tensor& dv, const Tensor& dspectrum) {
+void correlate(const Tensor& dy, const Tensor& v, const Tensor& spectrum, Index n, const Tensor& dv,
+               const Tensor& dspectrum) {
   constexpr Index kRow = Row<T>::size;
-  const Index B = dy.shape()[0], H = dy.shape()[2], tiles = tiles_per_head<T>(dy);
-  const bool correlation = dspectrum.defined();
+  const Index B = dy.shape()[0], H = dy.shape()[2], tiles = ChannelTile<T>::per_head(dy);
+  const Index items = B * tiles, chunk = std::clamp<Index>(H * items / 64, 1, 8);
+  const Index chunks = ceil_div(items, chunk);  // of one head
   const auto plan = cached_plan<Fft<T>>(n);
-  const std::vector<T> response = make_response(*plan, spectrum);
-  const Chunks chunks(H, B * tiles);
-  Spectra sums(correlation ? H * chunks.per_head * n : 0);
+  const std::vector<T> response = make_response(*plan, spectrum, true);
+  std::vector<Complex> sums(H * chunks * n);
 
-  // One item: dv, and its share of the correlation added to the third block.
-  auto add_item = [&](const Workspace<T>& work, Index h, Index b, Index tile) {
-    T *x = work.block(0), *z_v = work.block(1), *sum = work.block(2);
+  parallel_for(H * chunks, grain(n), [&](Index task) {
+    T *zero = workspace<T>(n, 3), *spare = zero + kRow, *x = spare + kRow;
+    T *z_v = x + n * kRow, *sum = z_v + n * kRow;
+    const Index h = task / chunks, first = task % chunks * chunk;
+    const T* filter = &response[h * n * 2];
+    auto keep = [](Index, Row<T>&) {};
     auto add = [=](Index p, Row<T>& z) {
       const Row<T> other = Row<T>::load(z_v + p * kRow);
       (Row<T>::load(sum + p * kRow) + times_conj(z, other.re, other.im)).store(sum + p * kRow);
     };
-    if (correlation) plan->forward(work.source({v, b, h, tile}, z_v), z_v, [](Index, Row<T>&) {});
-    const Rows<const T> gradient = work.source({dy, b, h, tile}, x);
-    if (!dv.defined()) return plan->forward(gradient, x, add);
-
-    const ChannelTile<T> out(dv, b, h, tile);
-    const T* filter = &response[h * n * 2];
-    auto apply = [=](Index p, Row<T>& z) { z = times_conj_pair(z, filter + 2 * p); };
-    auto add_and_apply = [=](Index p, Row<T>& z) { add(p, z), apply(p, z); };
-    if (correlation) plan->filter(gradient, x, add_and_apply, work.sink(out, x));
-    else plan->filter(gradient, x, apply, work.sink(out, x));
-    work.finish(out, x);
-  };
-
-  parallel_for(H * chunks.per_head, grain(n), [&](Index task) {
-    const Workspace<T> work(n, correlation ? 3 : 1);
-    const Index h = task / chunks.per_head, begin = task % chunks.per_head * chunks.size;
-    const Index end = std::min(begin + chunks.size, chunks.items);
-    if (correlation) std::fill_n(work.block(2), n * kRow, T(0));
-    for (Index item = begin; item < end; ++item) add_item(work, h, item / tiles, item % tiles);
-    for (Index p = 0; correlation && p < n; ++p) {
-      const Row<T> row = Row<T>::load(work.block(2) + p * kRow);
+    auto add_and_apply = [=](Index p, Row<T>& z) {
+      add(p, z);
+      z = times_pair(z, filter + 2 * p);
+    };
+    std::fill_n(sum, n * kRow, T(0));
+    for (Index item = first; item < std::min(first + chunk, items); ++item) {
+      const Index b = item / tiles, tile = item % tiles;
+      const ChannelTile<T> in(v, b, h, tile, n), gradient(dy, b, h, tile, n);
+      plan->forward(in.source(z_v, zero), z_v, keep);
+      if (dv.defined()) {
+        const ChannelTile<T> out(dv, b, h, tile, n);
+        plan->filter(gradient.source(x, zero), x, add_and_apply, out.sink(x, spare));
+        out.finish(x);
+      } else {
+        plan->forward(gradient.source(x, zero), x, add);
+      }
+    }
+    for (Index p = 0; p < n; ++p) {
+      const Row<T> row = Row<T>::load(sum + p * kRow);
       sums[task * n + p] = {double(sum_lanes(row.re)), double(sum_lanes(row.im))};
     }
   });
-  if (correlation) combine(*plan, chunks, sums, dspectrum);
+
+  // The part that belongs to the real channels, times how often y reads a frequency, over n. What
+  // is left over of a pair of channels is anti-Hermitian and cancels.
+  Complex* result = dspectrum.data<Complex>();
+  for (Index h = 0; h < H; ++h) {
+    for (Index k = 0; k < n / 2 + 1; ++k) {
+      const Index mirrored = (n - k) % n;
+      Complex total = 0;
+      for (Index c = 0; c < chunks; ++c) {
+        const Complex* sum = &sums[(h * chunks + c) * n];
+        total += 0.5 * (sum[plan->row_of(k)] + std::conj(sum[plan->row_of(mirrored)]));
+      }
+      *result++ = k == mirrored ? Complex(total.real() / double(n)) : total * (2 / double(n));
+    }
+  }
 }
 
 }  // namespace
 
 void cyclic_convolution(Cpu, const Tensor& v, const Tensor& spectrum, std::int64_t n,
                         const Tensor& y) {
-  visit_float("cyclic_convolution", v.dtype(), [&]<class T>(T) { convolve<T>(v, spectrum, n, y); });
+  visit_float("cyclic_convolution", v.dtype(),
+              [&]<class T>(T) { convolve<T>(v, spectrum, n, false, y); });
 }
 
 void cyclic_convolution_backward(Cpu, const Tensor& dy, const Tensor& v, const Tensor& spectrum,
                                  std::int64_t n, const Tensor& dv, const Tensor& dspectrum) {
-  visit_float("cyclic_convolution", dy.dtype(),
-              [&]<class T>(T) { convolve_backward<T>(dy, v, spectrum, n, dv, dspectrum); });
+  visit_float("cyclic_convolution", dy.dtype(), [&]<class T>(T) {
+    if (dspectrum.defined()) correlate<T>(dy, v, spectrum, n, dv, dspectrum);
+    else if (dv.defined()) convolve<T>(dy, spectrum, n, true, dv);
+  });
 }
 
 }  // namespace triad::kernels

@@ -2,14 +2,13 @@
 //
 // Each f becomes a row function, a loop over contiguous arrays; one driver brings operands of any
 // strides into that form and shares the work among the threads. The formulas are in math.h.
+#include <concepts>
 #include <functional>
 #include <limits>
 #include <type_traits>
 
-#include <triad/backends/cpu/parallel.h>
 #include <triad/backends/cpu/registers.h>
 #include <triad/backends/cpu/strided.h>
-#include <triad/backends/cpu/vec.h>
 #include <triad/backends/kernels.h>
 #include <triad/backends/math.h>
 
@@ -24,19 +23,18 @@ using namespace cpu;
 template <class Out, class... In>
 using Row = void (*)(Index n, Out* y, const In*... inputs);
 
-// An input of the output's shape: a tensor of any strides, or a number.
+// An input of the output's shape: a tensor of any strides, or a number, as a tile full of it.
 template <class T>
 struct Input {
   const T* data;
   Shape shape, strides;
-  bool contiguous, is_number = false;
+  bool contiguous = true, is_number = true;
 
   Input(const Tensor& x)
-      : data(x.data<T>()), shape(x.shape()), strides(x.strides()), contiguous(x.is_contiguous()) {}
-  // The number comes as a tile full of it.
-  Input(const T* tile, const Shape& shape)
-      : data(tile), shape(shape), strides(Shape::filled(shape.rank(), 0)), contiguous(true),
-        is_number(true) {}
+      : data(x.data<T>()), shape(x.shape()), strides(x.strides()), contiguous(x.is_contiguous()),
+        is_number(false) {}
+  Input(const T* tile, const Shape& s)
+      : data(tile), shape(s), strides(Shape::filled(s.rank(), 0)) {}
 
   const T* at(Index i) const { return is_number ? data : data + i; }
 };
@@ -76,8 +74,7 @@ void plain_loop(Index n, Out* y, const In*... x) {
   for (Index i = 0; i < n; ++i) y[i] = f(x[i]...);
 }
 
-// The condition is read as bytes, and both values of a choice first: else the compiler's loop goes
-// one by one.
+// The condition is read as bytes, and both values first: else the compiler's loop goes one by one.
 template <class T>
 void where_row(Index n, T* y, const bool* condition, const T* a, const T* b) {
   const auto* byte = reinterpret_cast<const unsigned char*>(condition);
@@ -89,7 +86,7 @@ void where_row(Index n, T* y, const bool* condition, const T* a, const T* b) {
 
 // ---------------------------------------------------------------------- from the name to the row
 
-template <class T>
+template <std::floating_point T>
 Row<T, T> row_of(Unary f) {
   using V = Vec<T>;
   switch (f) {
@@ -121,7 +118,7 @@ Row<T, T> row_of(Unary f) {
 }
 
 template <class T>
-Row<T, T> complex_row(Unary f) {
+requires is_complex_v<T> Row<T, T> row_of(Unary f) {
   switch (f) {
     case Unary::neg: return plain_loop<T, std::negate<>{}>;
     case Unary::square: return plain_loop<T, [](T x) { return math::times(x, x); }>;
@@ -135,7 +132,8 @@ Row<T, T> complex_row(Unary f) {
 using I = std::int64_t;
 using U = std::uint64_t;
 
-Row<I, I> integer_row(Unary f) {
+template <std::same_as<I> T>
+Row<T, T> row_of(Unary f) {
   switch (f) {
     case Unary::neg: return plain_loop<I, std::negate<U>{}>;
     case Unary::abs: return plain_loop<I, [](I x) { return I(x < 0 ? -U(x) : U(x)); }>;
@@ -146,7 +144,7 @@ Row<I, I> integer_row(Unary f) {
 }
 
 template <class T>
-Row<T, T, T> complex_row(Binary f) {
+requires is_complex_v<T> Row<T, T, T> row_of(Binary f) {
   switch (f) {
     case Binary::add: return plain_loop<T, std::plus<>{}>;
     case Binary::sub: return plain_loop<T, std::minus<>{}>;
@@ -156,7 +154,7 @@ Row<T, T, T> complex_row(Binary f) {
   }
 }
 
-template <class T>
+template <std::floating_point T>
 Row<T, T, T> row_of(Binary f) {
   using V = Vec<T>;
   switch (f) {
@@ -171,7 +169,8 @@ Row<T, T, T> row_of(Binary f) {
   }
 }
 
-Row<I, I, I> integer_row(Binary f) {
+template <std::same_as<I> T>
+Row<T, T, T> row_of(Binary f) {
   switch (f) {
     case Binary::add: return plain_loop<I, std::plus<U>{}>;
     case Binary::sub: return plain_loop<I, std::minus<U>{}>;
@@ -192,21 +191,16 @@ Row<bool, T, T> comparison_row(Binary f) {
       case Binary::le: return plain_loop<bool, std::less_equal<>{}>;
       case Binary::gt: return plain_loop<bool, std::greater<>{}>;
       case Binary::ge: return plain_loop<bool, std::greater_equal<>{}>;
-      case Binary::logical_and:
-        return plain_loop<bool, [](T a, T b) { return bool(bool(a) & bool(b)); }>;
-      case Binary::logical_or:
-        return plain_loop<bool, [](T a, T b) { return bool(bool(a) | bool(b)); }>;
+      case Binary::logical_and: return plain_loop<bool, [](bool a, bool b) { return bool(a & b); }>;
+      case Binary::logical_or: return plain_loop<bool, [](bool a, bool b) { return bool(a | b); }>;
       default: throw DTypeError("arithmetic needs numbers, got bool");
     }
 }
 
-// Calls g with the row of f for elements of T; its type tells that of the output.
-template <class T, class G>
-void with_row(Binary f, const Tensor& y, G g) {
-  if (y.dtype() == boolean) return g(comparison_row<T>(f));
-  if constexpr (std::is_floating_point_v<T>) g(row_of<T>(f));
-  if constexpr (std::is_same_v<T, I>) g(integer_row(f));
-  if constexpr (is_complex_v<T>) g(complex_row<T>(f));
+template <class T>
+void apply_binary(Binary f, const Tensor& y, const Input<T>& a, const Input<T>& b) {
+  if (y.dtype() == boolean) return apply<bool, T, T>(kGrain, comparison_row<T>(f), y, a, b);
+  if constexpr (!std::is_same_v<T, bool>) apply<T, T, T>(kGrain, row_of<T>(f), y, a, b);
 }
 
 // The number as a T; a double outside the integers' range becomes the nearest end of it.
@@ -223,24 +217,18 @@ T to_number(double value) {
 
 void unary(Cpu, Unary f, const Tensor& x, const Tensor& y) {
   visit_wide(x.dtype(), [&]<class T>(T) {
-    if constexpr (std::is_same_v<T, I>) {
-      apply<I, I>(kGrain, integer_row(f), y, x);
-    } else if constexpr (std::is_floating_point_v<T>) {
-      apply<T, T>(f >= Unary::exp ? kHeavyGrain : kGrain, row_of<T>(f), y, x);
-    } else if constexpr (is_complex_v<T>) {
+    const Index grain = is_complex_v<T> || f >= Unary::exp ? kHeavyGrain : kGrain;
+    if constexpr (is_complex_v<T>) {
       using R = typename T::value_type;
       constexpr Row<R, T> absolute = plain_loop<R, [](T z) { return std::abs(z); }>;
-      if (f == Unary::abs) apply<R, T>(kHeavyGrain, absolute, y, x);
-      else apply<T, T>(kHeavyGrain, complex_row<T>(f), y, x);
+      if (f == Unary::abs) return apply<R, T>(grain, absolute, y, x);
     }
+    if constexpr (!std::is_same_v<T, bool>) apply<T, T>(grain, row_of<T>(f), y, x);
   });
 }
 
 void binary(Cpu, Binary f, const Tensor& a, const Tensor& b, const Tensor& y) {
-  visit_wide(a.dtype(), [&]<class T>(T) {
-    with_row<T>(f, y,
-                [&]<class Out>(Row<Out, T, T> row) { apply<Out, T, T>(kGrain, row, y, a, b); });
-  });
+  visit_wide(a.dtype(), [&]<class T>(T) { apply_binary<T>(f, y, a, b); });
 }
 
 void binary_scalar(Cpu, Binary f, const Tensor& a, double b, bool swapped, const Tensor& y) {
@@ -248,9 +236,7 @@ void binary_scalar(Cpu, Binary f, const Tensor& a, double b, bool swapped, const
     T tile[kTile];
     std::fill_n(tile, std::min(y.numel(), kTile), to_number<T>(b));
     const Input<T> array(a), number(tile, a.shape());
-    with_row<T>(f, y, [&]<class Out>(Row<Out, T, T> row) {
-      apply<Out, T, T>(kGrain, row, y, swapped ? number : array, swapped ? array : number);
-    });
+    apply_binary<T>(f, y, swapped ? number : array, swapped ? array : number);
   });
 }
 

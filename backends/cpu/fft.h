@@ -54,6 +54,15 @@ struct Rows {
   T* operator()(Index t) const { return t < length ? first + t * stride : spare; }
 };
 
+// One step from blocks of radix * step rows to radix blocks of step rows each. roots holds
+// exp(-2 pi i q j / (radix step)) for q = 1..radix-1, for j = 0..step-1.
+template <class T>
+struct FftStage {
+  int radix;
+  Index step;
+  std::vector<T> roots;
+};
+
 template <class T>
 class Fft {
  public:
@@ -84,13 +93,7 @@ class Fft {
  private:
   static constexpr Index kRow = Row<T>::size;
 
-  // One step from blocks of radix * step rows to radix blocks of step rows each. roots holds
-  // exp(-2 pi i q j / (radix step)) for q = 1..radix-1, for j = 0..step-1.
-  struct Stage {
-    int radix;
-    Index step;
-    std::vector<T> roots;
-  };
+  using Stage = FftStage<T>;
 
   void first_stage(Rows<const T> in, T* x) const;
   void last_stage(const T* x, Rows<T> out) const;
@@ -100,10 +103,9 @@ class Fft {
   // `count` adjacent blocks at one level of the plan; x is row `first` of the whole.
   template <bool go_down, bool go_up, class Bin>
   void blocks(std::size_t level, T* x, Index first, int count, Bin& bin) const {
-    if (level == stages_.size()) {
+    if (level == stages_.size())
       return leaf_ == 8 ? leaves<8, go_down, go_up>(x, first, count, bin)
                         : leaves<1, go_down, go_up>(x, first, count, bin);
-    }
     const Stage& stage = stages_[level];
     const Index rows = stage.radix * stage.step;
     for (int i = 0; i < count; ++i, x += rows * kRow, first += rows) {
@@ -133,6 +135,30 @@ class Fft {
   std::vector<Stage> stages_;  // at least one
   int leaf_;                   // the radix of the last butterflies: 8, or 1 where stages do it all
   std::vector<Index> frequency_, row_of_;
+};
+
+// The transform of any number of points. Sizes with a prime factor above 5 go by Bluestein's
+// identity k t = (k^2 + t^2 - (k - t)^2) / 2, which makes of it a convolution with the chirp
+// exp(i pi t^2 / n), done at a good size of at least 2n - 1. L. Bluestein, IEEE Trans. Audio
+// Electroacoust. 18 (1970).
+template <class T>
+class AnyFft {
+ public:
+  explicit AnyFft(Index n);
+
+  Index size() const { return n_; }
+  Index rows() const { return fft_->size(); }  // that x needs room for, at least n
+  Index row_of(Index k) const { return chirp_.empty() ? fft_->row_of(k) : k; }
+
+  // In place and unscaled: time t in row t <-> frequency k in row row_of(k).
+  void forward(T* x) const;
+  void inverse(T* x) const;
+
+ private:
+  Index n_;
+  std::shared_ptr<const Fft<T>> fft_;  // of n, or of the convolution
+  std::vector<T> chirp_;               // (re, im) of exp(-i pi t^2 / n); empty where n is good
+  std::vector<T> kernel_;              // the spectrum of its conjugate, divided by fft_->size()
 };
 
 }  // namespace triad::cpu

@@ -5,7 +5,6 @@
 // C. Van Loan, Computational Frameworks for the Fast Fourier Transform, SIAM 1992, chapters 1, 2.
 #pragma once
 
-#include <cstdint>
 #include <utility>
 
 #include <triad/backends/cpu/vec.h>
@@ -23,47 +22,25 @@ struct Row {
 
   friend Row operator+(Row a, Row b) { return {a.re + b.re, a.im + b.im}; }
   friend Row operator-(Row a, Row b) { return {a.re - b.re, a.im - b.im}; }
+
+  // i z = (-im, re) and its mirror: an inverse transform is a forward one between two swaps.
+  friend Row swapped(Row z) { return {z.im, z.re}; }
+
+  // z times (re, im), and times its conjugate.
+  friend Row times(Row z, Vec<T> re, Vec<T> im) {
+    return {fnma(z.im, im, z.re * re), fma(z.im, re, z.re * im)};
+  }
+  friend Row times_conj(Row z, Vec<T> re, Vec<T> im) {
+    return {fma(z.im, im, z.re * re), fnma(z.re, im, z.im * re)};
+  }
+  // One complex number for all lanes, (re, im) in memory.
+  friend Row times_pair(Row z, const T* pair) { return times(z, Vec<T>(pair[0]), Vec<T>(pair[1])); }
+
+  // a + s b for a real s, a - i b and a + i b.
+  friend Row plus(Row a, Vec<T> s, Row b) { return {fma(s, b.re, a.re), fma(s, b.im, a.im)}; }
+  friend Row minus_i(Row a, Row b) { return {a.re + b.im, a.im - b.re}; }
+  friend Row plus_i(Row a, Row b) { return {a.re - b.im, a.im + b.re}; }
 };
-
-// i z = (-im, re) and its mirror: an inverse transform is a forward one between two swaps.
-template <class T>
-Row<T> swapped(Row<T> z) {
-  return {z.im, z.re};
-}
-
-template <class T>
-Row<T> times(Row<T> z, Vec<T> re, Vec<T> im) {
-  return {fnma(z.im, im, z.re * re), fma(z.im, re, z.re * im)};
-}
-
-template <class T>
-Row<T> times_conj(Row<T> z, Vec<T> re, Vec<T> im) {
-  return {fma(z.im, im, z.re * re), fnma(z.re, im, z.im * re)};
-}
-
-// The same with one complex number for all lanes, (re, im) in memory.
-template <class T>
-Row<T> times_pair(Row<T> z, const T* pair) {
-  return times(z, Vec<T>(pair[0]), Vec<T>(pair[1]));
-}
-template <class T>
-Row<T> times_conj_pair(Row<T> z, const T* pair) {
-  return times_conj(z, Vec<T>(pair[0]), Vec<T>(pair[1]));
-}
-
-// a + s b and a - i s b, for a real number s.
-template <class T>
-Row<T> plus(Row<T> a, Vec<T> s, Row<T> b) {
-  return {fma(s, b.re, a.re), fma(s, b.im, a.im)};
-}
-template <class T>
-Row<T> minus_i(Row<T> a, Row<T> b) {
-  return {a.re + b.im, a.im - b.re};
-}
-template <class T>
-Row<T> plus_i(Row<T> a, Row<T> b) {
-  return {a.re - b.im, a.im + b.re};
-}
 
 // f(0), ..., f(N - 1) written out, with indices the compiler knows: rows then stay in registers.
 template <int N, class F>

@@ -8,19 +8,12 @@
 #include <numeric>
 #include <vector>
 
-#include <triad/backends/cpu/parallel.h>
-#include <triad/backends/cpu/scratch.h>
 #include <triad/backends/cpu/strided.h>
 #include <triad/backends/kernels.h>
 
 namespace triad::kernels {
-namespace {
 
 using namespace cpu;
-
-constexpr Index kColumns = 64;  // sums of 256 rows then fit the second-level cache
-
-}  // namespace
 
 void embedding(Cpu, const Tensor& weight, const Tensor& ids, const Tensor& y) {
   const Index C = weight.shape()[1];
@@ -36,14 +29,13 @@ void embedding(Cpu, const Tensor& weight, const Tensor& ids, const Tensor& y) {
 void embedding_backward(Cpu, const Tensor& dy, const Tensor& ids, const Tensor& dweight) {
   const Index V = dweight.shape()[0], C = dweight.shape()[1], R = ids.numel();
   const std::int64_t* id = ids.data<std::int64_t>();
-  const Index tiles = ceil_div(C, kColumns);
+  constexpr Index kColumns = 64;  // sums of 256 rows then fit the second-level cache
   visit_float("embedding_backward", dy.dtype(), [&]<class T>(T) {
     const T* gradient = dy.data<T>();
     T* out = dweight.data<T>();
-    parallel_for(tiles, 1 + kGrain / ((R + V) * kColumns + 1), [&](Index tile) {
+    parallel_for(ceil_div(C, kColumns), 1 + kGrain / ((R + V) * kColumns + 1), [&](Index tile) {
       double* sums = scratch<double>(V * kColumns);
-      const Index left = tile * kColumns;
-      const Index width = std::min(kColumns, C - left);
+      const Index left = tile * kColumns, width = std::min(kColumns, C - left);
       std::fill_n(sums, V * kColumns, 0.0);
       for (Index i = 0; i < R; ++i) {
         const T* row = gradient + i * C + left;
@@ -118,18 +110,16 @@ void topk_last(Cpu, const Tensor& x, bool largest, const Tensor& index) {
 }
 
 void index_range(Cpu, const Tensor& ids, const Tensor& range) {
-  Index low = std::numeric_limits<std::int64_t>::max(), high = -low - 1;
-  Reader<std::int64_t> reader(ids.data<std::int64_t>(), ids.shape(), ids.strides(), 0);
-  for (Index i = 0, n; i < ids.numel(); i += n) {
-    n = std::min(ids.numel() - i, reader.span());
-    const std::int64_t* id = reader.next(n);
-    for (Index k = 0; k < n; ++k) {
-      low = std::min(low, id[k]);
-      high = std::max(high, id[k]);
-    }
-  }
-  range.data<std::int64_t>()[0] = low;
-  range.data<std::int64_t>()[1] = high;
+  Index low = std::numeric_limits<Index>::max(), high = -low - 1;
+  Reader<Index>(ids.data<Index>(), ids.shape(), ids.strides(), 0)
+      .runs(ids.numel(), [&](Index, const Index* id, Index n) {
+        for (Index k = 0; k < n; ++k) {
+          low = std::min(low, id[k]);
+          high = std::max(high, id[k]);
+        }
+      });
+  range.data<Index>()[0] = low;
+  range.data<Index>()[1] = high;
 }
 
 }  // namespace triad::kernels

@@ -1,7 +1,7 @@
 // The matrix product: brings the batch into the simplest shape, then oneDNN or our own blocked
 // product.
 #include <triad/backends/cpu/gemm_tile.h>
-#include <triad/backends/cpu/scratch.h>
+#include <triad/backends/cpu/parallel.h>
 #include <triad/backends/kernels.h>
 #include <triad/core/threads.h>
 

@@ -57,19 +57,17 @@ inline void philox_block(RandomStream random, std::uint64_t first_counter, std::
 // element e. `first` need not be a multiple of 4.
 inline void uniform_bits(RandomStream random, std::uint64_t first, Index n, std::uint32_t* out) {
   std::uint64_t counter = first / 4;
-  std::uint32_t block[kPhiloxBlock];
-  Index done = 0;
-  if (Index skip = Index(first % 4); skip != 0 && n > 0) {
-    philox_block(random, counter, block);
-    done = std::min(n, kPhiloxBlock - skip);
-    std::copy_n(block + skip, done, out);
-    counter += kPhiloxBlock / 4;
-  }
-  for (; n - done >= kPhiloxBlock; done += kPhiloxBlock, counter += kPhiloxBlock / 4)
-    philox_block(random, counter, out + done);
-  if (done < n) {
-    philox_block(random, counter, block);
-    std::copy_n(block, n - done, out + done);
+  Index skip = Index(first % 4);
+  for (Index done = 0; done < n; counter += kPhiloxBlock / 4, skip = 0) {
+    const Index count = std::min(n - done, kPhiloxBlock - skip);
+    if (count == kPhiloxBlock) {
+      philox_block(random, counter, out + done);
+    } else {
+      std::uint32_t block[kPhiloxBlock];
+      philox_block(random, counter, block);
+      std::copy_n(block + skip, count, out + done);
+    }
+    done += count;
   }
 }
 

@@ -5,7 +5,6 @@
 #include <limits>
 #include <vector>
 
-#include <triad/backends/cpu/accumulate.h>
 #include <triad/backends/cpu/parallel.h>
 #include <triad/backends/cpu/registers.h>
 #include <triad/backends/kernels.h>

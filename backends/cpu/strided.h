@@ -7,12 +7,31 @@
 
 #include <algorithm>
 
-#include <triad/backends/cpu/index.h>
-#include <triad/core/layout.h>
+#include <triad/backends/cpu/parallel.h>
+#include <triad/core/tensor.h>
 
 namespace triad::cpu {
 
 inline constexpr Index kTile = 1024;
+
+// Where entry `index` of the first `axes` axes, in row-major order, lies.
+inline Index place_of(Index index, const Shape& shape, const Shape& strides, int axes) {
+  Index place = 0;
+  for (int i = axes; index > 0 && i-- > 0; index /= shape[i])
+    place += index % shape[i] * strides[i];
+  return place;
+}
+
+// The rows of a tensor along its last axis: element j of row r is at(r)[j * step].
+template <class T>
+struct RowsOf {
+  const Tensor& x;
+  T* data = x.data<T>();
+  Index length = x.shape().back(), count = length == 0 ? 0 : x.numel() / length;
+  Index step = x.strides().back();
+
+  T* at(Index r) const { return data + place_of(r, x.shape(), x.strides(), x.dim() - 1); }
+};
 
 // The axes of a loop over N operands of one shape: size-1 axes dropped, and neighbours that one
 // stride describes in every operand merged. At least one axis; the last is the innermost.
@@ -42,11 +61,8 @@ struct Loop {
 inline void sort_axes(Shape& shape, Shape& first, Shape& second) {
   auto is_outside = [](Index a, Index b) { return b != 0 && (a == 0 || a > b); };
   for (int i = 1; i < shape.rank(); ++i)
-    for (int j = i; j > 0 && is_outside(first[j], first[j - 1]); --j) {
-      std::swap(shape[j - 1], shape[j]);
-      std::swap(first[j - 1], first[j]);
-      std::swap(second[j - 1], second[j]);
-    }
+    for (int j = i; j > 0 && is_outside(first[j], first[j - 1]); --j)
+      for (Shape* each : {&shape, &first, &second}) std::swap((*each)[j - 1], (*each)[j]);
 }
 
 // A place in a strided array, moving forward in row-major order.
@@ -66,22 +82,12 @@ class Cursor {
   Index span() const { return lies_contiguous() && left() >= kShort ? left() : kTile; }
 
   // How many elements are left of the innermost axis.
-  Index left() const { return loop_.size[loop_.rank - 1] - index_[loop_.rank - 1]; }
+  Index left() const { return loop_.size[inner()] - index_[inner()]; }
 
   // The next n elements where they lie, or nullptr when they must be gathered or scattered.
-  T* here(Index n) {
-    if (!lies_contiguous() || n > left()) return nullptr;
-    T* run = at_;
-    advance(n);
-    return run;
-  }
+  T* here(Index n) { return lies_contiguous() && n <= left() ? passed(n) : nullptr; }
 
-  // The next element.
-  T* next() {
-    T* element = at_;
-    advance(1);
-    return element;
-  }
+  T* next() { return passed(1); }  // the next element
 
   template <class U>
   void gather(Index n, U* buffer) {
@@ -112,26 +118,27 @@ class Cursor {
  private:
   static constexpr Index kShort = 256;  // runs shorter than this are gathered with others
 
+  int inner() const { return loop_.rank - 1; }
   Index step(int axis) const { return loop_.stride[0][axis]; }
-  bool lies_contiguous() const { return step(loop_.rank - 1) == 1; }
+  bool lies_contiguous() const { return step(inner()) == 1; }
 
-  // Forward by n elements, not beyond the end of the innermost axis.
-  void advance(Index n) {
-    int i = loop_.rank - 1;
+  // Where it stood before it went forward by n, not beyond the end of the innermost axis.
+  T* passed(Index n) {
+    T* const before = at_;
+    int i = inner();
     at_ += n * step(i);
     for (index_[i] += n; index_[i] == loop_.size[i] && i > 0; ++index_[i]) {
       at_ += step(i - 1) - loop_.size[i] * step(i);
       index_[i--] = 0;
     }
+    return before;
   }
 
   template <class F>
   void runs(Index n, F f) {
-    while (n > 0) {
-      const Index count = std::min(n, left());
-      f(at_, step(loop_.rank - 1), count);
-      advance(count);
-      n -= count;
+    for (Index count; n > 0; n -= count) {
+      count = std::min(n, left());
+      f(passed(count), step(inner()), count);
     }
   }
 
@@ -154,6 +161,15 @@ class Reader {
     if (const T* run = cursor_.here(n)) return run;
     cursor_.gather(n, buffer_);
     return buffer_;
+  }
+
+  // Calls f(i, run, count) for the runs of the next n elements; run[0] is number i of them.
+  template <class F>
+  void runs(Index n, F f) {
+    for (Index i = 0, count; i < n; i += count) {
+      count = std::min(n - i, span());
+      f(i, next(count), count);
+    }
   }
 
  private:

@@ -14,7 +14,7 @@
 #include <cstddef>
 #include <limits>
 
-#include <triad/backends/cpu/index.h>
+#include <triad/backends/cpu/parallel.h>
 
 namespace triad::cpu {
 
@@ -69,12 +69,50 @@ struct Vec {
   friend Vec round(Vec a) { return hn::Round(a.raw); }  // ties to even
 
   // Lane by lane: yes where the mask holds, else no.
-  friend Vec select(hn::Mask<Tag> mask, Vec yes, Vec no) {
-    return hn::IfThenElse(mask, yes.raw, no.raw);
-  }
+  friend Vec select(hn::Mask<Tag> m, Vec yes, Vec no) { return hn::IfThenElse(m, yes.raw, no.raw); }
 
   friend T sum_lanes(Vec a) { return hn::GetLane(hn::SumOfLanes(tag, a.raw)); }
   friend T max_lanes(Vec a) { return hn::GetLane(hn::MaxOfLanes(tag, a.raw)); }
+
+  // Highway's functions, within 3 ulp of the exact value, completed where IEEE asks for more: its
+  // exp turns NaN into 0 and is garbage where it overflows, its log is finite at 0, at infinity and
+  // below zero, its sin and cos hold up to 39000 and forget the sign of -0.
+  HWY_INLINE friend Vec exp(Vec x) {
+    constexpr T overflow = sizeof(T) == 4 ? T(104) : T(710);
+    return select(x == x, hn::Exp(tag, min(x, Vec(overflow)).raw), x);
+  }
+  friend Vec log(Vec x) {
+    constexpr T inf = std::numeric_limits<T>::infinity(), nan = std::numeric_limits<T>::quiet_NaN();
+    const Vec zero, y = select(x < Vec(inf), hn::Log(tag, x.raw), x);  // of inf and NaN: themselves
+    return select(x > zero, y, select(x == zero, Vec(-inf), select(x == x, Vec(nan), x)));
+  }
+  // Where the argument leaves the functions' range, that of exp and log.
+  friend Vec expm1(Vec x) {
+    return select(abs(x) < Vec(T(80)), hn::Expm1(tag, x.raw), exp(x) - Vec(T(1)));
+  }
+  friend Vec log1p(Vec x) {
+    const Vec y = select(abs(x) < Vec(T(0.5)), hn::Log1p(tag, x.raw), log(x + Vec(T(1))));
+    return select(x == Vec(), x, y);  // -0
+  }
+  friend Vec tanh(Vec x) { return hn::Tanh(tag, x.raw); }
+  friend Vec sin(Vec x) {
+    return select(x == Vec(), x, hn::Sin(tag, x.raw)).completed(x, [](T a) { return std::sin(a); });
+  }
+  friend Vec cos(Vec x) {
+    return Vec(hn::Cos(tag, x.raw)).completed(x, [](T a) { return std::cos(a); });
+  }
+
+  // This, with the lanes where |x| > 39000 or x is NaN replaced by f(x).
+  template <class F>
+  Vec completed(Vec x, F f) const {
+    if (hn::AllTrue(tag, abs(x) <= Vec(T(39000)))) return *this;
+    T in[lanes], out[lanes];
+    x.store(in);
+    store(out);
+    for (Index i = 0; i < lanes; ++i)
+      if (!(std::abs(in[i]) <= T(39000))) out[i] = f(in[i]);
+    return load(out);
+  }
 };
 
 // The first and the second half of the lanes, in double.
@@ -92,14 +130,6 @@ Vec<T> to_floating(Ints ints) {
   else return hn::PromoteTo(Vec<T>::tag, ints);
 }
 
-// Highway's functions, within 3 ulp of the exact value, completed where IEEE asks for more: its exp
-// turns NaN into 0 and is garbage where it overflows, its log is finite at 0, at infinity and below
-// zero, its sin and cos hold up to 39000 and forget the sign of -0.
-template <class T>
-HWY_INLINE Vec<T> exp(Vec<T> x) {
-  constexpr T overflow = sizeof(T) == 4 ? T(104) : T(710);
-  return select(x == x, Vec<T>(hn::Exp(Vec<T>::tag, min(x, Vec<T>(overflow)).raw)), x);
-}
 // exp for weights, such as of scores minus the largest one: right to 2 ulp for -87 < x < 87, 0
 // below that, NaN for NaN. The infinities and denormals of the general exp cost up to as much again
 // (on an AVX-512 machine softmax took 0.31 ns an element with it, 0.21 with this).
@@ -122,52 +152,5 @@ inline Vec<float> exp_weight(Vec<float> x) {
   return select(x < V(-87.0f), V(), p * power);
 }
 inline Vec<double> exp_weight(Vec<double> x) { return exp(x); }
-
-template <class T>
-Vec<T> log(Vec<T> x) {
-  constexpr T inf = std::numeric_limits<T>::infinity(), nan = std::numeric_limits<T>::quiet_NaN();
-  Vec<T> y = hn::Log(Vec<T>::tag, x.raw);
-  y = select(x < Vec<T>(inf), y, x);  // log(inf) = inf, log(nan) = nan
-  return select(x > Vec<T>(T(0)), y,
-                select(x == Vec<T>(T(0)), Vec<T>(-inf), select(x == x, Vec<T>(nan), x)));
-}
-// Where the argument leaves the functions' range, that of exp and log.
-template <class T>
-Vec<T> expm1(Vec<T> x) {
-  return select(abs(x) < Vec<T>(T(80)), Vec<T>(hn::Expm1(Vec<T>::tag, x.raw)),
-                exp(x) - Vec<T>(T(1)));
-}
-template <class T>
-Vec<T> log1p(Vec<T> x) {
-  const Vec<T> y =
-      select(abs(x) < Vec<T>(T(0.5)), Vec<T>(hn::Log1p(Vec<T>::tag, x.raw)), log(x + Vec<T>(T(1))));
-  return select(x == Vec<T>(), x, y);  // -0
-}
-template <class T>
-Vec<T> tanh(Vec<T> x) {
-  return hn::Tanh(Vec<T>::tag, x.raw);
-}
-
-// y, with the lanes where |x| > 39000 or x is NaN replaced by f(x).
-template <class T, class F>
-Vec<T> complete_large(Vec<T> x, Vec<T> y, F f) {
-  if (hn::AllTrue(Vec<T>::tag, abs(x) <= Vec<T>(T(39000)))) return y;
-  T in[Vec<T>::lanes], out[Vec<T>::lanes];
-  x.store(in);
-  y.store(out);
-  for (Index i = 0; i < Vec<T>::lanes; ++i)
-    if (!(std::abs(in[i]) <= T(39000))) out[i] = f(in[i]);
-  return Vec<T>::load(out);
-}
-template <class T>
-Vec<T> sin(Vec<T> x) {
-  Vec<T> y = select(x == Vec<T>(T(0)), x, Vec<T>(hn::Sin(Vec<T>::tag, x.raw)));
-  return complete_large(x, y, [](T lane) { return std::sin(lane); });
-}
-template <class T>
-Vec<T> cos(Vec<T> x) {
-  Vec<T> y = hn::Cos(Vec<T>::tag, x.raw);
-  return complete_large(x, y, [](T lane) { return std::cos(lane); });
-}
 
 }  // namespace triad::cpu
