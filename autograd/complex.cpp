@@ -9,13 +9,6 @@
 namespace triad {
 namespace {
 
-void check_complex(const char* op, const Tensor& x) {
-  check_defined(op, x);
-  if (!is_complex(x.dtype()))
-    throw_error<DTypeError>("{}: needs complex numbers, got {}; write x.to({})", op, x.dtype(),
-                            complex_type(x.dtype()));
-}
-
 Layout scaled(Layout x, std::int64_t factor) {
   for (std::int64_t& stride : x.strides) stride *= factor;
   x.offset *= factor;

@@ -1,10 +1,11 @@
 // New tensors: sizes first, then {.dtype = f64, .requires_grad = true} and the like.
 #pragma once
 
-#include <triad/core/function.h>
 #include <initializer_list>
+#include <string>
 #include <vector>
 
+#include <triad/core/function.h>
 #include <triad/core/random.h>
 #include <triad/core/tensor.h>
 
@@ -20,8 +21,8 @@ Tensor zeros(const Shape& shape, TensorOptions options = {});
 Tensor ones(const Shape& shape, TensorOptions options = {});
 Tensor full(const Shape& shape, double value, TensorOptions options = {});
 Tensor scalar(double value, TensorOptions options = {});  // 0-d
-// start, start + step, ... below end; without a start from 0. PyTorch would guess i64: say {.dtype
-// = i64}.
+// start, start + step, ... below end; without a start from 0. Where PyTorch would guess i64, say
+// so.
 Tensor arange(double end, TensorOptions options = {});
 Tensor arange(double start, double end, double step = 1, TensorOptions options = {});
 Tensor linspace(double start, double end, std::int64_t steps, TensorOptions options = {});
@@ -62,7 +63,16 @@ Tensor from_blob(T* data, const Shape& shape, Function<void(T*)> deleter = {}) {
 
 // A copy of `values`, in row-major order; T is the C++ type of any dtype.
 template <class T>
-Tensor from_vector(const std::vector<T>& values, const Shape& shape, bool requires_grad = false);
+Tensor from_vector(const std::vector<T>& values, const Shape& shape, bool requires_grad = false) {
+  static_assert(dtype_of<T>() != i64 || std::is_same_v<T, std::int64_t>);
+  Tensor y = empty(shape, dtype_of<T>());
+  if (y.numel() != std::int64_t(values.size()))
+    throw ShapeError("from_vector: " + std::to_string(values.size()) + " values do not fill " +
+                     shape.str());
+  T* next = y.data<T>();
+  for (T value : values) *next++ = value;
+  return requires_grad ? y.requires_grad_() : y;
+}
 template <class T>
 Tensor from_vector(const std::vector<T>& values) {
   return from_vector(values, {std::int64_t(values.size())});
