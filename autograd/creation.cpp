@@ -10,7 +10,8 @@ namespace triad {
 namespace {
 
 Tensor leaf_if_asked(Tensor y, const TensorOptions& options) {
-  return options.requires_grad ? y.requires_grad_() : y;
+  if (options.requires_grad) y.requires_grad_();
+  return y;
 }
 
 // y as the options say.
@@ -23,7 +24,7 @@ template <class Write>
 Tensor create(const Shape& shape, const TensorOptions& options, Write write) {
   Tensor y = empty(shape, options.dtype, options.device);
   on(options.device, [&](auto device) { write(device, y); });
-  return leaf_if_asked(y, options);
+  return leaf_if_asked(std::move(y), options);
 }
 
 // Random numbers of a floating type, drawn in f32 for bf16.
@@ -47,9 +48,6 @@ Tensor full(const Shape& shape, double value, TensorOptions options) {
 
 Tensor zeros(const Shape& shape, TensorOptions options) { return full(shape, 0, options); }
 Tensor ones(const Shape& shape, TensorOptions options) { return full(shape, 1, options); }
-Tensor scalar(double value, TensorOptions options) { return full({}, value, options); }
-
-Tensor arange(double end, TensorOptions options) { return arange(0, end, 1, options); }
 
 Tensor arange(double start, double end, double step, TensorOptions options) {
   const double count = std::ceil((end - start) / step);
@@ -77,8 +75,6 @@ Tensor tensor(std::initializer_list<Nested> parts, TensorOptions options) {
 
 Tensor empty_like(const Tensor& x) { return empty(x.shape(), x.dtype(), x.device()); }
 Tensor full_like(const Tensor& x, double value) { return full(x.shape(), value, like(x)); }
-Tensor zeros_like(const Tensor& x) { return full_like(x, 0); }
-Tensor ones_like(const Tensor& x) { return full_like(x, 1); }
 Tensor rand_like(const Tensor& x) { return rand(x.shape(), like(x)); }
 Tensor randn_like(const Tensor& x) { return randn(x.shape(), like(x)); }
 

@@ -20,19 +20,18 @@ struct TensorOptions {
 Tensor zeros(const Shape& shape, TensorOptions options = {});
 Tensor ones(const Shape& shape, TensorOptions options = {});
 Tensor full(const Shape& shape, double value, TensorOptions options = {});
-Tensor scalar(double value, TensorOptions options = {});  // 0-d
-// start, start + step, ... below end; without a start from 0. Where PyTorch would guess i64, say
-// so.
-Tensor arange(double end, TensorOptions options = {});
+inline Tensor scalar(double value, TensorOptions options = {}) { return full({}, value, options); }
+// start, start + step, ... below end; without a start from 0. Never i64 unless options say so.
 Tensor arange(double start, double end, double step = 1, TensorOptions options = {});
+inline Tensor arange(double end, TensorOptions options = {}) { return arange(0, end, 1, options); }
 Tensor linspace(double start, double end, std::int64_t steps, TensorOptions options = {});
 Tensor eye(std::int64_t n, TensorOptions options = {});
 
 // Of x's sizes, type and device.
 Tensor empty_like(const Tensor& x);  // contiguous
 Tensor full_like(const Tensor& x, double value);
-Tensor zeros_like(const Tensor& x);
-Tensor ones_like(const Tensor& x);
+inline Tensor zeros_like(const Tensor& x) { return full_like(x, 0); }
+inline Tensor ones_like(const Tensor& x) { return full_like(x, 1); }
 Tensor rand_like(const Tensor& x);
 Tensor randn_like(const Tensor& x);
 

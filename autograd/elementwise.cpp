@@ -18,25 +18,20 @@ using kernels::Unary;
 namespace {
 
 // Names by which errors and the history call the ops, in the order of the enums.
-constexpr const char* kBinaryNames[] = {"add",     "sub", "mul", "div",         "maximum",
-                                        "minimum", "pow", "eq",  "ne",          "lt",
-                                        "le",      "gt",  "ge",  "logical_and", "logical_or"};
-constexpr const char* kUnaryNames[] = {"neg",      "abs",
-                                       "square",   "sign",
-                                       "conj",     "sqrt",
-                                       "floor",    "round",
-                                       "relu",     "exp",
-                                       "expm1",    "log",
-                                       "log1p",    "sin",
-                                       "cos",      "tanh",
-                                       "erf",      "sigmoid",
-                                       "softplus", "silu",
-                                       "gelu",     "gelu_derivative",
-                                       "gelu"};
-static_assert(std::size(kBinaryNames) == int(Binary::logical_or) + 1);
+// clang-format off
+constexpr const char* kUnaryNames[] = {
+  "neg", "abs", "square", "sign", "conj", "sqrt", "floor", "round", "relu", "exp", "expm1", "log",
+  "log1p", "sin", "cos", "tanh", "erf", "sigmoid", "softplus", "silu", "gelu", "gelu_grad", "gelu"
+};
+constexpr const char* kBinaryNames[] = {
+  "add", "sub", "mul", "div", "maximum", "minimum", "pow",
+  "eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or"
+};
+// clang-format on
 static_assert(std::size(kUnaryNames) == int(Unary::gelu_tanh) + 1);
-const char* name(Binary f) { return kBinaryNames[int(f)]; }
+static_assert(std::size(kBinaryNames) == int(Binary::logical_or) + 1);
 const char* name(Unary f) { return kUnaryNames[int(f)]; }
+const char* name(Binary f) { return kBinaryNames[int(f)]; }
 
 bool gives_bool(Binary f) { return f >= Binary::eq; }
 
@@ -50,12 +45,6 @@ void check(const char* op, Binary f, const Tensor& x) {
   const bool unordered = f <= Binary::div || f == Binary::eq || f == Binary::ne;
   if (is_complex(x.dtype()) && !unordered)
     throw_error<DTypeError>("{}: complex numbers have no order", op);
-}
-
-void check(Unary f, const Tensor& x) {
-  if (f <= Unary::sign) check_number(name(f), x);
-  else if (f == Unary::conj || f == Unary::exp) check_inexact(name(f), x);
-  else check_float(name(f), x);
 }
 
 // From the type of the computation to that of the arguments.
@@ -92,6 +81,9 @@ Tensor compute(const char* op, Binary f, const Tensor& a, double b, bool swapped
 }
 
 Tensor compute(Unary f, const Tensor& x) {
+  if (f <= Unary::sign) check_number(name(f), x);
+  else if (f == Unary::conj || f == Unary::exp) check_inexact(name(f), x);
+  else check_float(name(f), x);
   if (const DType wide = wide_type(x.dtype()); wide != x.dtype())
     return compute(f, x.detach().to(wide)).to(x.dtype());
   Tensor y = empty(x.shape(), f == Unary::abs ? real_type(x.dtype()) : x.dtype(), x.device());
@@ -99,7 +91,7 @@ Tensor compute(Unary f, const Tensor& x) {
   return y;
 }
 
-// Below, ops with their gradients: functions of the gradient g of the result.
+// Below, ops with their gradients. Partial: that of a or b, from the gradient g of the result.
 
 using Partial = Tensor (*)(const Tensor& g, const Tensor& a, const Tensor& b);
 
@@ -127,7 +119,6 @@ Tensor apply(Binary f, const Tensor& a, double b, Gradient da, bool swapped = fa
 
 template <class Gradient>
 Tensor apply(Unary f, const Tensor& x, Gradient dx) {
-  check(f, x);
   return record(name(f), compute(f, x), {x}, [dx](const Tensor& g) { return Tensors{dx(g)}; });
 }
 
@@ -140,7 +131,6 @@ Tensor by_x(Unary f, const Tensor& x, Derivative slope) {
 }
 
 Tensor by_y(Unary f, const Tensor& x, Derivative slope) {
-  check(f, x);
   Tensor y = compute(f, x);
   return record(name(f), y, {x}, [=](const Tensor& g) {
     return Tensors{g * slope(grad_enabled() ? by_y(f, x, slope) : y)};
@@ -149,7 +139,7 @@ Tensor by_y(Unary f, const Tensor& x, Derivative slope) {
 
 constexpr auto same = [](const Tensor& g, auto&...) { return g; };
 constexpr auto minus = [](const Tensor& g, auto&...) { return -g; };
-constexpr auto zero = [](const Tensor& g) { return g * 0.0; };
+constexpr auto nothing = [](const Tensor& g) { return g * 0.0; };
 
 Tensor gelu_derivative(const Tensor& x) {
   return by_x(Unary::gelu_grad, x, [](auto& x) {
@@ -189,8 +179,6 @@ Tensor pow(const Tensor& x, const Tensor& exponent) {
     return Tensors{sum_to(dx, x.shape()), sum_to(dexponent, exponent.shape())};
   });
 }
-
-// ---------------------------------------------------------------------- of a tensor and a number
 
 Tensor operator+(const Tensor& a, double b) { return apply(Binary::add, a, b, same); }
 Tensor operator-(const Tensor& a, double b) { return apply(Binary::sub, a, b, same); }
@@ -294,22 +282,30 @@ Tensor masked_fill(const Tensor& x, const Tensor& mask, double value) {
 // ---------------------------------------------------------------------- of one tensor
 
 Tensor operator-(const Tensor& x) { return apply(Unary::neg, x, minus); }
-Tensor sign(const Tensor& x) { return apply(Unary::sign, x, zero); }
-Tensor floor(const Tensor& x) { return apply(Unary::floor, x, zero); }
-Tensor round(const Tensor& x) { return apply(Unary::round, x, zero); }
-Tensor log(const Tensor& x) {
-  return apply(Unary::log, x, [x](auto& g) { return g / x; });
-}
+Tensor sign(const Tensor& x) { return apply(Unary::sign, x, nothing); }
+Tensor floor(const Tensor& x) { return apply(Unary::floor, x, nothing); }
+Tensor round(const Tensor& x) { return apply(Unary::round, x, nothing); }
 Tensor sin(const Tensor& x) { return by_x(Unary::sin, x, cos); }
-Tensor cos(const Tensor& x) {
-  return by_x(Unary::cos, x, [](auto& x) { return -sin(x); });
-}
 Tensor softplus(const Tensor& x) { return by_x(Unary::softplus, x, sigmoid); }
 Tensor gelu(const Tensor& x) { return by_x(Unary::gelu, x, gelu_derivative); }
 Tensor exp(const Tensor& x) { return by_y(Unary::exp, x, conj); }
+
+Tensor cos(const Tensor& x) {
+  return by_x(Unary::cos, x, [](auto& x) { return -sin(x); });
+}
+
+Tensor log(const Tensor& x) {
+  return apply(Unary::log, x, [x](auto& g) { return g / x; });
+}
+
+Tensor log1p(const Tensor& x) {
+  return apply(Unary::log1p, x, [x](auto& g) { return g / (x + 1.0); });
+}
+
 Tensor expm1(const Tensor& x) {
   return by_y(Unary::expm1, x, [](auto& y) { return y + 1.0; });
 }
+
 Tensor sqrt(const Tensor& x) {
   return by_y(Unary::sqrt, x, [](auto& y) { return 0.5 / y; });
 }
@@ -335,10 +331,6 @@ Tensor erf(const Tensor& x) {
   return by_x(Unary::erf, x, [](auto& x) { return exp(-square(x)) * kSlope; });
 }
 
-Tensor log1p(const Tensor& x) {
-  return apply(Unary::log1p, x, [x](auto& g) { return g / (x + 1.0); });
-}
-
 Tensor silu(const Tensor& x) {
   return by_x(Unary::silu, x, [](auto& x) {
     Tensor s = sigmoid(x);
@@ -347,7 +339,6 @@ Tensor silu(const Tensor& x) {
 }
 
 Tensor abs(const Tensor& x) {
-  check_number("abs", x);
   Tensor y = compute(Unary::abs, x);
   return record("abs", y, {x}, [x, y](const Tensor& g) {
     if (!is_complex(x.dtype())) return Tensors{g * sign(x)};

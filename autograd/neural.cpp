@@ -35,6 +35,24 @@ Tensor normalized(const char* name, const Tensor& x, std::int64_t axis, Forward 
   });
 }
 
+Tensor dropout_with(const Tensor& x, double p, RandomStream random) {
+  Tensor input = x.detach().contiguous(), y = empty_like(input);
+  on(x.device(), [&](auto device) { kernels::dropout(device, random, p, input, y); });
+  return record("dropout", y, {x},
+                [p, random](const Tensor& g) { return Tensors{dropout_with(g, p, random)}; });
+}
+
+Tensor reduced(const Tensor& losses, Reduction reduction) {
+  if (reduction == Reduction::none) return losses;
+  return reduction == Reduction::mean ? mean(losses) : sum(losses);
+}
+
+void check_same_sizes(const char* op, const Tensor& input, const Tensor& target) {
+  check_same_type(op, input, target);
+  if (input.shape() != target.shape())
+    throw_error<ShapeError>("{}: the sizes differ, {} and {}", op, input.shape(), target.shape());
+}
+
 }  // namespace
 
 Tensor softmax(const Tensor& x, std::int64_t axis) {
@@ -76,19 +94,6 @@ Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, dou
   return record_fused("layer_norm", y.reshape(x.shape()), {x, weight, bias}, rule);
 }
 
-// ---------------------------------------------------------------------- dropout
-
-namespace {
-
-Tensor dropout_with(const Tensor& x, double p, RandomStream random) {
-  Tensor input = x.detach().contiguous(), y = empty_like(input);
-  on(x.device(), [&](auto device) { kernels::dropout(device, random, p, input, y); });
-  return record("dropout", y, {x},
-                [p, random](const Tensor& g) { return Tensors{dropout_with(g, p, random)}; });
-}
-
-}  // namespace
-
 Tensor dropout(const Tensor& x, double p, bool training) {
   check_float("dropout", x);
   if (!(p >= 0 && p < 1)) throw_error<ValueError>("dropout: needs 0 <= p < 1, got {}", p);
@@ -122,21 +127,6 @@ Tensor causal_conv1d(const Tensor& x, const Tensor& weight, const Tensor& bias) 
 }
 
 // ---------------------------------------------------------------------- losses
-
-namespace {
-
-Tensor reduced(const Tensor& losses, Reduction reduction) {
-  if (reduction == Reduction::none) return losses;
-  return reduction == Reduction::mean ? mean(losses) : sum(losses);
-}
-
-void check_same_sizes(const char* op, const Tensor& input, const Tensor& target) {
-  check_same_type(op, input, target);
-  if (input.shape() != target.shape())
-    throw_error<ShapeError>("{}: the sizes differ, {} and {}", op, input.shape(), target.shape());
-}
-
-}  // namespace
 
 Tensor cross_entropy(const Tensor& logits, const Tensor& target, std::int64_t ignore_index,
                      double label_smoothing) {

@@ -33,6 +33,9 @@ struct Reduced {
   }
 };
 
+// Turns the order around; -x would overflow at the smallest of all integers.
+Tensor reversed(const Tensor& x) { return x.dtype() == i64 || x.dtype() == i32 ? -1.0 - x : -x; }
+
 }  // namespace
 
 Tensor sum(const Tensor& x, const Axes& axes, bool keepdim) {
@@ -101,13 +104,6 @@ Tensor max(const Tensor& x) {
   check_number("max", x);
   return max(x.reshape({-1}), 0).first;
 }
-
-namespace {
-
-// Turns the order around; -x would overflow at the smallest of all integers.
-Tensor reversed(const Tensor& x) { return x.dtype() == i64 || x.dtype() == i32 ? -1.0 - x : -x; }
-
-}  // namespace
 
 std::pair<Tensor, Tensor> min(const Tensor& x, std::int64_t axis, bool keepdim) {
   check_number("min", x);
