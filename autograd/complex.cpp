@@ -7,26 +7,12 @@
 #include <triad/core/format.h>
 
 namespace triad {
-namespace {
-
-void check_complex(const char* op, const Tensor& x) {
-  check_defined(op, x);
-  if (!is_complex(x.dtype()))
-    throw_error<DTypeError>("{}: needs complex numbers, got {}; write x.to({})", op, x.dtype(),
-                            complex_type(x.dtype()));
-}
-
-Layout scaled(Layout x, std::int64_t factor) {
-  for (std::int64_t& stride : x.strides) stride *= factor;
-  x.offset *= factor;
-  return x;
-}
-
-}  // namespace
 
 Tensor view_as_real(const Tensor& z) {
   check_complex("view_as_real", z);
-  Layout pairs = scaled(z.layout(), 2);
+  Layout pairs = z.layout();
+  for (std::int64_t& stride : pairs.strides) stride *= 2;
+  pairs.offset *= 2;
   pairs.shape.push_back(2);
   pairs.strides.push_back(1);
   return record("view_as_real", {z.storage(), pairs, real_type(z.dtype())}, {z},

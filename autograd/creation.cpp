@@ -9,19 +9,35 @@
 namespace triad {
 namespace {
 
-// An empty tensor that `write` fills, a leaf if asked for.
-template <class Write>
-Tensor create(const Shape& shape, const TensorOptions& options, Write write) {
-  Tensor y = empty(shape, options.dtype, options.device);
-  on(options.device, [&](auto device) { write(device, y); });
+Tensor leaf_if_asked(Tensor y, const TensorOptions& options) {
   if (options.requires_grad) y.requires_grad_();
   return y;
 }
 
-void check_float(const char* op, const TensorOptions& options) {
+// y as the options say.
+Tensor finished(const Tensor& y, const TensorOptions& options) {
+  return leaf_if_asked(y.to(options.device).to(options.dtype), options);
+}
+
+// An empty tensor that `write` fills.
+template <class Write>
+Tensor create(const Shape& shape, const TensorOptions& options, Write write) {
+  Tensor y = empty(shape, options.dtype, options.device);
+  on(options.device, [&](auto device) { write(device, y); });
+  return leaf_if_asked(std::move(y), options);
+}
+
+// Random numbers of a floating type, drawn in f32 for bf16.
+template <class Kernel>
+Tensor drawn(const char* op, const Shape& shape, const TensorOptions& options, Kernel kernel) {
   if (!is_floating_point(options.dtype))
     throw_error<DTypeError>("{}: needs f32 or f64, got {}", op, options.dtype);
+  Tensor y = empty(shape, wide_type(options.dtype), options.device);
+  on(options.device, [&](auto device) { kernel(device, next_stream(), y); });
+  return finished(y, options);
 }
+
+TensorOptions like(const Tensor& x) { return {.dtype = x.dtype(), .device = x.device()}; }
 
 }  // namespace
 
@@ -32,9 +48,6 @@ Tensor full(const Shape& shape, double value, TensorOptions options) {
 
 Tensor zeros(const Shape& shape, TensorOptions options) { return full(shape, 0, options); }
 Tensor ones(const Shape& shape, TensorOptions options) { return full(shape, 1, options); }
-Tensor scalar(double value, TensorOptions options) { return full({}, value, options); }
-
-Tensor arange(double end, TensorOptions options) { return arange(0, end, 1, options); }
 
 Tensor arange(double start, double end, double step, TensorOptions options) {
   const double count = std::ceil((end - start) / step);
@@ -43,24 +56,6 @@ Tensor arange(double start, double end, double step, TensorOptions options) {
   return create({std::int64_t(count)}, options,
                 [&](auto device, const Tensor& y) { kernels::arange(device, start, step, y); });
 }
-
-template <class T>
-Tensor from_vector(const std::vector<T>& values, const Shape& shape, bool requires_grad) {
-  Tensor y = empty(shape, dtype_of<T>());
-  if (y.numel() != std::int64_t(values.size()))
-    throw_error<ShapeError>("from_vector: {} values do not fill {}", values.size(), shape);
-  std::copy(values.begin(), values.end(), y.data<T>());
-  if (requires_grad) y.requires_grad_();
-  return y;
-}
-template Tensor from_vector(const std::vector<float>&, const Shape&, bool);
-template Tensor from_vector(const std::vector<double>&, const Shape&, bool);
-template Tensor from_vector(const std::vector<bfloat16>&, const Shape&, bool);
-template Tensor from_vector(const std::vector<std::complex<float>>&, const Shape&, bool);
-template Tensor from_vector(const std::vector<std::complex<double>>&, const Shape&, bool);
-template Tensor from_vector(const std::vector<std::int32_t>&, const Shape&, bool);
-template Tensor from_vector(const std::vector<std::int64_t>&, const Shape&, bool);
-template Tensor from_vector(const std::vector<bool>&, const Shape&, bool);
 
 void Nested::collect(std::vector<double>& values, Shape& shape, int depth) const {
   if (!is_list_) return values.push_back(value_);
@@ -75,20 +70,11 @@ Tensor tensor(std::initializer_list<Nested> parts, TensorOptions options) {
   std::vector<double> values;
   Shape shape;
   Nested(parts).collect(values, shape);
-  Tensor y = from_vector(values, shape).to(options.device).to(options.dtype);
-  return options.requires_grad ? y.requires_grad_() : y;
+  return finished(from_vector(values, shape), options);
 }
-
-namespace {
-
-TensorOptions like(const Tensor& x) { return {.dtype = x.dtype(), .device = x.device()}; }
-
-}  // namespace
 
 Tensor empty_like(const Tensor& x) { return empty(x.shape(), x.dtype(), x.device()); }
 Tensor full_like(const Tensor& x, double value) { return full(x.shape(), value, like(x)); }
-Tensor zeros_like(const Tensor& x) { return full_like(x, 0); }
-Tensor ones_like(const Tensor& x) { return full_like(x, 1); }
 Tensor rand_like(const Tensor& x) { return rand(x.shape(), like(x)); }
 Tensor randn_like(const Tensor& x) { return randn(x.shape(), like(x)); }
 
@@ -98,39 +84,20 @@ Tensor linspace(double start, double end, std::int64_t steps, TensorOptions opti
   Tensor i = arange(double(steps), {.dtype = f64});
   const double step = steps > 1 ? (end - start) / double(steps - 1) : 0;
   Tensor y = where(i < double(steps) / 2, i * step + start, (i - double(steps - 1)) * step + end);
-  if (steps == 1) y = full({1}, start, {.dtype = f64});
-  y = y.to(options.device).to(options.dtype);
-  return options.requires_grad ? y.requires_grad_() : y;
+  return finished(y, options);
 }
 
 Tensor eye(std::int64_t n, TensorOptions options) {
   Tensor i = arange(double(n), {.dtype = i64, .device = options.device});
-  Tensor y = (i.unsqueeze(1) == i).to(options.dtype);
-  return options.requires_grad ? y.requires_grad_() : y;
+  return finished(i.unsqueeze(1) == i, options);
 }
-
-namespace {
-
-Tensor rand_in_f32(Tensor (*make)(const Shape&, TensorOptions), const Shape& shape,
-                   const TensorOptions& options) {
-  Tensor y = make(shape, {.device = options.device}).to(options.dtype);
-  return options.requires_grad ? y.requires_grad_() : y;
-}
-
-}  // namespace
 
 Tensor rand(const Shape& shape, TensorOptions options) {
-  check_float("rand", options);
-  if (options.dtype == bf16) return rand_in_f32(rand, shape, options);
-  return create(shape, options,
-                [&](auto device, const Tensor& y) { kernels::uniform(device, next_stream(), y); });
+  return drawn("rand", shape, options, [](auto... args) { kernels::uniform(args...); });
 }
 
 Tensor randn(const Shape& shape, TensorOptions options) {
-  check_float("randn", options);
-  if (options.dtype == bf16) return rand_in_f32(randn, shape, options);
-  return create(shape, options,
-                [&](auto device, const Tensor& y) { kernels::normal(device, next_stream(), y); });
+  return drawn("randn", shape, options, [](auto... args) { kernels::normal(args...); });
 }
 
 Tensor randint(std::int64_t low, std::int64_t high, const Shape& shape) {
@@ -164,20 +131,12 @@ Tensor multinomial(const Tensor& p, std::int64_t n, bool replacement) {
   return argmin(waiting(rates.unsqueeze(-2).expand(shape)), -1);
 }
 
-namespace {
-
-Tensor triangle(const Tensor& x, const Tensor& kept) {
-  return masked_fill(x, logical_not(kept), 0);
-}
-
-}  // namespace
-
 Tensor tril(const Tensor& x, std::int64_t offset) {
-  return triangle(x, tril_mask(x.size(-2), x.size(-1), offset));
+  return masked_fill(x, logical_not(tril_mask(x.size(-2), x.size(-1), offset)), 0);
 }
 
 Tensor triu(const Tensor& x, std::int64_t offset) {
-  return triangle(x, logical_not(tril_mask(x.size(-2), x.size(-1), offset - 1)));
+  return masked_fill(x, tril_mask(x.size(-2), x.size(-1), offset - 1), 0);
 }
 
 Tensor tril_mask(std::int64_t rows, std::int64_t columns, std::int64_t offset) {

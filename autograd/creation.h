@@ -1,10 +1,11 @@
 // New tensors: sizes first, then {.dtype = f64, .requires_grad = true} and the like.
 #pragma once
 
-#include <triad/core/function.h>
 #include <initializer_list>
+#include <string>
 #include <vector>
 
+#include <triad/core/function.h>
 #include <triad/core/random.h>
 #include <triad/core/tensor.h>
 
@@ -19,19 +20,18 @@ struct TensorOptions {
 Tensor zeros(const Shape& shape, TensorOptions options = {});
 Tensor ones(const Shape& shape, TensorOptions options = {});
 Tensor full(const Shape& shape, double value, TensorOptions options = {});
-Tensor scalar(double value, TensorOptions options = {});  // 0-d
-// start, start + step, ... below end; without a start from 0. PyTorch would guess i64: say {.dtype
-// = i64}.
-Tensor arange(double end, TensorOptions options = {});
+inline Tensor scalar(double value, TensorOptions options = {}) { return full({}, value, options); }
+// start, start + step, ... below end; without a start from 0. Never i64 unless options say so.
 Tensor arange(double start, double end, double step = 1, TensorOptions options = {});
+inline Tensor arange(double end, TensorOptions options = {}) { return arange(0, end, 1, options); }
 Tensor linspace(double start, double end, std::int64_t steps, TensorOptions options = {});
 Tensor eye(std::int64_t n, TensorOptions options = {});
 
 // Of x's sizes, type and device.
 Tensor empty_like(const Tensor& x);  // contiguous
 Tensor full_like(const Tensor& x, double value);
-Tensor zeros_like(const Tensor& x);
-Tensor ones_like(const Tensor& x);
+inline Tensor zeros_like(const Tensor& x) { return full_like(x, 0); }
+inline Tensor ones_like(const Tensor& x) { return full_like(x, 1); }
 Tensor rand_like(const Tensor& x);
 Tensor randn_like(const Tensor& x);
 
@@ -62,7 +62,16 @@ Tensor from_blob(T* data, const Shape& shape, Function<void(T*)> deleter = {}) {
 
 // A copy of `values`, in row-major order; T is the C++ type of any dtype.
 template <class T>
-Tensor from_vector(const std::vector<T>& values, const Shape& shape, bool requires_grad = false);
+Tensor from_vector(const std::vector<T>& values, const Shape& shape, bool requires_grad = false) {
+  static_assert(dtype_of<T>() != i64 || std::is_same_v<T, std::int64_t>);
+  Tensor y = empty(shape, dtype_of<T>());
+  if (y.numel() != std::int64_t(values.size()))
+    throw ShapeError("from_vector: " + std::to_string(values.size()) + " values do not fill " +
+                     shape.str());
+  T* next = y.data<T>();
+  for (T value : values) *next++ = value;
+  return requires_grad ? y.requires_grad_() : y;
+}
 template <class T>
 Tensor from_vector(const std::vector<T>& values) {
   return from_vector(values, {std::int64_t(values.size())});

@@ -1,6 +1,8 @@
 #include <triad/autograd/elementwise.h>
 
 #include <cmath>
+#include <iterator>
+#include <numbers>
 
 #include <triad/autograd/autograd.h>
 #include <triad/autograd/op_helpers.h>
@@ -11,161 +13,200 @@
 namespace triad {
 
 using kernels::Binary;
+using kernels::Unary;
 
 namespace {
 
+// Names by which errors and the history call the ops, in the order of the enums.
+// clang-format off
+constexpr const char* kUnaryNames[] = {
+  "neg", "abs", "square", "sign", "conj", "sqrt", "floor", "round", "relu", "exp", "expm1", "log",
+  "log1p", "sin", "cos", "tanh", "erf", "sigmoid", "softplus", "silu", "gelu", "gelu_grad", "gelu"
+};
+constexpr const char* kBinaryNames[] = {
+  "add", "sub", "mul", "div", "maximum", "minimum", "pow",
+  "eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or"
+};
+// clang-format on
+static_assert(std::size(kUnaryNames) == int(Unary::gelu_tanh) + 1);
+static_assert(std::size(kBinaryNames) == int(Binary::logical_or) + 1);
+const char* name(Unary f) { return kUnaryNames[int(f)]; }
+const char* name(Binary f) { return kBinaryNames[int(f)]; }
+
 bool gives_bool(Binary f) { return f >= Binary::eq; }
 
-void check_order(const char* op, Binary f, DType dtype) {
+// Numbers of what kind f takes; comparisons of two tensors alone take bool, too.
+void check(const char* op, Binary f, const Tensor& x) {
+  if (f == Binary::div) check_inexact(op, x);
+  else if (f == Binary::pow) check_float(op, x);
+  else if (f < Binary::eq) check_number(op, x);
+  else if (f >= Binary::logical_and) check_bool(op, x);
+  else check_defined(op, x);
   const bool unordered = f <= Binary::div || f == Binary::eq || f == Binary::ne;
-  if (is_complex(dtype) && !unordered)
+  if (is_complex(x.dtype()) && !unordered)
     throw_error<DTypeError>("{}: complex numbers have no order", op);
 }
 
-Tensor compute(const char* op, Binary f, const Tensor& a, const Tensor& b) {
-  check_same_type(op, a, b);
-  check_order(op, f, a.dtype());
-  if (const DType wide = wide_type(a.dtype()); wide != a.dtype()) {
-    Tensor y = compute(op, f, a.detach().to(wide), b.detach().to(wide));
-    return gives_bool(f) ? y : y.to(a.dtype());
-  }
-  const Shape shape = broadcast_shapes(op, a.shape(), b.shape());
+// From the type of the computation to that of the arguments.
+Tensor narrowed(const Tensor& y, DType dtype) { return y.dtype() == boolean ? y : y.to(dtype); }
+
+Tensor expanded(const Tensor& x, const Shape& shape) {
+  return x.with_layout(expanded(x.layout(), shape));
+}
+
+Tensor compute(Binary f, const Tensor& a, const Tensor& b) {
+  check(name(f), f, a);
+  check_same_type(name(f), a, b);
+  if (const DType wide = wide_type(a.dtype()); wide != a.dtype())
+    return narrowed(compute(f, a.detach().to(wide), b.detach().to(wide)), a.dtype());
+  const Shape shape = broadcast_shapes(name(f), a.shape(), b.shape());
   Tensor y = empty(shape, gives_bool(f) ? boolean : a.dtype(), a.device());
-  Tensor wide_a = a.with_layout(expanded(a.layout(), shape)),
-         wide_b = b.with_layout(expanded(b.layout(), shape));
+  Tensor wide_a = expanded(a, shape), wide_b = expanded(b, shape);
   on(a.device(), [&](auto device) { kernels::binary(device, f, wide_a, wide_b, y); });
   return y;
 }
 
+// f(a, b), or f(b, a) when swapped.
 Tensor compute(const char* op, Binary f, const Tensor& a, double b, bool swapped = false) {
+  check(op, f, a);
   check_number(op, a);
-  check_order(op, f, a.dtype());
-  if ((a.dtype() == i64 || a.dtype() == i32) && b != std::floor(b))
+  if (wide_type(a.dtype()) == i64 && b != std::floor(b))
     throw_error<DTypeError>("{}: {} is no whole number and the tensor is {}; write x.to(f32)", op,
                             b, a.dtype());
-  if (const DType wide = wide_type(a.dtype()); wide != a.dtype()) {
-    Tensor y = compute(op, f, a.detach().to(wide), b, swapped);
-    return gives_bool(f) ? y : y.to(a.dtype());
-  }
+  if (const DType wide = wide_type(a.dtype()); wide != a.dtype())
+    return narrowed(compute(op, f, a.detach().to(wide), b, swapped), a.dtype());
   Tensor y = empty(a.shape(), gives_bool(f) ? boolean : a.dtype(), a.device());
   on(a.device(), [&](auto device) { kernels::binary_scalar(device, f, a, b, swapped, y); });
   return y;
 }
 
-Tensor arithmetic(const char* op, Binary f, const Tensor& a, const Tensor& b) {
-  check_number(op, a);
-  return compute(op, f, a, b);
+Tensor compute(Unary f, const Tensor& x) {
+  if (f <= Unary::sign) check_number(name(f), x);
+  else if (f == Unary::conj || f == Unary::exp) check_inexact(name(f), x);
+  else check_float(name(f), x);
+  if (const DType wide = wide_type(x.dtype()); wide != x.dtype())
+    return compute(f, x.detach().to(wide)).to(x.dtype());
+  Tensor y = empty(x.shape(), f == Unary::abs ? real_type(x.dtype()) : x.dtype(), x.device());
+  on(x.device(), [&](auto device) { kernels::unary(device, f, x, y); });
+  return y;
+}
+
+// Below, ops with their gradients. Partial: that of a or b, from the gradient g of the result.
+
+using Partial = Tensor (*)(const Tensor& g, const Tensor& a, const Tensor& b);
+
+Tensor apply(Binary f, const Tensor& a, const Tensor& b, Partial da, Partial db) {
+  return record(name(f), compute(f, a, b), {a, b}, [=](const Tensor& g) {
+    return Tensors{a.requires_grad() ? sum_to(da(g, a, b), a.shape()) : Tensor(),
+                   b.requires_grad() ? sum_to(db(g, a, b), b.shape()) : Tensor()};
+  });
 }
 
 // Half of the gradient where both are equal, as the mean of the two one-sided derivatives.
-Rule extremum_rule(const Tensor& a, const Tensor& b, Binary winner) {
-  return [a, b, winner](const Tensor& g) {
+Tensor extremum(Binary f, Binary winner, const Tensor& a, const Tensor& b) {
+  return record(name(f), compute(f, a, b), {a, b}, [=](const Tensor& g) {
     Tensor half = (a == b).to(g.dtype()) * 0.5;
-    Tensor share = compute("extremum", winner, a.detach(), b.detach()).to(g.dtype()) + half;
+    Tensor share = compute(winner, a, b).to(g.dtype()) + half;
     return Tensors{sum_to(g * share, a.shape()), sum_to(g * (1.0 - share), b.shape())};
-  };
+  });
+}
+
+template <class Gradient>
+Tensor apply(Binary f, const Tensor& a, double b, Gradient da, bool swapped = false) {
+  return record(name(f), compute(name(f), f, a, b, swapped), {a},
+                [da](const Tensor& g) { return Tensors{da(g)}; });
+}
+
+template <class Gradient>
+Tensor apply(Unary f, const Tensor& x, Gradient dx) {
+  return record(name(f), compute(f, x), {x}, [dx](const Tensor& g) { return Tensors{dx(g)}; });
+}
+
+using Derivative = Tensor (*)(const Tensor&);
+
+// A function whose derivative is written with x, and one with its result y. When the gradient is to
+// be differentiated again, y is one with a history.
+Tensor by_x(Unary f, const Tensor& x, Derivative slope) {
+  return apply(f, x, [x, slope](const Tensor& g) { return g * slope(x); });
+}
+
+Tensor by_y(Unary f, const Tensor& x, Derivative slope) {
+  Tensor y = compute(f, x);
+  return record(name(f), y, {x}, [=](const Tensor& g) {
+    return Tensors{g * slope(grad_enabled() ? by_y(f, x, slope) : y)};
+  });
+}
+
+constexpr auto same = [](const Tensor& g, auto&...) { return g; };
+constexpr auto minus = [](const Tensor& g, auto&...) { return -g; };
+constexpr auto nothing = [](const Tensor& g) { return g * 0.0; };
+
+Tensor gelu_derivative(const Tensor& x) {
+  return by_x(Unary::gelu_grad, x, [](auto& x) {
+    // d/dx (Phi(x) + x phi(x)) = phi(x) (2 - x^2)
+    Tensor density = exp(square(x) * -0.5) * (1 / std::sqrt(2 * M_PI));
+    return density * (2.0 - square(x));
+  });
 }
 
 }  // namespace
 
-Tensor operator+(const Tensor& a, const Tensor& b) {
-  return record("add", arithmetic("add", Binary::add, a, b), {a, b}, [a, b](const Tensor& g) {
-    return Tensors{sum_to(g, a.shape()), sum_to(g, b.shape())};
-  });
-}
+// ---------------------------------------------------------------------- of two tensors
 
-Tensor operator-(const Tensor& a, const Tensor& b) {
-  return record("sub", arithmetic("sub", Binary::sub, a, b), {a, b}, [a, b](const Tensor& g) {
-    return Tensors{sum_to(g, a.shape()), b.requires_grad() ? sum_to(-g, b.shape()) : Tensor()};
-  });
-}
+Tensor operator+(const Tensor& a, const Tensor& b) { return apply(Binary::add, a, b, same, same); }
+Tensor operator-(const Tensor& a, const Tensor& b) { return apply(Binary::sub, a, b, same, minus); }
 
 Tensor operator*(const Tensor& a, const Tensor& b) {
-  return record("mul", arithmetic("mul", Binary::mul, a, b), {a, b}, [a, b](const Tensor& g) {
-    return Tensors{a.requires_grad() ? sum_to(g * conj(b), a.shape()) : Tensor(),
-                   b.requires_grad() ? sum_to(g * conj(a), b.shape()) : Tensor()};
-  });
+  return apply(
+      Binary::mul, a, b, [](auto& g, auto&, auto& b) { return g * conj(b); },
+      [](auto& g, auto& a, auto&) { return g * conj(a); });
 }
 
 Tensor operator/(const Tensor& a, const Tensor& b) {
-  check_inexact("div", a);
-  return record("div", compute("div", Binary::div, a, b), {a, b}, [a, b](const Tensor& g) {
-    return Tensors{a.requires_grad() ? sum_to(g / conj(b), a.shape()) : Tensor(),
-                   b.requires_grad() ? sum_to(-(g * conj(a / square(b))), b.shape()) : Tensor()};
+  return apply(
+      Binary::div, a, b, [](auto& g, auto&, auto& b) { return g / conj(b); },
+      [](auto& g, auto& a, auto& b) { return -(g * conj(a / square(b))); });
+}
+
+Tensor maximum(const Tensor& a, const Tensor& b) { return extremum(Binary::max, Binary::gt, a, b); }
+Tensor minimum(const Tensor& a, const Tensor& b) { return extremum(Binary::min, Binary::lt, a, b); }
+
+Tensor pow(const Tensor& x, const Tensor& exponent) {
+  return record("pow", compute(Binary::pow, x, exponent), {x, exponent}, [=](const Tensor& g) {
+    Tensor zero = scalar_like(0, g), y = pow(x, exponent);
+    Tensor dx = where(exponent == 0.0, zero, g * exponent * pow(x, exponent - 1.0));
+    Tensor dexponent = where(logical_and(x == 0.0, exponent >= 0.0), zero, g * y * log(x));
+    return Tensors{sum_to(dx, x.shape()), sum_to(dexponent, exponent.shape())};
   });
 }
 
-Tensor maximum(const Tensor& a, const Tensor& b) {
-  return record("maximum", arithmetic("maximum", Binary::max, a, b), {a, b},
-                extremum_rule(a, b, Binary::gt));
-}
-
-Tensor minimum(const Tensor& a, const Tensor& b) {
-  return record("minimum", arithmetic("minimum", Binary::min, a, b), {a, b},
-                extremum_rule(a, b, Binary::lt));
-}
-
-Tensor operator+(const Tensor& a, double b) {
-  return record("add", compute("add", Binary::add, a, b), {a},
-                [](const Tensor& g) { return Tensors{g}; });
-}
+Tensor operator+(const Tensor& a, double b) { return apply(Binary::add, a, b, same); }
+Tensor operator-(const Tensor& a, double b) { return apply(Binary::sub, a, b, same); }
+Tensor operator-(double a, const Tensor& b) { return apply(Binary::sub, b, a, minus, true); }
 
 Tensor operator*(const Tensor& a, double b) {
-  return record("mul", compute("mul", Binary::mul, a, b), {a},
-                [b](const Tensor& g) { return Tensors{g * b}; });
-}
-
-Tensor operator-(const Tensor& a, double b) {
-  return record("sub", compute("sub", Binary::sub, a, b), {a},
-                [](const Tensor& g) { return Tensors{g}; });
-}
-
-Tensor operator+(double a, const Tensor& b) { return b + a; }
-Tensor operator*(double a, const Tensor& b) { return b * a; }
-
-Tensor operator-(double a, const Tensor& b) {
-  return record("sub", compute("sub", Binary::sub, b, a, true), {b},
-                [](const Tensor& g) { return Tensors{-g}; });
+  return apply(Binary::mul, a, b, [b](auto& g) { return g * b; });
 }
 
 Tensor operator/(const Tensor& a, double b) {
-  check_inexact("div", a);
-  return record("div", compute("div", Binary::div, a, b), {a},
-                [b](const Tensor& g) { return Tensors{g / b}; });
+  return apply(Binary::div, a, b, [b](auto& g) { return g / b; });
 }
 
 Tensor operator/(double a, const Tensor& b) {
-  check_inexact("div", b);
-  return record("div", compute("div", Binary::div, b, a, true), {b},
-                [a, b](const Tensor& g) { return Tensors{g * -a / square(conj(b))}; });
+  return apply(
+      Binary::div, b, a, [a, b](auto& g) { return g * -a / square(conj(b)); }, true);
 }
 
-Tensor lerp(const Tensor& a, const Tensor& b, const Tensor& weight) { return a + weight * (b - a); }
-Tensor lerp(const Tensor& a, const Tensor& b, double weight) { return a + (b - a) * weight; }
-
-// Common exponents by what is faster, as in PyTorch. Where the exponent is 0 the derivative is 0, at
-// x = 0 too.
+// Common exponents by what is faster, as in PyTorch. Where the exponent is 0 the derivative is 0,
+// at x = 0 too.
 Tensor pow(const Tensor& x, double exponent) {
   check_float("pow", x);
   if (exponent == 0.5) return sqrt(x);
   if (exponent == 2) return square(x);
   if (exponent == 3) return square(x) * x;
   if (exponent == -1) return reciprocal(x);
-  return record("pow", compute("pow", Binary::pow, x, exponent), {x},
-                [x, exponent](const Tensor& g) {
-                  if (exponent == 0) return Tensors{g * 0.0};
-                  return Tensors{g * pow(x, exponent - 1) * exponent};
-                });
-}
-
-Tensor pow(const Tensor& x, const Tensor& exponent) {
-  check_float("pow", x);
-  Tensor y = compute("pow", Binary::pow, x, exponent);
-  return record("pow", y, {x, exponent}, [x, exponent](const Tensor& g) {
-    Tensor zero = scalar_like(0, g), y = pow(x, exponent);
-    Tensor dx = where(exponent == 0.0, zero, g * exponent * pow(x, exponent - 1.0));
-    Tensor dexponent = where(logical_and(x == 0.0, exponent >= 0.0), zero, g * y * log(x));
-    return Tensors{sum_to(dx, x.shape()), sum_to(dexponent, exponent.shape())};
+  return apply(Binary::pow, x, exponent, [x, exponent](auto& g) {
+    return exponent == 0 ? g * 0.0 : g * pow(x, exponent - 1) * exponent;
   });
 }
 
@@ -182,24 +223,26 @@ Tensor clamp(const Tensor& x, std::optional<double> low, std::optional<double> h
   });
 }
 
-// ---------------------------------------------------------------------- comparisons
+// ---------------------------------------------------------------------- that give bool
 
-Tensor operator==(const Tensor& a, const Tensor& b) { return compute("eq", Binary::eq, a, b); }
-Tensor operator!=(const Tensor& a, const Tensor& b) { return compute("ne", Binary::ne, a, b); }
-Tensor operator<(const Tensor& a, const Tensor& b) { return compute("lt", Binary::lt, a, b); }
-Tensor operator<=(const Tensor& a, const Tensor& b) { return compute("le", Binary::le, a, b); }
-Tensor operator>(const Tensor& a, const Tensor& b) { return compute("gt", Binary::gt, a, b); }
-Tensor operator>=(const Tensor& a, const Tensor& b) { return compute("ge", Binary::ge, a, b); }
+Tensor operator==(const Tensor& a, const Tensor& b) { return compute(Binary::eq, a, b); }
+Tensor operator!=(const Tensor& a, const Tensor& b) { return compute(Binary::ne, a, b); }
+Tensor operator<(const Tensor& a, const Tensor& b) { return compute(Binary::lt, a, b); }
+Tensor operator<=(const Tensor& a, const Tensor& b) { return compute(Binary::le, a, b); }
+Tensor operator>(const Tensor& a, const Tensor& b) { return compute(Binary::gt, a, b); }
+Tensor operator>=(const Tensor& a, const Tensor& b) { return compute(Binary::ge, a, b); }
 Tensor operator==(const Tensor& a, double b) { return compute("eq", Binary::eq, a, b); }
 Tensor operator!=(const Tensor& a, double b) { return compute("ne", Binary::ne, a, b); }
 Tensor operator<(const Tensor& a, double b) { return compute("lt", Binary::lt, a, b); }
 Tensor operator<=(const Tensor& a, double b) { return compute("le", Binary::le, a, b); }
 Tensor operator>(const Tensor& a, double b) { return compute("gt", Binary::gt, a, b); }
 Tensor operator>=(const Tensor& a, double b) { return compute("ge", Binary::ge, a, b); }
+Tensor logical_and(const Tensor& a, const Tensor& b) { return compute(Binary::logical_and, a, b); }
+Tensor logical_or(const Tensor& a, const Tensor& b) { return compute(Binary::logical_or, a, b); }
 
-Tensor logical_and(const Tensor& a, const Tensor& b) {
-  check_bool("logical_and", a);
-  return compute("logical_and", Binary::logical_and, a, b);
+Tensor logical_xor(const Tensor& a, const Tensor& b) {
+  check_bool("logical_xor", a);
+  return a != b;
 }
 
 Tensor logical_not(const Tensor& x) {
@@ -209,19 +252,8 @@ Tensor logical_not(const Tensor& x) {
   return y;
 }
 
-Tensor logical_xor(const Tensor& a, const Tensor& b) {
-  check_bool("logical_xor", a);
-  return a != b;
-}
-
-Tensor isnan(const Tensor& x) { return x != x; }
 Tensor isinf(const Tensor& x) { return abs(x.detach()) == HUGE_VAL; }
 Tensor isfinite(const Tensor& x) { return abs(x.detach()) < HUGE_VAL; }
-
-Tensor logical_or(const Tensor& a, const Tensor& b) {
-  check_bool("logical_or", a);
-  return compute("logical_or", Binary::logical_or, a, b);
-}
 
 // ---------------------------------------------------------------------- choosing
 
@@ -230,10 +262,10 @@ Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b) {
   check_same_type("where", a, b);
   const Shape shape =
       broadcast_shapes("where", condition.shape(), broadcast_shapes("where", a.shape(), b.shape()));
-  auto wide = [&](const Tensor& x) { return x.with_layout(expanded(x.layout(), shape)); };
   Tensor y = empty(shape, a.dtype(), a.device());
-  on(a.device(),
-     [&](auto device) { kernels::where(device, wide(condition), wide(a), wide(b), y); });
+  on(a.device(), [&](auto device) {
+    kernels::where(device, expanded(condition, shape), expanded(a, shape), expanded(b, shape), y);
+  });
   return record("where", y, {a, b}, [condition, a, b](const Tensor& g) {
     Tensor zero = scalar_like(0, g);
     return Tensors{a.requires_grad() ? sum_to(where(condition, g, zero), a.shape()) : Tensor(),
@@ -245,6 +277,88 @@ Tensor masked_fill(const Tensor& x, const Tensor& mask, double value) {
   check_defined("masked_fill", x);
   check_bool("masked_fill", mask);
   return where(mask, scalar_like(value, x), x);
+}
+
+// ---------------------------------------------------------------------- of one tensor
+
+Tensor operator-(const Tensor& x) { return apply(Unary::neg, x, minus); }
+Tensor sign(const Tensor& x) { return apply(Unary::sign, x, nothing); }
+Tensor floor(const Tensor& x) { return apply(Unary::floor, x, nothing); }
+Tensor round(const Tensor& x) { return apply(Unary::round, x, nothing); }
+Tensor sin(const Tensor& x) { return by_x(Unary::sin, x, cos); }
+Tensor softplus(const Tensor& x) { return by_x(Unary::softplus, x, sigmoid); }
+Tensor gelu(const Tensor& x) { return by_x(Unary::gelu, x, gelu_derivative); }
+Tensor exp(const Tensor& x) { return by_y(Unary::exp, x, conj); }
+
+Tensor cos(const Tensor& x) {
+  return by_x(Unary::cos, x, [](auto& x) { return -sin(x); });
+}
+
+Tensor log(const Tensor& x) {
+  return apply(Unary::log, x, [x](auto& g) { return g / x; });
+}
+
+Tensor log1p(const Tensor& x) {
+  return apply(Unary::log1p, x, [x](auto& g) { return g / (x + 1.0); });
+}
+
+Tensor expm1(const Tensor& x) {
+  return by_y(Unary::expm1, x, [](auto& y) { return y + 1.0; });
+}
+
+Tensor sqrt(const Tensor& x) {
+  return by_y(Unary::sqrt, x, [](auto& y) { return 0.5 / y; });
+}
+
+Tensor tanh(const Tensor& x) {
+  return by_y(Unary::tanh, x, [](auto& y) { return 1.0 - square(y); });
+}
+
+Tensor sigmoid(const Tensor& x) {
+  return by_y(Unary::sigmoid, x, [](auto& y) { return y * (1.0 - y); });
+}
+
+Tensor square(const Tensor& x) {
+  return by_x(Unary::square, x, [](auto& x) { return conj(x) * 2.0; });
+}
+
+Tensor relu(const Tensor& x) {
+  return by_x(Unary::relu, x, [](auto& x) { return (x > 0.0).to(x.dtype()); });
+}
+
+Tensor erf(const Tensor& x) {
+  constexpr double kSlope = 2 * std::numbers::inv_sqrtpi;
+  return by_x(Unary::erf, x, [](auto& x) { return exp(-square(x)) * kSlope; });
+}
+
+Tensor silu(const Tensor& x) {
+  return by_x(Unary::silu, x, [](auto& x) {
+    Tensor s = sigmoid(x);
+    return s * (x * (1.0 - s) + 1.0);
+  });
+}
+
+Tensor abs(const Tensor& x) {
+  Tensor y = compute(Unary::abs, x);
+  return record("abs", y, {x}, [x, y](const Tensor& g) {
+    if (!is_complex(x.dtype())) return Tensors{g * sign(x)};
+    Tensor size = grad_enabled() ? abs(x) : y;
+    return Tensors{x * (g / where(size == 0.0, scalar_like(1, size), size)).to(x.dtype())};
+  });
+}
+
+Tensor conj(const Tensor& z) {
+  check_defined("conj", z);
+  return is_complex(z.dtype()) ? apply(Unary::conj, z, [](auto& g) { return conj(g); }) : z;
+}
+
+Tensor gelu(const Tensor& x, Gelu approximate) {
+  if (approximate == Gelu::none) return gelu(x);
+  return by_x(Unary::gelu_tanh, x, [](auto& x) {
+    constexpr double a = 0.7978845608028653559, b = 0.044715 * a;  // u = a x + b x^3
+    Tensor squares = square(x), t = tanh(x * (squares * b + a));
+    return (1.0 + t + x * (1.0 - square(t)) * (squares * (3 * b) + a)) * 0.5;
+  });
 }
 
 }  // namespace triad

@@ -12,8 +12,8 @@ Tensor operator+(const Tensor& a, const Tensor& b);
 Tensor operator-(const Tensor& a, const Tensor& b);
 Tensor operator*(const Tensor& a, const Tensor& b);
 Tensor operator/(const Tensor& a, const Tensor& b);  // no integers
-Tensor maximum(const Tensor& a,
-               const Tensor& b);  // NaN where either is; a tie's gradient is halved
+// NaN where either is; a tie's gradient is halved.
+Tensor maximum(const Tensor& a, const Tensor& b);
 Tensor minimum(const Tensor& a, const Tensor& b);
 
 // With a number, which takes the tensor's dtype.
@@ -21,9 +21,9 @@ Tensor operator+(const Tensor& a, double b);
 Tensor operator-(const Tensor& a, double b);
 Tensor operator*(const Tensor& a, double b);
 Tensor operator/(const Tensor& a, double b);
-Tensor operator+(double a, const Tensor& b);
+inline Tensor operator+(double a, const Tensor& b) { return b + a; }
 Tensor operator-(double a, const Tensor& b);
-Tensor operator*(double a, const Tensor& b);
+inline Tensor operator*(double a, const Tensor& b) { return b * a; }
 Tensor operator/(double a, const Tensor& b);
 
 // Comparisons give bool and carry no history.
@@ -46,7 +46,7 @@ Tensor logical_or(const Tensor& a, const Tensor& b);
 Tensor logical_xor(const Tensor& a, const Tensor& b);
 Tensor logical_not(const Tensor& x);
 
-Tensor isnan(const Tensor& x);
+inline Tensor isnan(const Tensor& x) { return x != x; }
 Tensor isinf(const Tensor& x);
 Tensor isfinite(const Tensor& x);
 
@@ -59,8 +59,8 @@ Tensor floor(const Tensor& x);
 Tensor round(const Tensor& x);  // ties to even
 Tensor square(const Tensor& x);
 Tensor sqrt(const Tensor& x);
-Tensor rsqrt(const Tensor& x);
-Tensor reciprocal(const Tensor& x);
+inline Tensor rsqrt(const Tensor& x) { return 1.0 / sqrt(x); }
+inline Tensor reciprocal(const Tensor& x) { return 1.0 / x; }
 Tensor exp(const Tensor& x);
 Tensor expm1(const Tensor& x);
 Tensor log(const Tensor& x);
@@ -82,8 +82,10 @@ Tensor clamp(const Tensor& x, std::optional<double> low, std::optional<double> h
 Tensor pow(const Tensor& x, double exponent);
 Tensor pow(const Tensor& x, const Tensor& exponent);
 Tensor pow(double x, const Tensor& exponent);
-Tensor lerp(const Tensor& a, const Tensor& b, const Tensor& weight);  // a + weight (b - a)
-Tensor lerp(const Tensor& a, const Tensor& b, double weight);
+inline Tensor lerp(const Tensor& a, const Tensor& b, double weight) { return a + weight * (b - a); }
+inline Tensor lerp(const Tensor& a, const Tensor& b, const Tensor& weight) {
+  return a + weight * (b - a);
+}
 
 // condition ? a : b, all three broadcast; condition is bool.
 Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b);

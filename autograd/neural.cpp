@@ -16,18 +16,16 @@ Tensor as_rows(const Tensor& x) {
       {Shape(x.shape().begin(), x.shape().end() - 1).numel(), C});
 }
 
-// Applies an op on the last axis to another one.
-template <class Op>
-Tensor along(const char* name, const Tensor& x, std::int64_t axis, Op op) {
-  check_float(name, x);
-  if (x.dtype() == bf16) return along(name, x.to(f32), axis, op).to(bf16);
-  const int i = normalize_axis(name, axis, x.dim());
-  return i == x.dim() - 1 ? op(x) : op(x.transpose(i, -1)).transpose(i, -1);
-}
+Tensor in_f32(const Tensor& x) { return x.defined() ? x.to(f32) : x; }
 
-// softmax and log_softmax over the last axis: `forward` and `backward` call the kernels.
+// softmax and log_softmax: `forward` and `backward` call the kernels.
 template <class Forward, class Backward>
-Tensor normalized(const char* name, const Tensor& x, Forward forward, Backward backward) {
+Tensor normalized(const char* name, const Tensor& x, std::int64_t axis, Forward forward,
+                  Backward backward) {
+  check_float(name, x);
+  if (x.dtype() == bf16) return normalized(name, x.to(f32), axis, forward, backward).to(bf16);
+  if (const int i = normalize_axis(name, axis, x.dim()); i != x.dim() - 1)
+    return normalized(name, x.transpose(i, -1), -1, forward, backward).transpose(i, -1);
   Tensor rows = as_rows(x), y = empty_like(rows);
   on(x.device(), [&](auto device) { forward(device, rows, y); });
   return record_fused(name, y.reshape(x.shape()), {x}, [x, y, backward](const Tensor& g) {
@@ -37,22 +35,36 @@ Tensor normalized(const char* name, const Tensor& x, Forward forward, Backward b
   });
 }
 
+Tensor dropout_with(const Tensor& x, double p, RandomStream random) {
+  Tensor input = x.detach().contiguous(), y = empty_like(input);
+  on(x.device(), [&](auto device) { kernels::dropout(device, random, p, input, y); });
+  return record("dropout", y, {x},
+                [p, random](const Tensor& g) { return Tensors{dropout_with(g, p, random)}; });
+}
+
+Tensor reduced(const Tensor& losses, Reduction reduction) {
+  if (reduction == Reduction::none) return losses;
+  return reduction == Reduction::mean ? mean(losses) : sum(losses);
+}
+
+void check_same_sizes(const char* op, const Tensor& input, const Tensor& target) {
+  check_same_type(op, input, target);
+  if (input.shape() != target.shape())
+    throw_error<ShapeError>("{}: the sizes differ, {} and {}", op, input.shape(), target.shape());
+}
+
 }  // namespace
 
 Tensor softmax(const Tensor& x, std::int64_t axis) {
-  return along("softmax", x, axis, [](const Tensor& last) {
-    return normalized(
-        "softmax", last, [](auto... args) { kernels::softmax(args...); },
-        [](auto... args) { kernels::softmax_backward(args...); });
-  });
+  return normalized(
+      "softmax", x, axis, [](auto... args) { kernels::softmax(args...); },
+      [](auto... args) { kernels::softmax_backward(args...); });
 }
 
 Tensor log_softmax(const Tensor& x, std::int64_t axis) {
-  return along("log_softmax", x, axis, [](const Tensor& last) {
-    return normalized(
-        "log_softmax", last, [](auto... args) { kernels::log_softmax(args...); },
-        [](auto... args) { kernels::log_softmax_backward(args...); });
-  });
+  return normalized(
+      "log_softmax", x, axis, [](auto... args) { kernels::log_softmax(args...); },
+      [](auto... args) { kernels::log_softmax_backward(args...); });
 }
 
 Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, double eps) {
@@ -66,8 +78,7 @@ Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, dou
       throw_error<ShapeError>("layer_norm: needs weight and bias [{}] for x {}, got {}", x.size(-1),
                               x.shape(), p.shape());
   }
-  auto as_f32 = [](const Tensor& p) { return p.defined() ? p.to(f32) : p; };
-  if (x.dtype() == bf16) return layer_norm(x.to(f32), as_f32(weight), as_f32(bias), eps).to(bf16);
+  if (x.dtype() == bf16) return layer_norm(x.to(f32), in_f32(weight), in_f32(bias), eps).to(bf16);
   auto packed = [](const Tensor& p) { return p.defined() ? p.detach().contiguous() : p; };
   Tensor rows = as_rows(x), y = empty_like(rows), w = packed(weight), b = packed(bias);
   Tensor mean = empty({rows.size(0)}, x.dtype(), x.device()), rstd = empty_like(mean);
@@ -83,19 +94,6 @@ Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, dou
   return record_fused("layer_norm", y.reshape(x.shape()), {x, weight, bias}, rule);
 }
 
-// ---------------------------------------------------------------------- dropout
-
-namespace {
-
-Tensor dropout_with(const Tensor& x, double p, RandomStream random) {
-  Tensor input = x.detach().contiguous(), y = empty_like(input);
-  on(x.device(), [&](auto device) { kernels::dropout(device, random, p, input, y); });
-  return record("dropout", y, {x},
-                [p, random](const Tensor& g) { return Tensors{dropout_with(g, p, random)}; });
-}
-
-}  // namespace
-
 Tensor dropout(const Tensor& x, double p, bool training) {
   check_float("dropout", x);
   if (!(p >= 0 && p < 1)) throw_error<ValueError>("dropout: needs 0 <= p < 1, got {}", p);
@@ -105,8 +103,7 @@ Tensor dropout(const Tensor& x, double p, bool training) {
 
 Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps) {
   check_float("rms_norm", x);
-  if (x.dtype() == bf16)
-    return rms_norm(x.to(f32), weight.defined() ? weight.to(f32) : weight, eps).to(bf16);
+  if (x.dtype() == bf16) return rms_norm(x.to(f32), in_f32(weight), eps).to(bf16);
   if (x.dim() < 1 || (weight.defined() && weight.shape() != Shape{x.size(-1)}))
     throw_error<ShapeError>("rms_norm: needs x [...,C] and weight [C], got {} and {}", x.shape(),
                             weight.shape());
@@ -119,8 +116,7 @@ Tensor causal_conv1d(const Tensor& x, const Tensor& weight, const Tensor& bias) 
   if (x.dim() != 3 || weight.dim() != 2 || weight.size(0) != x.size(2) || weight.size(1) == 0)
     throw_error<ShapeError>("causal_conv1d: needs x [B,T,C] and weight [C,K], got {} and {}",
                             x.shape(), weight.shape());
-  if (x.dtype() == bf16)
-    return causal_conv1d(x.to(f32), weight.to(f32), bias.defined() ? bias.to(f32) : bias).to(bf16);
+  if (x.dtype() == bf16) return causal_conv1d(x.to(f32), weight.to(f32), in_f32(bias)).to(bf16);
   const std::int64_t T = x.size(1), K = weight.size(1);
   Tensor wide = pad(x, {0, 0, K - 1, 0}), y;
   for (std::int64_t k = 0; k < K; ++k) {
@@ -131,21 +127,6 @@ Tensor causal_conv1d(const Tensor& x, const Tensor& weight, const Tensor& bias) 
 }
 
 // ---------------------------------------------------------------------- losses
-
-namespace {
-
-Tensor reduced(const Tensor& losses, Reduction reduction) {
-  if (reduction == Reduction::none) return losses;
-  return reduction == Reduction::mean ? mean(losses) : sum(losses);
-}
-
-void check_same_sizes(const char* op, const Tensor& input, const Tensor& target) {
-  check_same_type(op, input, target);
-  if (input.shape() != target.shape())
-    throw_error<ShapeError>("{}: the sizes differ, {} and {}", op, input.shape(), target.shape());
-}
-
-}  // namespace
 
 Tensor cross_entropy(const Tensor& logits, const Tensor& target, std::int64_t ignore_index,
                      double label_smoothing) {
@@ -159,22 +140,20 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& target, std::int64_t ig
   if (!(label_smoothing >= 0 && label_smoothing <= 1))
     throw_error<ValueError>("cross_entropy: needs 0 <= label_smoothing <= 1, got {}",
                             label_smoothing);
-  Tensor given = target.reshape({-1}).contiguous(), counts = given != double(ignore_index);
-  Tensor flat =
-      checked_indices("cross_entropy", masked_fill(given, logical_not(counts), 0), logits.size(-1));
-  flat = masked_fill(flat, logical_not(counts), double(ignore_index));
-  Tensor rows = as_rows(logits);
-  Tensor losses = empty({rows.size(0)}, logits.dtype(), logits.device()),
+  Tensor ids = target.reshape({-1}).contiguous(), ignored = ids == double(ignore_index);
+  ids = checked_indices("cross_entropy", masked_fill(ids, ignored, 0), logits.size(-1));
+  ids = masked_fill(ids, ignored, double(ignore_index));
+  Tensor counts = logical_not(ignored), total = sum(counts.to(logits.dtype()));
+  Tensor rows = as_rows(logits), losses = empty({rows.size(0)}, rows.dtype(), rows.device()),
          logsumexp = empty_like(losses);
   on(logits.device(), [&](auto device) {
-    kernels::cross_entropy(device, rows, flat, ignore_index, losses, logsumexp);
+    kernels::cross_entropy(device, rows, ids, ignore_index, losses, logsumexp);
   });
-  Tensor total = sum(counts.to(logits.dtype()));
-  auto rule = [logits, rows, flat, logsumexp, counts, total](const Tensor& g) {
+  auto rule = [logits, rows, ids, logsumexp, counts, total](const Tensor& g) {
     // Nothing counted: a NaN loss, but no gradient.
     Tensor scale = where(counts, g / total, scalar_like(0, g)), dlogits = empty_like(rows);
     on(g.device(), [&](auto device) {
-      kernels::cross_entropy_backward(device, rows, flat, logsumexp, scale, dlogits);
+      kernels::cross_entropy_backward(device, rows, ids, logsumexp, scale, dlogits);
     });
     return Tensors{dlogits.reshape(logits.shape())};
   };

@@ -7,7 +7,8 @@ namespace triad {
 
 void check_defined(const char* op, const Tensor& x);
 void check_float(const char* op, const Tensor& x);    // f32, f64 or bf16
-void check_inexact(const char* op, const Tensor& x);  // these, c64 or c128
+void check_complex(const char* op, const Tensor& x);  // c64 or c128
+void check_inexact(const char* op, const Tensor& x);  // any of these
 void check_number(const char* op, const Tensor& x);   // anything but bool
 void check_bool(const char* op, const Tensor& x);
 void check_same_type(const char* op, const Tensor& a, const Tensor& b);  // and device

@@ -11,80 +11,63 @@
 namespace triad {
 namespace {
 
-Axes all_axes(const Tensor& x) {
-  Axes axes;
-  for (int i = 0; i < x.dim(); ++i) axes.push_back(i);
-  return axes;
-}
+// What a reduction over `axes` does to x's sizes.
+struct Reduced {
+  Shape kept, dropped;     // with 1 at each of the axes; without them
+  std::int64_t count = 1;  // of elements that fall together
 
-// x's sizes with 1 at each of `axes`, and the count of elements that fall together.
-Shape reduced(const char* op, const Tensor& x, const Axes& axes, std::int64_t* count = nullptr) {
-  Shape shape = x.shape();
-  bool seen[kMaxRank] = {};
-  std::int64_t n = 1;
-  for (std::int64_t axis : axes) {
-    const int i = normalize_axis(op, axis, x.dim());
-    if (seen[i]) throw_error<ValueError>("{}: axis {} is named twice", op, i);
-    seen[i] = true;
-    n *= shape[i];
-    shape[i] = 1;
+  Reduced(const char* op, const Tensor& x, const Axes& axes) {
+    const bool all = axes == kAllAxes;
+    bool gone[kMaxRank] = {};
+    for (int j = 0; !all && j < int(axes.size()); ++j) {
+      const int i = normalize_axis(op, axes[j], x.dim());
+      if (gone[i]) throw_error<ValueError>("{}: axis {} is named twice", op, i);
+      gone[i] = true;
+    }
+    for (int i = 0; i < x.dim(); ++i) {
+      const std::int64_t size = x.shape()[i];
+      kept.push_back(all || gone[i] ? 1 : size);
+      if (all || gone[i]) count *= size;
+      else dropped.push_back(size);
+    }
   }
-  if (count) *count = n;
-  return shape;
-}
+};
 
-Shape without_axes(const Shape& shape, const Axes& axes) {
-  Shape rest;
-  for (int i = 0; i < shape.rank(); ++i) {
-    bool gone = false;
-    for (std::int64_t axis : axes) gone |= (axis < 0 ? axis + shape.rank() : axis) == i;
-    if (!gone) rest.push_back(shape[i]);
-  }
-  return rest;
-}
+// Turns the order around; -x would overflow at the smallest of all integers.
+Tensor reversed(const Tensor& x) { return x.dtype() == i64 || x.dtype() == i32 ? -1.0 - x : -x; }
 
 }  // namespace
 
-Tensor sum(const Tensor& x) { return sum(x, all_axes(x)); }
-
 Tensor sum(const Tensor& x, const Axes& axes, bool keepdim) {
   check_defined("sum", x);
-  const Shape kept = reduced("sum", x, axes);
+  const Reduced to("sum", x, axes);
   if (x.dtype() == bf16) return sum(x.to(f32), axes, keepdim).to(bf16);
   if (x.dtype() == i32 || x.dtype() == boolean) return sum(x.to(i64), axes, keepdim);
   if (is_complex(x.dtype()))
     return complex(sum(real(x), axes, keepdim), sum(imag(x), axes, keepdim));
-  Tensor y = empty(kept, x.dtype(), x.device());
+  Tensor y = empty(to.kept, x.dtype(), x.device());
   on(x.device(), [&](auto device) { kernels::sum(device, x, y); });
-  if (!keepdim) y = y.with_layout(contiguous_layout(without_axes(kept, axes)));
-  return record("sum", y, {x}, [kept, from = x.shape()](const Tensor& g) {
+  if (!keepdim) y = y.with_layout(contiguous_layout(to.dropped));
+  return record("sum", y, {x}, [kept = to.kept, from = x.shape()](const Tensor& g) {
     return Tensors{g.reshape(kept).expand(from)};
   });
 }
 
-Tensor mean(const Tensor& x) { return mean(x, all_axes(x)); }
-
 Tensor mean(const Tensor& x, const Axes& axes, bool keepdim) {
   check_inexact("mean", x);
-  std::int64_t count;
-  reduced("mean", x, axes, &count);
-  return sum(x, axes, keepdim) / double(count);
+  const double count = double(Reduced("mean", x, axes).count);
+  return sum(x, axes, keepdim) / count;
 }
 
 Tensor var(const Tensor& x, const Axes& axes, bool keepdim, double correction) {
   check_float("var", x);
-  std::int64_t count;
-  reduced("var", x, axes, &count);
-  const double divisor = double(count) - correction;
+  const double divisor = double(Reduced("var", x, axes).count) - correction;
   return sum(square(x - mean(x, axes, true)), axes, keepdim) / (divisor > 0 ? divisor : 0.0);
 }
-
-Tensor var(const Tensor& x) { return var(x, all_axes(x)); }
 
 Tensor stddev(const Tensor& x, const Axes& axes, bool keepdim, double correction) {
   return sqrt(var(x, axes, keepdim, correction));
 }
-Tensor stddev(const Tensor& x) { return stddev(x, all_axes(x)); }
 
 std::pair<Tensor, Tensor> max(const Tensor& x, std::int64_t axis, bool keepdim) {
   check_number("max", x);
@@ -105,16 +88,12 @@ std::pair<Tensor, Tensor> max(const Tensor& x, std::int64_t axis, bool keepdim) 
     return keepdim ? kept : kept.squeeze(along);
   };
   y = shaped(y), index = shaped(index);
-  Tensor result = record("max", y, {x}, [index, along, keepdim, from = x.shape()](const Tensor& g) {
+  y = record("max", y, {x}, [index, along, keepdim, from = x.shape()](const Tensor& g) {
     auto kept = [&](const Tensor& t) { return keepdim ? t : t.unsqueeze(along); };
-    Shape column = Shape::filled(from.rank(), 1);
-    column[along] = from[along];
-    Tensor chosen =
-        arange(double(from[along]), {.dtype = i64, .device = g.device()}).reshape(column) ==
-        kept(index);
-    return Tensors{where(chosen, kept(g), scalar_like(0, g))};
+    Tensor zero = scalar_like(0, g).expand(from);
+    return Tensors{scatter_add(zero, along, kept(index), kept(g))};
   });
-  return {result, index};
+  return {y, index};
 }
 
 Tensor argmax(const Tensor& x, std::int64_t axis, bool keepdim) {
@@ -125,13 +104,6 @@ Tensor max(const Tensor& x) {
   check_number("max", x);
   return max(x.reshape({-1}), 0).first;
 }
-
-namespace {
-
-// Turns the order around; -x would overflow at the smallest of all integers.
-Tensor reversed(const Tensor& x) { return x.dtype() == i64 || x.dtype() == i32 ? -1.0 - x : -x; }
-
-}  // namespace
 
 std::pair<Tensor, Tensor> min(const Tensor& x, std::int64_t axis, bool keepdim) {
   check_number("min", x);
@@ -151,21 +123,20 @@ Tensor min(const Tensor& x) {
 Tensor any(const Tensor& x, const Axes& axes, bool keepdim) {
   return sum(x.detach().to(boolean), axes, keepdim) > 0.0;
 }
-Tensor any(const Tensor& x) { return any(x, all_axes(x)); }
 
 Tensor all(const Tensor& x, const Axes& axes, bool keepdim) {
   return sum(logical_not(x.detach().to(boolean)), axes, keepdim) == 0.0;
 }
-Tensor all(const Tensor& x) { return all(x, all_axes(x)); }
 
 Tensor logsumexp(const Tensor& x, const Axes& axes, bool keepdim) {
   check_float("logsumexp", x);
   if (x.numel() == 0) return log(sum(x, axes, keepdim));
+  const Reduced to("logsumexp", x, axes);
   Tensor top = x.detach();
-  for (std::int64_t axis : axes) top = max(top, axis, true).first;
+  for (int i = 0; i < x.dim(); ++i)
+    if (to.kept[i] != x.shape()[i]) top = max(top, i, true).first;
   top = where(isfinite(top), top, scalar_like(0, top));
-  Tensor shift = keepdim ? top : top.reshape(without_axes(top.shape(), axes));
-  return log(sum(exp(x - top), axes, keepdim)) + shift;
+  return log(sum(exp(x - top), axes, keepdim)) + (keepdim ? top : top.reshape(to.dropped));
 }
 
 Tensor cumsum(const Tensor& x, std::int64_t axis) {

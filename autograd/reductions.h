@@ -10,18 +10,16 @@
 namespace triad {
 
 using Axes = std::vector<std::int64_t>;
+inline const Axes kAllAxes{INT64_MIN};  // whatever x's rank
 
-// The sum of i32 and bool is i64.
-Tensor sum(const Tensor& x);
-Tensor sum(const Tensor& x, const Axes& axes, bool keepdim = false);
-Tensor mean(const Tensor& x);
-Tensor mean(const Tensor& x, const Axes& axes, bool keepdim = false);
+Tensor sum(const Tensor& x, const Axes& axes = kAllAxes, bool keepdim = false);  // i32, bool: i64
+Tensor mean(const Tensor& x, const Axes& axes = kAllAxes, bool keepdim = false);
 // The variance, divided by n - correction, and its root, torch.std: a function named std would be
 // ambiguous with the namespace.
-Tensor var(const Tensor& x, const Axes& axes, bool keepdim = false, double correction = 1);
-Tensor var(const Tensor& x);
-Tensor stddev(const Tensor& x, const Axes& axes, bool keepdim = false, double correction = 1);
-Tensor stddev(const Tensor& x);
+Tensor var(const Tensor& x, const Axes& axes = kAllAxes, bool keepdim = false,
+           double correction = 1);
+Tensor stddev(const Tensor& x, const Axes& axes = kAllAxes, bool keepdim = false,
+              double correction = 1);
 
 // The largest element along an axis and its index (i64); the first of equal ones, which alone gets
 // the gradient; NaN before all.
@@ -33,10 +31,8 @@ Tensor max(const Tensor& x);  // of all elements
 Tensor min(const Tensor& x);
 
 // Is any element, are all, other than zero? bool
-Tensor any(const Tensor& x);
-Tensor any(const Tensor& x, const Axes& axes, bool keepdim = false);
-Tensor all(const Tensor& x);
-Tensor all(const Tensor& x, const Axes& axes, bool keepdim = false);
+Tensor any(const Tensor& x, const Axes& axes = kAllAxes, bool keepdim = false);
+Tensor all(const Tensor& x, const Axes& axes = kAllAxes, bool keepdim = false);
 
 // log(sum(exp(x))), without overflow.
 Tensor logsumexp(const Tensor& x, const Axes& axes, bool keepdim = false);
