@@ -6,7 +6,7 @@
 #include <triad/backends/cpu/registers.h>
 #include <triad/backends/cpu/scratch.h>
 #include <triad/backends/kernels.h>
-#include <triad/core/threads.h>
+#include <triad/core/visit.h>
 
 #include <omp.h>
 

@@ -12,6 +12,7 @@
 #include <triad/backends/cpu/vec.h>
 #include <triad/backends/kernels.h>
 #include <triad/backends/math.h>
+#include <triad/core/visit.h>
 
 namespace triad::kernels {
 namespace {

@@ -7,6 +7,7 @@
 #include <triad/backends/cpu/parallel.h>
 #include <triad/backends/cpu/scratch.h>
 #include <triad/backends/kernels.h>
+#include <triad/core/visit.h>
 
 namespace triad::kernels {
 namespace {

@@ -12,6 +12,7 @@
 #include <triad/backends/cpu/scratch.h>
 #include <triad/backends/cpu/strided.h>
 #include <triad/backends/kernels.h>
+#include <triad/core/visit.h>
 
 namespace triad::kernels {
 namespace {

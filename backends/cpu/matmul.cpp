@@ -2,6 +2,7 @@
 // product.
 #include <triad/backends/cpu/matmul.h>
 #include <triad/backends/kernels.h>
+#include <triad/core/visit.h>
 
 namespace triad::cpu {
 namespace {

@@ -8,7 +8,7 @@
 #include <triad/backends/cpu/matmul.h>
 #include <triad/backends/cpu/scratch.h>
 #include <triad/backends/cpu/transpose_tile.h>
-#include <triad/core/threads.h>
+#include <triad/core/device.h>
 
 namespace triad::cpu {
 namespace {

@@ -5,7 +5,7 @@
 // long as a small product. So primitives are kept here, with the memory objects they run on; every
 // thread has its own, because those objects hold the pointers of the running call.
 #include <triad/backends/cpu/matmul.h>
-#include <triad/core/threads.h>
+#include <triad/core/device.h>
 
 #include <algorithm>
 #include <array>
