@@ -6,7 +6,6 @@
 #include <triad/autograd/ops.h>
 #include <triad/core/random.h>
 #include <triad/core/tensor.h>
-#include <triad/core/threads.h>
 #include <triad/nn/optimizer.h>
 #include <triad/nn/safetensors.h>
 #include <triad/nn/transformer.h>

@@ -1,6 +1,7 @@
 #include <triad/autograd/creation.h>
 
 #include <cmath>
+#include <complex>
 
 #include <triad/autograd/ops.h>
 #include <triad/backends/kernels.h>

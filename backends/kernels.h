@@ -47,13 +47,11 @@ void fill(Cpu, double value, const Tensor& y);                 // y of any strid
 void arange(Cpu, double start, double step, const Tensor& y);  // y[i] = start + i step
 
 // ------------------------------------------------------------------------- random numbers
-// (core/random.h)
 
 void uniform(Cpu, RandomStream random, const Tensor& y);  // [0, 1)
 // Box-Muller on pairs of elements: normal_pair in backends/math.h.
 void normal(Cpu, RandomStream random, const Tensor& y);
-// low + (bits (high - low) >> 64) from 64 random bits: off even by no more than (high - low) /
-// 2^64.
+// low + (bits (high - low) >> 64) from 64 random bits: off even by at most (high - low) / 2^64.
 void random_integers(Cpu, RandomStream random, std::int64_t low, std::int64_t high,
                      const Tensor& y);
 // y = uniform < p ? 0 : x / (1 - p); x contiguous. The same call on dy is the gradient.
@@ -71,15 +69,14 @@ void cumsum_last(Cpu, const Tensor& x, const Tensor& y);
 // sum of squares of all elements, into y, 0-d, f64.
 void sum_of_squares(Cpu, const Tensor& x, const Tensor& y);
 
-// ------------------------------------------------------------------------- rows: x [R,C]
-// contiguous
+// ------------------------------------------------------------------------- contiguous rows [R,C]
 
 void softmax(Cpu, const Tensor& x, const Tensor& y);
-void softmax_backward(Cpu, const Tensor& dy, const Tensor& y,
-                      const Tensor& dx);  // y (dy - sum(dy y))
+// dx = y (dy - sum(dy y))
+void softmax_backward(Cpu, const Tensor& dy, const Tensor& y, const Tensor& dx);
 void log_softmax(Cpu, const Tensor& x, const Tensor& y);
-void log_softmax_backward(Cpu, const Tensor& dy, const Tensor& y,
-                          const Tensor& dx);  // dy - exp(y) sum(dy)
+// dx = dy - exp(y) sum(dy)
+void log_softmax_backward(Cpu, const Tensor& dy, const Tensor& y, const Tensor& dx);
 
 // y = (x - mean) * rstd * weight + bias, rstd = 1 / sqrt(variance + eps), variance over C (biased).
 // weight, bias [C] contiguous, either may be undefined; mean, rstd [R] are kept for backward.
@@ -101,8 +98,8 @@ void cross_entropy_backward(Cpu, const Tensor& logits, const Tensor& target,
 
 // y[i] = weight[ids[i]]; weight [V,C] of any type, ids i64 [R], y [R,C], all contiguous, in range.
 void embedding(Cpu, const Tensor& weight, const Tensor& ids, const Tensor& y);
-void embedding_backward(Cpu, const Tensor& dy, const Tensor& ids,
-                        const Tensor& dweight);  // zeroes first
+// dweight is zeroed first.
+void embedding_backward(Cpu, const Tensor& dy, const Tensor& ids, const Tensor& dweight);
 // The smallest and the largest of ids, i64 [2]; ids is not empty.
 void index_range(Cpu, const Tensor& ids, const Tensor& range);
 
@@ -131,8 +128,7 @@ struct AttentionArgs {
   bool causal = false;  // s <= t + S - T: the last query sees every key
   Tensor mask;          // bool, expanded to [B,H,T,S] (stride 0 repeats); undefined: none
   Tensor token_mask;    // bool [B,S], true = a real token; undefined: none
-  double dropout =
-      0;  // of the weights; element ((b H + h) T + t) S + s of `random` decides, as in dropout
+  double dropout = 0;   // of the weights: element ((b H + h) T + t) S + s of `random` decides
   RandomStream random;
 };
 

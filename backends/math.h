@@ -70,8 +70,9 @@ TRIAD_HD X softplus(X x) {
   return relu(x) + log1p(exp(-abs(x)));
 }
 
-// The normal distribution at a >= 0: its density phi(a) without the factor 1 / sqrt(2 pi), and its
-// upper tail Phi(-a), both to a few ulp of themselves unless they underflow.
+// The normal distribution at |x|: its density phi(|x|) without the factor 1 / sqrt(2 pi), and its
+// upper tail Phi(-|x|), both to a few ulp of themselves unless they underflow. a is |x| up to where
+// the tail is 0, which keeps inf * 0 away, also for NaN.
 //
 // tail = exp(-a^2/2) Q(a) with Q smooth. Substituting u = (k - a) / (k + a), which takes [0, inf)
 // to (-1, 1], Q = (1 + u)/2 P(u) with a polynomial P, fitted at Chebyshev nodes (relative error
@@ -79,7 +80,7 @@ TRIAD_HD X softplus(X x) {
 // (1 + 2x) exp(x^2) erfc x", Math. Comp. 36 (1981).
 template <class X>
 struct NormalTail {
-  X density, tail;
+  X a, density, tail;
 };
 
 template <class T>
@@ -112,31 +113,30 @@ struct TailFit<double> {
 };
 
 template <class X>
-TRIAD_HD NormalTail<X> normal_tail(X a) {
+TRIAD_HD NormalTail<X> normal_tail(X x) {
   using Fit = TailFit<typename NumberOf<X>::type>;
+  const X end(Fit::end), a = select(abs(x) < end, abs(x), end);
   const X square = a * a, lost = fma(a, a, -square);  // exp would magnify the rounding of a^2
   const X density = exp_weight(X(-0.5) * square) * fma(X(-0.5), lost, X(1));
   const X t = X(1) / (X(Fit::k) + a);
   const X u = (X(Fit::k) - a) * t;
-  return {density, density * (X(Fit::k) * t) * polynomial(u, Fit::coefficients())};
+  return {a, density, density * (X(Fit::k) * t) * polynomial(u, Fit::coefficients())};
 }
 
 // x Phi(x) = x/2 (1 + erf(x / sqrt 2)), without cancellation where x is far below 0.
 template <class X>
 TRIAD_HD X gelu(X x) {
-  const X end(TailFit<typename NumberOf<X>::type>::end);
-  const X a = select(abs(x) < end, abs(x), end);  // keeps inf * 0 away
-  const X lower = -a * normal_tail(a).tail;       // gelu(-a)
+  const NormalTail<X> normal = normal_tail(x);
+  const X lower = -normal.a * normal.tail;  // gelu(-a)
   return select(x < X(0), lower, x + lower);
 }
 
 // Phi(x) + x phi(x)
 template <class X>
 TRIAD_HD X gelu_grad(X x) {
-  const X end(TailFit<typename NumberOf<X>::type>::end);
-  const X a = select(abs(x) < end, abs(x), end);
-  const NormalTail<X> normal = normal_tail(a);
-  const X lower = fma(a * X(-0.3989422804014326779), normal.density, normal.tail);  // 1/sqrt(2 pi)
+  const NormalTail<X> normal = normal_tail(x);
+  const X scale = normal.a * X(-0.3989422804014326779);  // -a / sqrt(2 pi)
+  const X lower = fma(scale, normal.density, normal.tail);
   return select(x < X(0), lower, select(x == x, X(1) - lower, x));
 }
 
@@ -156,8 +156,7 @@ TRIAD_HD X erf(X x) {
       1.20553329817896643e-4,  -1.49256503584062510e-5, 1.64621143658892468e-6,
       -1.63658446912349243e-7, 1.48071928158792180e-8,  -1.22905553017179279e-9,
       9.42275906465040971e-11, -6.71136685516411038e-12};
-  const X end(TailFit<typename NumberOf<X>::type>::end), a = abs(x) * X(1.41421356237309504880);
-  const X tail = normal_tail(select(a < end, a, end)).tail, large = fma(X(-2), tail, X(1));
+  const X tail = normal_tail(x * X(1.41421356237309504880)).tail, large = fma(X(-2), tail, X(1));
   const X far = select(x < X(0), -large, select(x == x, large, x));
   return select(abs(x) < X(0.75), x * polynomial(x * x, series), far);
 }

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <fstream>
 
-#include <triad/core/threads.h>
+#include <triad/core/device.h>
 #include <triad/examples/common/statistics.h>
 
 namespace triad::bench {

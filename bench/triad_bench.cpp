@@ -12,7 +12,7 @@
 #include <cmath>
 #include <filesystem>
 
-#include <triad/core/threads.h>
+#include <triad/core/device.h>
 #include <triad/nn/files.h>
 #include <triad/nn/safetensors.h>
 

@@ -6,7 +6,8 @@
 #include <utility>
 
 #include <triad/core/dtype.h>
-#include <triad/core/shape.h>
+#include <triad/core/error.h>
+#include <triad/core/layout.h>
 
 template <>
 struct fmt::formatter<triad::Shape> : fmt::formatter<std::string> {

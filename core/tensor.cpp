@@ -1,6 +1,7 @@
 #include <triad/core/tensor.h>
 
 #include <triad/core/format.h>
+#include <triad/core/visit.h>
 
 namespace triad {
 
@@ -33,51 +34,21 @@ void Tensor::check_dtype(DType asked) const {
   if (asked != dtype_) throw_error<DTypeError>("data: the tensor is {}, not {}", dtype_, asked);
 }
 
-namespace {
-
-// Calls f with each element's place in the storage, in row-major order.
-template <class F>
-void for_each_offset(const Layout& x, F f) {
-  if (x.shape.numel() == 0) return;
-  std::int64_t index[kMaxRank] = {}, at = x.offset;
-  for (;;) {
-    f(at);
-    int i = x.shape.rank() - 1;
-    for (; i >= 0; --i) {
-      at += x.strides[i];
-      if (++index[i] < x.shape[i]) break;
-      at -= x.strides[i] * x.shape[i];
-      index[i] = 0;
-    }
-    if (i < 0) return;
-  }
-}
-
-}  // namespace
-
-void Tensor::check_one_element() const {
+template <class T>
+T Tensor::item() const {
   if (!defined()) throw_error<Error>("item: the tensor is undefined");
   if (numel() != 1)
     throw_error<ShapeError>("item: needs a tensor with one element, got {}", shape());
+  return visit_any(dtype_, [&](auto zero) { return converted<T>(*data<decltype(zero)>()); });
 }
-
-template <class T>
-std::vector<T> Tensor::to_vector() const {
-  check_dtype(dtype_of<T>());
-  std::vector<T> values;
-  values.reserve(std::size_t(numel()));
-  const T* base = reinterpret_cast<const T*>(storage_->data());
-  for_each_offset(layout_, [&](std::int64_t at) { values.push_back(base[at]); });
-  return values;
-}
-template std::vector<float> Tensor::to_vector() const;
-template std::vector<double> Tensor::to_vector() const;
-template std::vector<bfloat16> Tensor::to_vector() const;
-template std::vector<std::complex<float>> Tensor::to_vector() const;
-template std::vector<std::complex<double>> Tensor::to_vector() const;
-template std::vector<std::int32_t> Tensor::to_vector() const;
-template std::vector<std::int64_t> Tensor::to_vector() const;
-template std::vector<bool> Tensor::to_vector() const;
+template float Tensor::item() const;
+template double Tensor::item() const;
+template bfloat16 Tensor::item() const;
+template std::complex<float> Tensor::item() const;
+template std::complex<double> Tensor::item() const;
+template std::int32_t Tensor::item() const;
+template std::int64_t Tensor::item() const;
+template bool Tensor::item() const;
 
 namespace {
 

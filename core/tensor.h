@@ -7,15 +7,15 @@
 
 #include <concepts>
 #include <cstdint>
-#include <triad/core/function.h>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <triad/core/device.h>
 #include <triad/core/dtype.h>
+#include <triad/core/function.h>
 #include <triad/core/layout.h>
-#include <triad/core/storage.h>
 
 namespace triad {
 
@@ -74,14 +74,16 @@ class Tensor {
     check_dtype(dtype_of<T>());
     return reinterpret_cast<T*>(storage_->data()) + layout_.offset;
   }
-  // The value of a tensor with one element, converted to T as .to() would.
+  // The value of a tensor with one element, converted as .to() would; T is the C++ type of a dtype.
   template <class T>
-  T item() const {
-    check_one_element();
-    return visit_any(dtype_, [&](auto zero) { return converted<T>(*data<decltype(zero)>()); });
+  T item() const;
+  // All elements in row-major order; T must be the dtype.
+  template <class T>
+  std::vector<T> to_vector() const {
+    check_dtype(dtype_of<T>());
+    const Tensor x = detach().contiguous();
+    return std::vector<T>(x.data<T>(), x.data<T>() + x.numel());
   }
-  template <class T>
-  std::vector<T> to_vector() const;  // all elements in row-major order; T must be the dtype
 
   // The same storage through another layout, without history: what view ops are made of.
   Tensor with_layout(Layout layout) const { return {storage_, std::move(layout), dtype_}; }
@@ -95,8 +97,7 @@ class Tensor {
   // Called in backward with the gradient of this tensor once it is complete; what it returns,
   // unless undefined, takes its place. On every handle that shares this history.
   void register_hook(Function<Tensor(const Tensor&)> hook) const;
-  void backward(
-      BackwardOptions options = {}) const;  // of a scalar; adds to the grad() of every leaf
+  void backward(BackwardOptions options = {}) const;  // of a scalar; adds to every leaf's grad()
   void backward(const Tensor& gradient, BackwardOptions options = {}) const;
   Tensor detach() const { return {storage_, layout_, dtype_}; }
   const std::shared_ptr<Node>& node() const { return node_; }
@@ -132,7 +133,6 @@ class Tensor {
 
  private:
   void check_dtype(DType asked) const;
-  void check_one_element() const;
 
   std::shared_ptr<Storage> storage_;
   Layout layout_;
@@ -140,8 +140,7 @@ class Tensor {
   std::shared_ptr<Node> node_;
 };
 
-// Uninitialised and contiguous, without history. The other ways to make a tensor:
-// autograd/creation.h.
+// Uninitialised and contiguous, without history. Other ways to make one: autograd/creation.h.
 Tensor empty(const Shape& shape, DType dtype = f32, Device device = {});
 
 }  // namespace triad

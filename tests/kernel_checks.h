@@ -4,7 +4,7 @@
 
 #include <doctest/doctest.h>
 #include <triad/backends/kernels.h>
-#include <triad/core/threads.h>
+#include <triad/core/visit.h>
 
 #include <cmath>
 #include <cstring>

@@ -1,7 +1,7 @@
 // The attention kernels against the definition: dense, in fp64, with gradients written out.
 #include <doctest/doctest.h>
 #include <triad/backends/kernels.h>
-#include <triad/core/threads.h>
+#include <triad/core/visit.h>
 
 #include <cmath>
 #include <limits>

@@ -1,7 +1,7 @@
 // The matrix product kernel against the definition, in fp64.
 #include <doctest/doctest.h>
 #include <triad/backends/kernels.h>
-#include <triad/core/threads.h>
+#include <triad/core/visit.h>
 
 #include <algorithm>
 #include <cmath>

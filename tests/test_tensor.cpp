@@ -1,6 +1,7 @@
 // Tensor without its history: reading, writing, creating, printing, and the memory behind it.
 #include <triad/tests/op_test.h>
 
+#include <complex>
 #include <vector>
 
 using namespace op_test;

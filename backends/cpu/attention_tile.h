@@ -11,7 +11,7 @@
 #include <triad/backends/cpu/registers.h>
 #include <triad/backends/cpu/parallel.h>
 #include <triad/backends/kernels.h>
-#include <triad/core/threads.h>
+#include <triad/core/visit.h>
 
 #include <algorithm>
 #include <cstdint>

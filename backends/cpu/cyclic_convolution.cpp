@@ -9,6 +9,7 @@
 
 #include <triad/backends/cpu/fft.h>
 #include <triad/backends/kernels.h>
+#include <triad/core/visit.h>
 
 namespace triad::kernels {
 namespace {

@@ -10,6 +10,7 @@
 
 #include <triad/backends/cpu/strided.h>
 #include <triad/backends/kernels.h>
+#include <triad/core/visit.h>
 
 namespace triad::kernels {
 

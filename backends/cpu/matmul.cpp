@@ -3,7 +3,7 @@
 #include <triad/backends/cpu/gemm_tile.h>
 #include <triad/backends/cpu/parallel.h>
 #include <triad/backends/kernels.h>
-#include <triad/core/threads.h>
+#include <triad/core/visit.h>
 
 #include <array>
 #include <dnnl.hpp>

@@ -10,6 +10,7 @@
 #include <triad/backends/cpu/registers.h>
 #include <triad/backends/kernels.h>
 #include <triad/backends/math.h>
+#include <triad/core/visit.h>
 
 namespace triad::kernels {
 namespace {

@@ -13,6 +13,7 @@
 #include <triad/backends/cpu/registers.h>
 #include <triad/backends/cpu/strided.h>
 #include <triad/backends/kernels.h>
+#include <triad/core/visit.h>
 
 namespace triad::kernels {
 namespace {

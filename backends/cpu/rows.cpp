@@ -8,6 +8,7 @@
 #include <triad/backends/cpu/parallel.h>
 #include <triad/backends/cpu/registers.h>
 #include <triad/backends/kernels.h>
+#include <triad/core/visit.h>
 
 namespace triad::kernels {
 namespace {
