@@ -7,7 +7,12 @@
 #include <triad/core/random.h>
 #include <triad/core/tensor.h>
 #include <triad/core/threads.h>
+#include <triad/nn/batch_loader.h>
 #include <triad/nn/check_causal.h>
+#include <triad/nn/containers.h>
+#include <triad/nn/ema.h>
+#include <triad/nn/init.h>
+#include <triad/nn/lion_muon.h>
 #include <triad/nn/optimizer.h>
 #include <triad/nn/safetensors.h>
 #include <triad/nn/schedule.h>

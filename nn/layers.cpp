@@ -50,7 +50,7 @@ std::string Dropout::options_text() const { return fmt::format("{}", p); }
 
 Tensor Sequential::forward(const Tensor& x) {
   Tensor y = x;
-  for (auto& layer : layers_) y = layer->forward(y);
+  for (auto& layer : layers_) y = (*layer)(y);
   return y;
 }
 
@@ -66,5 +66,10 @@ void MLP::visit(Visitor& visitor) {
   visitor("fc2", fc2);
   visitor("drop", drop);
 }
+
+RMSNorm::RMSNorm(std::int64_t features, double eps)
+    : weight(parameter(ones({features}))), eps(eps) {}
+
+std::string RMSNorm::options_text() const { return fmt::format("{}, eps {}", weight.size(0), eps); }
 
 }  // namespace triad::nn

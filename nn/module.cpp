@@ -9,11 +9,12 @@
 namespace triad::nn {
 namespace {
 
-// Calls on_parameter with the dotted name of every parameter below a module, and on_module before
-// each module's parts.
+// Calls on_parameter with the dotted name of every parameter below a module, on_buffer with every
+// buffer's, and on_module before each module's parts.
 class Walk : public Visitor {
  public:
   Function<void(const std::string&, Tensor&)> on_parameter = [](const std::string&, Tensor&) {};
+  Function<void(const std::string&, Tensor&)> on_buffer = on_parameter;
   Function<void(const std::string&, Module&)> on_module = [](const std::string&, Module&) {};
 
   void start(Module& module) {
@@ -22,6 +23,9 @@ class Walk : public Visitor {
   }
   void operator()(const std::string& name, Tensor& parameter) override {
     if (parameter.defined()) on_parameter(prefix_ + name, parameter);
+  }
+  void buffer(const std::string& name, Tensor& buffer) override {
+    if (buffer.defined()) on_buffer(prefix_ + name, buffer);
   }
   void operator()(const std::string& name, Module& module) override {
     on_module(prefix_ + name, module);
@@ -35,8 +39,10 @@ class Walk : public Visitor {
   std::string prefix_;
 };
 
-void for_each_parameter(Module& module, Function<void(const std::string&, Tensor&)> f) {
+void for_each_parameter(Module& module, Function<void(const std::string&, Tensor&)> f,
+                        bool and_buffer = false) {
   Walk walk;
+  if (and_buffer) walk.on_buffer = f;
   walk.on_parameter = std::move(f);
   walk.start(module);
 }
@@ -78,8 +84,8 @@ std::int64_t Module::parameter_count() const {
 
 StateDict Module::state_dict() const {
   StateDict state;
-  for_each_parameter(readable(*this),
-                     [&](const std::string& name, Tensor& p) { state[name] = p.detach(); });
+  auto add = [&](const std::string& name, Tensor& tensor) { state[name] = tensor.detach(); };
+  for_each_parameter(readable(*this), add, true);
   return state;
 }
 
@@ -140,26 +146,29 @@ void Module::train(bool on) {
 
 namespace {
 
-// Replaces every parameter, those with two names by the same new one; what is frozen stays frozen.
-void replace_parameters(Module& module, const Function<Tensor(const Tensor&)>& make) {
+// Replaces every parameter and buffer, those with two names by the same new one; what is frozen
+// stays frozen, and a buffer with history loses it.
+void replace_tensors(Module& module, const Function<Tensor(const Tensor&)>& make) {
   std::map<Identity, Tensor> made;
   std::vector<Tensor> kept;  // so that nothing new takes the address of something replaced
-  for_each_parameter(module, [&](const std::string&, Tensor& p) {
+  auto replace = [&](const std::string&, Tensor& p) {
     kept.push_back(p);
     auto [it, is_new] = made.try_emplace(identity(p));
-    if (is_new) it->second = make(p.detach()).requires_grad_(p.requires_grad());
+    if (is_new) it->second = make(p.detach()).requires_grad_(p.requires_grad() && p.is_leaf());
     p = it->second;
-  });
+  };
+  for_each_parameter(module, replace, true);
 }
 
 }  // namespace
 
 void Module::to(DType dtype) {
-  replace_parameters(*this, [dtype](const Tensor& p) { return p.to(dtype); });
+  replace_tensors(
+      *this, [dtype](const Tensor& p) { return is_floating_point(p.dtype()) ? p.to(dtype) : p; });
 }
 
 void Module::to(Device device) {
-  replace_parameters(*this, [device](const Tensor& p) { return p.to(device); });
+  replace_tensors(*this, [device](const Tensor& p) { return p.to(device); });
 }
 
 void Module::zero_grad() {
@@ -180,6 +189,14 @@ std::string Module::str() const {
   };
   walk.start(readable(*this));
   return text;
+}
+
+Tensor Layer::operator()(const Tensor& x) {
+  Tensor y = forward(x);
+  const auto hooks = hooks_;  // a hook may remove itself
+  for (const auto& [id, hook] : hooks)
+    if (Tensor other = hook(*this, x, y); other.defined()) y = other;
+  return y;
 }
 
 }  // namespace triad::nn

@@ -28,6 +28,8 @@ class Visitor {
   virtual void operator()(const std::string& name,
                           Tensor& parameter) = 0;  // undefined ones are skipped
   virtual void operator()(const std::string& name, Module& module) = 0;
+  // A tensor that is saved and moved with the parameters, but is none: it gets no gradient.
+  virtual void buffer(const std::string& /*name*/, Tensor& /*buffer*/) {}
 };
 
 using NamedTensors = std::vector<std::pair<std::string, Tensor>>;
@@ -63,9 +65,9 @@ class Module {
   std::vector<Tensor> parameters() const;
   std::int64_t parameter_count() const;
 
-  // Every parameter under every name, sharing its memory with the module, without history.
+  // Every parameter and buffer under every name, sharing memory with the module, without history.
   StateDict state_dict() const;
-  // load_state() into the parameters: see there.
+  // load_state() into them: see there.
   LoadReport load_state_dict(const StateDict& state, bool strict = true);
 
   void apply(const Function<void(Module&)>& f);  // to this module and all below it
@@ -73,7 +75,7 @@ class Module {
   void train(bool on = true);  // dropout acts in training only; a new module is in training
   void eval() { train(false); }
   bool training() const { return training_; }
-  void to(DType dtype);    // parameters become new leaves: make the optimizer afterwards
+  void to(DType dtype);    // of floating ones; new leaves: make the optimizer afterwards
   void to(Device device);  // likewise
   void zero_grad();        // forgets every gradient
 
@@ -91,7 +93,16 @@ Tensor parameter(Tensor value);
 class Layer : public Module {
  public:
   virtual Tensor forward(const Tensor& x) = 0;
-  Tensor operator()(const Tensor& x) { return forward(x); }
+  Tensor operator()(const Tensor& x);  // forward(), then the hooks
+
+  // What a hook returns, unless undefined, takes the place of the output. Gives the hook's id.
+  using ForwardHook = Function<Tensor(Layer&, const Tensor& input, const Tensor& output)>;
+  int register_forward_hook(ForwardHook hook) { return hooks_[++last_hook_] = hook, last_hook_; }
+  void remove_forward_hook(int id) { hooks_.erase(id); }
+
+ private:
+  std::map<int, ForwardHook> hooks_;
+  int last_hook_ = 0;
 };
 
 }  // namespace triad::nn
