@@ -10,8 +10,7 @@ struct ActivationName {
 };
 
 template <Tensor (*function)(const Tensor&), ActivationName name>
-class Activation : public Layer {
- public:
+struct Activation : Layer {
   Tensor forward(const Tensor& x) override { return function(x); }
   void visit(Visitor&) override {}
   std::string type_name() const override { return name.text; }

@@ -1,5 +1,6 @@
 #include <triad/nn/batch_loader.h>
 
+#include <algorithm>
 #include <condition_variable>
 #include <deque>
 #include <future>
@@ -12,9 +13,10 @@
 namespace triad::nn {
 
 struct BatchLoader::State {
-  std::int64_t size, batches;  // in an epoch
+  std::int64_t size, batches;
   Make make;
   Options options;
+  std::size_t limit = std::size_t(options.workers) * std::size_t(options.prefetch);  // of the queue
   Position position = {}, taken = {};           // next to be given, and to be begun
   std::deque<std::future<Tensors>> queue = {};  // what lies between
   std::vector<std::int64_t> order = {};         // of ordered_epoch
@@ -26,27 +28,23 @@ struct BatchLoader::State {
   std::vector<std::int64_t> take() {
     if (taken.batch == batches) taken = {taken.epoch + 1, 0};
     if (ordered_epoch != taken.epoch) order.clear();
-    for (auto i = order.size(); i < std::size_t(size);
-         ++i) {  // Fisher & Yates, from the inside out
+    // Fisher & Yates, from the inside out. The generator, which may have this seed, takes its
+    // streams from the other end.
+    for (std::uint64_t i = order.size(); i < std::uint64_t(size); ++i) {
       order.push_back(std::int64_t(i));
-      // The generator, which may have this seed, takes its streams from the other end.
       const auto [bits] = philox(options.seed, ~std::uint64_t(taken.epoch), i);
       if (options.shuffle)
         std::swap(order[i], order[(std::uint64_t(bits[0]) << 32 | bits[1]) % (i + 1)]);
     }
     ordered_epoch = taken.epoch;
     const auto begin = order.begin() + options.batch_size * taken.batch++;
-    return {begin,
-            order.end() - begin < options.batch_size ? order.end() : begin + options.batch_size};
+    return {begin, begin + std::min(options.batch_size, order.end() - begin)};
   }
 
   void work(const std::stop_token& stop) {
     set_num_threads(1);
     std::unique_lock lock(mutex);
-    auto has_room = [&] {
-      return queue.size() < std::size_t(options.workers) * std::size_t(options.prefetch);
-    };
-    while (changed.wait(lock, stop, has_room)) {
+    while (changed.wait(lock, stop, [&] { return queue.size() < limit; })) {
       std::packaged_task<Tensors()> task([this, indices = take()] { return make(indices); });
       queue.push_back(task.get_future());
       lock.unlock();
@@ -61,10 +59,11 @@ BatchLoader::BatchLoader(std::int64_t size, Make make, const Options& options) {
   const auto [b, shuffle, drop_last, seed, workers, prefetch] = options;
   if (b < 1 || size < (drop_last ? b : 1) || workers < 0 || prefetch < 1)
     throw_error<ValueError>(
-        "BatchLoader: needs batch_size and prefetch >= 1, workers >= 0 and a batch, got {}, {}, {} "
-        "and {} items",
+        "BatchLoader: needs batch_size, prefetch >= 1, workers >= 0 and a batch, got {}, {}, {} of "
+        "{}",
         b, prefetch, workers, size);
-  state_.reset(new State{size, size / b + (!drop_last && size % b != 0), std::move(make), options});
+  const std::int64_t batches = size / b + (!drop_last && size % b != 0);
+  state_.reset(new State{size, batches, std::move(make), options});
   for (int i = 0; i < workers; ++i)
     state_->workers.emplace_back([s = state_.get()](std::stop_token stop) { s->work(stop); });
 }

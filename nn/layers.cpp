@@ -67,9 +67,6 @@ void MLP::visit(Visitor& visitor) {
   visitor("drop", drop);
 }
 
-RMSNorm::RMSNorm(std::int64_t features, double eps)
-    : weight(parameter(ones({features}))), eps(eps) {}
-
 std::string RMSNorm::options_text() const { return fmt::format("{}, eps {}", weight.size(0), eps); }
 
 }  // namespace triad::nn

@@ -102,7 +102,8 @@ class MLP : public Layer {
 // Over the last axis, of size `features`; weight starts at 1.
 class RMSNorm : public Layer {
  public:
-  explicit RMSNorm(std::int64_t features, double eps = 1e-6);
+  explicit RMSNorm(std::int64_t features, double eps = 1e-6)
+      : weight(parameter(ones({features}))), eps(eps) {}
   Tensor forward(const Tensor& x) override { return rms_norm(x, weight, eps); }
   void visit(Visitor& visitor) override { visitor("weight", weight); }
   std::string type_name() const override { return "RMSNorm"; }

@@ -9,13 +9,13 @@
 namespace triad::nn {
 namespace {
 
-// Calls on_parameter with the dotted name of every parameter below a module, on_buffer with every
-// buffer's, and on_module before each module's parts.
+// Calls on_parameter with the dotted name of every parameter below a module, or of every buffer
+// too, and on_module before each module's parts.
 class Walk : public Visitor {
  public:
   Function<void(const std::string&, Tensor&)> on_parameter = [](const std::string&, Tensor&) {};
-  Function<void(const std::string&, Tensor&)> on_buffer = on_parameter;
   Function<void(const std::string&, Module&)> on_module = [](const std::string&, Module&) {};
+  bool buffers = false;
 
   void start(Module& module) {
     on_module("", module);
@@ -25,7 +25,7 @@ class Walk : public Visitor {
     if (parameter.defined()) on_parameter(prefix_ + name, parameter);
   }
   void buffer(const std::string& name, Tensor& buffer) override {
-    if (buffer.defined()) on_buffer(prefix_ + name, buffer);
+    if (buffers) (*this)(name, buffer);
   }
   void operator()(const std::string& name, Module& module) override {
     on_module(prefix_ + name, module);
@@ -40,9 +40,9 @@ class Walk : public Visitor {
 };
 
 void for_each_parameter(Module& module, Function<void(const std::string&, Tensor&)> f,
-                        bool and_buffer = false) {
+                        bool buffers = false) {
   Walk walk;
-  if (and_buffer) walk.on_buffer = f;
+  walk.buffers = buffers;
   walk.on_parameter = std::move(f);
   walk.start(module);
 }
@@ -189,14 +189,6 @@ std::string Module::str() const {
   };
   walk.start(readable(*this));
   return text;
-}
-
-Tensor Layer::operator()(const Tensor& x) {
-  Tensor y = forward(x);
-  const auto hooks = hooks_;  // a hook may remove itself
-  for (const auto& [id, hook] : hooks)
-    if (Tensor other = hook(*this, x, y); other.defined()) y = other;
-  return y;
 }
 
 }  // namespace triad::nn
