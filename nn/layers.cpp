@@ -42,12 +42,14 @@ std::string Dropout::options_text() const { return fmt::format("{}", p); }
 
 Tensor Sequential::forward(const Tensor& x) {
   Tensor y = x;
-  for (auto& layer : layers_) y = layer->forward(y);
+  for (auto& layer : layers_) y = (*layer)(y);
   return y;
 }
 
 void Sequential::visit(Visitor& visitor) {
   for (std::size_t i = 0; i < layers_.size(); ++i) visitor(std::to_string(i), *layers_[i]);
 }
+
+std::string RMSNorm::options_text() const { return fmt::format("{}, eps {}", weight.size(0), eps); }
 
 }  // namespace triad::nn

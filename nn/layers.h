@@ -3,7 +3,7 @@
 
 #include <memory>
 
-#include <triad/nn/module.h>
+#include <triad/nn/activations.h>
 
 namespace triad::nn {
 
@@ -68,13 +68,6 @@ class Dropout : public Layer {
   double p;
 };
 
-class GELU : public Layer {
- public:
-  Tensor forward(const Tensor& x) override { return gelu(x); }
-  void visit(Visitor&) override {}
-  std::string type_name() const override { return "GELU"; }
-};
-
 // One layer after another, named 0, 1, ...: Sequential net(Linear(8, 32), GELU(), Linear(32, 4)).
 class Sequential : public Layer {
  public:
@@ -109,6 +102,20 @@ class MLP : public Layer {
 
   Linear fc1, fc2;
   Dropout drop;
+};
+
+// Over the last axis, of size `features`; weight starts at 1.
+class RMSNorm : public Layer {
+ public:
+  explicit RMSNorm(std::int64_t features, double eps = 1e-6)
+      : weight(parameter(ones({features}))), eps(eps) {}
+  Tensor forward(const Tensor& x) override { return rms_norm(x, weight, eps); }
+  void visit(Visitor& visitor) override { visitor("weight", weight); }
+  std::string type_name() const override { return "RMSNorm"; }
+  std::string options_text() const override;
+
+  Tensor weight;
+  double eps;
 };
 
 }  // namespace triad::nn

@@ -10,22 +10,26 @@
 namespace triad::nn {
 namespace {
 
-// Calls on_parameter with the dotted name of every parameter below a module, and on_module before
-// each module's parts.
+// Calls on_parameter and on_buffer with the dotted name of every one below a module, and on_module
+// before each module's parts.
 class Walk : public Visitor {
  public:
-  using OnParameter = Function<void(const std::string&, Tensor&)>;
+  using OnTensor = Function<void(const std::string&, Tensor&)>;
   using OnModule = Function<void(const std::string&, Module&)>;
 
   // visit() hands out references, so that to() can replace parameters; reading changes nothing.
-  Walk(const Module& start, OnParameter on_parameter, OnModule on_module = {})
-      : on_parameter_(std::move(on_parameter)), on_module_(std::move(on_module)) {
+  Walk(const Module& start, OnTensor on_parameter, OnModule on_module = {}, OnTensor on_buffer = {})
+      : on_parameter_(std::move(on_parameter)), on_module_(std::move(on_module)),
+        on_buffer_(std::move(on_buffer)) {
     auto& module = const_cast<Module&>(start);
     if (on_module_) on_module_("", module);
     module.visit(*this);
   }
   void operator()(const std::string& name, Tensor& parameter) override {
     if (parameter.defined() && on_parameter_) on_parameter_(prefix_ + name, parameter);
+  }
+  void buffer(const std::string& name, Tensor& buffer) override {
+    if (buffer.defined() && on_buffer_) on_buffer_(prefix_ + name, buffer);
   }
   void operator()(const std::string& name, Module& module) override {
     if (on_module_) on_module_(prefix_ + name, module);
@@ -36,8 +40,9 @@ class Walk : public Visitor {
   }
 
  private:
-  OnParameter on_parameter_;
+  OnTensor on_parameter_;
   OnModule on_module_;
+  OnTensor on_buffer_;
   std::string prefix_;
 };
 
@@ -48,18 +53,22 @@ Identity identity(const Tensor& p) {
   return {p.node().get(), p.storage().get(), p.layout().offset};
 }
 
-// Replaces every parameter by p.to(target), those with two names by the same new one; what is
-// frozen stays frozen.
+// Replaces every parameter and buffer by x.to(target), those with two names by the same new one;
+// what is frozen stays frozen, and a dtype is for floating types only.
 template <class Target>
-void move_parameters(Module& module, Target target) {
+void move_tensors(Module& module, Target target) {
   std::map<Identity, Tensor> made;
   std::vector<Tensor> kept;  // so that nothing new takes the address of something replaced
-  Walk(module, [&](const std::string&, Tensor& p) {
-    kept.push_back(p);
-    auto [it, is_new] = made.try_emplace(identity(p));
-    if (is_new) it->second = p.detach().to(target).requires_grad_(p.requires_grad());
-    p = it->second;
-  });
+  auto replace = [&](const std::string&, Tensor& x) {
+    kept.push_back(x);
+    auto [it, is_new] = made.try_emplace(identity(x));
+    const bool stays = std::is_same_v<Target, DType> && !is_floating_point(x.dtype());
+    if (is_new)
+      it->second = (stays ? x.detach() : x.detach().to(target))
+                       .requires_grad_(x.requires_grad() && x.is_leaf());
+    x = it->second;
+  };
+  Walk(module, replace, {}, replace);
 }
 
 bool same_bits(const Tensor& a, const Tensor& b) {
@@ -98,7 +107,8 @@ std::int64_t Module::parameter_count() const {
 
 StateDict Module::state_dict() const {
   StateDict state;
-  Walk(*this, [&](const std::string& name, Tensor& p) { state[name] = p.detach(); });
+  auto add = [&](const std::string& name, Tensor& x) { state[name] = x.detach(); };
+  Walk(*this, add, {}, add);
   return state;
 }
 
@@ -143,8 +153,8 @@ void Module::train(bool on) {
   apply([on](Module& module) { module.training_ = on; });
 }
 
-void Module::to(DType dtype) { move_parameters(*this, dtype); }
-void Module::to(Device device) { move_parameters(*this, device); }
+void Module::to(DType dtype) { move_tensors(*this, dtype); }
+void Module::to(Device device) { move_tensors(*this, device); }
 
 void Module::zero_grad() {
   for (const Tensor& p : parameters())

@@ -33,6 +33,8 @@ class Visitor {
     (*this)(name, part);
     (*this)(next, rest...);
   }
+  // A tensor that is saved and moved with the parameters, but is none: it gets no gradient.
+  virtual void buffer(const std::string& /*name*/, Tensor& /*buffer*/) {}
 };
 
 using NamedTensors = std::vector<std::pair<std::string, Tensor>>;
@@ -67,7 +69,7 @@ class Module {
   std::vector<Tensor> parameters() const;
   std::int64_t parameter_count() const;
 
-  // Every parameter under every name, sharing its memory with the module, without history.
+  // Every parameter and buffer under every name, sharing memory with the module, without history.
   StateDict state_dict() const;
   LoadReport load_state_dict(const StateDict& state, bool strict = true);  // see load_state()
 
@@ -76,7 +78,7 @@ class Module {
   void train(bool on = true);  // dropout acts in training only; a new module is in training
   void eval() { train(false); }
   bool training() const { return training_; }
-  void to(DType dtype);    // parameters become new leaves: make the optimizer afterwards
+  void to(DType dtype);    // of floating ones; new leaves: make the optimizer afterwards
   void to(Device device);  // likewise
   void zero_grad();        // forgets every gradient
 
@@ -93,7 +95,20 @@ Tensor parameter(Tensor value);
 class Layer : public Module {
  public:
   virtual Tensor forward(const Tensor& x) = 0;
-  Tensor operator()(const Tensor& x) { return forward(x); }
+  Tensor operator()(const Tensor& x) {  // forward(), then the hooks
+    Tensor y = forward(x);
+    for (const auto& [id, hook] : std::map(hooks_))  // a copy: a hook may remove itself
+      if (Tensor other = hook(*this, x, y); other.defined()) y = other;
+    return y;
+  }
+  // What a hook returns, unless undefined, takes the place of the output. Gives the hook's id.
+  using ForwardHook = Function<Tensor(Layer&, const Tensor& input, const Tensor& output)>;
+  int register_forward_hook(ForwardHook hook) { return hooks_[++last_hook_] = hook, last_hook_; }
+  void remove_forward_hook(int id) { hooks_.erase(id); }
+
+ private:
+  std::map<int, ForwardHook> hooks_;
+  int last_hook_ = 0;
 };
 
 }  // namespace triad::nn

@@ -7,9 +7,9 @@
 #pragma once
 
 #include <triad/backends/cpu/gemm_tile.h>
+#include <triad/backends/cpu/parallel.h>
 #include <triad/backends/cpu/philox.h>
 #include <triad/backends/cpu/registers.h>
-#include <triad/backends/cpu/parallel.h>
 #include <triad/backends/kernels.h>
 #include <triad/core/visit.h>
 
