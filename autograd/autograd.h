@@ -85,8 +85,7 @@ struct DetectAnomaly : FlagGuard {
 };
 
 // no_grad([&] { return model(x); })
-template <class F>
-auto no_grad(F&& f) {
+template <class F> auto no_grad(F&& f) {
   NoGradGuard guard;
   return f();
 }

@@ -51,8 +51,7 @@ class Nested {
 Tensor tensor(std::initializer_list<Nested> values, TensorOptions options = {});
 
 // The memory of somebody else, without a copy; `deleter` is called when no tensor sees it any more.
-template <class T>
-Tensor from_blob(T* data, const Shape& shape, Function<void(T*)> deleter = {}) {
+template <class T> Tensor from_blob(T* data, const Shape& shape, Function<void(T*)> deleter = {}) {
   std::shared_ptr<void> owner(static_cast<void*>(data), [deleter](void* p) {
     if (deleter) deleter(static_cast<T*>(p));
   });
@@ -72,8 +71,7 @@ Tensor from_vector(const std::vector<T>& values, const Shape& shape, bool requir
   for (T value : values) *next++ = value;
   return requires_grad ? y.requires_grad_() : y;
 }
-template <class T>
-Tensor from_vector(const std::vector<T>& values) {
+template <class T> Tensor from_vector(const std::vector<T>& values) {
   return from_vector(values, {std::int64_t(values.size())});
 }
 

@@ -117,8 +117,7 @@ Tensor apply(Binary f, const Tensor& a, double b, Gradient da, bool swapped = fa
                 [da](const Tensor& g) { return Tensors{da(g)}; });
 }
 
-template <class Gradient>
-Tensor apply(Unary f, const Tensor& x, Gradient dx) {
+template <class Gradient> Tensor apply(Unary f, const Tensor& x, Gradient dx) {
   return record(name(f), compute(f, x), {x}, [dx](const Tensor& g) { return Tensors{dx(g)}; });
 }
 

@@ -13,29 +13,16 @@ using std::abs, std::cos, std::exp, std::floor, std::fma, std::log, std::log1p, 
     std::tanh;
 
 // float for float and for a register of floats.
-template <class X>
-struct NumberOf {
-  using type = X;
-};
-template <template <class> class V, class T>
-struct NumberOf<V<T>> {
-  using type = T;
-};
+template <class X> struct NumberOf { using type = X; };
+template <template <class> class V, class T> struct NumberOf<V<T>> { using type = T; };
 
-template <class X>
-TRIAD_HD X select(bool condition, X yes, X no) {
-  return condition ? yes : no;
-}
+template <class X> TRIAD_HD X select(bool condition, X yes, X no) { return condition ? yes : no; }
 
 // exp where what underflows may be 0; registers have a faster one.
-template <std::floating_point X>
-TRIAD_HD X exp_weight(X x) {
-  return exp(x);
-}
+template <std::floating_point X> TRIAD_HD X exp_weight(X x) { return exp(x); }
 
 // c[0] + c[1] x + ... + c[N-1] x^(N-1)
-template <class X, class T, int N>
-TRIAD_HD X polynomial(X x, const T (&c)[N]) {
+template <class X, class T, int N> TRIAD_HD X polynomial(X x, const T (&c)[N]) {
   X y(c[N - 1]);
   for (int i = N - 2; i >= 0; --i) y = fma(y, x, X(c[i]));
   return y;
@@ -44,31 +31,18 @@ TRIAD_HD X polynomial(X x, const T (&c)[N]) {
 // ---------------------------------------------------------------------- one argument
 
 // -1, 0 or 1; of zero itself, of NaN NaN.
-template <class X>
-TRIAD_HD X sign(X x) {
+template <class X> TRIAD_HD X sign(X x) {
   return select(x > X(0), X(1), select(x < X(0), X(-1), x));
 }
 
-template <class X>
-TRIAD_HD X relu(X x) {
-  return select(x > X(0), x, select(x == x, X(0), x));
-}
+template <class X> TRIAD_HD X relu(X x) { return select(x > X(0), x, select(x == x, X(0), x)); }
 
-template <class X>
-TRIAD_HD X sigmoid(X x) {
-  return X(1) / (X(1) + exp(-x));
-}
+template <class X> TRIAD_HD X sigmoid(X x) { return X(1) / (X(1) + exp(-x)); }
 
-template <class X>
-TRIAD_HD X silu(X x) {
-  return x / (X(1) + exp(-x));
-}
+template <class X> TRIAD_HD X silu(X x) { return x / (X(1) + exp(-x)); }
 
 // log(1 + exp(x)), the exponential never above 1
-template <class X>
-TRIAD_HD X softplus(X x) {
-  return relu(x) + log1p(exp(-abs(x)));
-}
+template <class X> TRIAD_HD X softplus(X x) { return relu(x) + log1p(exp(-abs(x))); }
 
 // The normal distribution at |x|: its density phi(|x|) without the factor 1 / sqrt(2 pi), and its
 // upper tail Phi(-|x|), both to a few ulp of themselves unless they underflow. a is |x| up to where
@@ -78,15 +52,10 @@ TRIAD_HD X softplus(X x) {
 // to (-1, 1], Q = (1 + u)/2 P(u) with a polynomial P, fitted at Chebyshev nodes (relative error
 // 1.3e-8 for float, 1.2e-17 for double) after Shepherd and Laframboise, "Chebyshev approximation of
 // (1 + 2x) exp(x^2) erfc x", Math. Comp. 36 (1981).
-template <class X>
-struct NormalTail {
-  X a, density, tail;
-};
+template <class X> struct NormalTail { X a, density, tail; };
 
-template <class T>
-struct TailFit;
-template <>
-struct TailFit<float> {
+template <class T> struct TailFit;
+template <> struct TailFit<float> {
   static constexpr float k = 4, end = 14.5f;  // beyond `end` the tail is 0
   TRIAD_HD static auto& coefficients() {
     static constexpr float c[] = {
@@ -95,8 +64,7 @@ struct TailFit<float> {
     return c;
   }
 };
-template <>
-struct TailFit<double> {
+template <> struct TailFit<double> {
   static constexpr double k = 5, end = 39;
   TRIAD_HD static auto& coefficients() {
     static constexpr double c[] = {
@@ -112,8 +80,7 @@ struct TailFit<double> {
   }
 };
 
-template <class X>
-TRIAD_HD NormalTail<X> normal_tail(X x) {
+template <class X> TRIAD_HD NormalTail<X> normal_tail(X x) {
   using Fit = TailFit<typename NumberOf<X>::type>;
   const X end(Fit::end), a = select(abs(x) < end, abs(x), end);
   const X square = a * a, lost = fma(a, a, -square);  // exp would magnify the rounding of a^2
@@ -124,16 +91,14 @@ TRIAD_HD NormalTail<X> normal_tail(X x) {
 }
 
 // x Phi(x) = x/2 (1 + erf(x / sqrt 2)), without cancellation where x is far below 0.
-template <class X>
-TRIAD_HD X gelu(X x) {
+template <class X> TRIAD_HD X gelu(X x) {
   const NormalTail<X> normal = normal_tail(x);
   const X lower = -normal.a * normal.tail;  // gelu(-a)
   return select(x < X(0), lower, x + lower);
 }
 
 // Phi(x) + x phi(x)
-template <class X>
-TRIAD_HD X gelu_grad(X x) {
+template <class X> TRIAD_HD X gelu_grad(X x) {
   const NormalTail<X> normal = normal_tail(x);
   const X scale = normal.a * X(-0.3989422804014326779);  // -a / sqrt(2 pi)
   const X lower = fma(scale, normal.density, normal.tail);
@@ -141,15 +106,13 @@ TRIAD_HD X gelu_grad(X x) {
 }
 
 // x/2 (1 + tanh(u)) = x / (1 + exp(-2u)), u = sqrt(2/pi) (x + 0.044715 x^3)
-template <class X>
-TRIAD_HD X gelu_tanh(X x) {
+template <class X> TRIAD_HD X gelu_tanh(X x) {
   const X u = X(0.7978845608028653559) * x * fma(X(0.044715), x * x, X(1));
   return x / (X(1) + exp(X(-2) * u));
 }
 
 // By its series near 0, where 2 Phi(x sqrt 2) - 1 would cancel.
-template <class X>
-TRIAD_HD X erf(X x) {
+template <class X> TRIAD_HD X erf(X x) {
   constexpr double series[] = {
       1.12837916709551257,     -0.376126389031837525,   0.112837916709551257,
       -0.0268661706451312518,  0.00522397762544218784,  -8.54832702345085283e-4,
@@ -165,33 +128,22 @@ TRIAD_HD X erf(X x) {
 
 // a b of complex numbers, without C's search for infinities among NaNs; the same bits in a loop
 // that the compiler makes registers of and in its rest.
-template <class C>
-TRIAD_HD C times(C a, C b) {
+template <class C> TRIAD_HD C times(C a, C b) {
   return {fma(-a.imag(), b.imag(), a.real() * b.real()),
           fma(a.imag(), b.real(), a.real() * b.imag())};
 }
 
 // NaN where either is, unlike the machine's instruction.
-template <class X>
-TRIAD_HD X maximum(X a, X b) {
-  return select(a > b, a, select(a == a, b, a));
-}
-template <class X>
-TRIAD_HD X minimum(X a, X b) {
-  return select(a < b, a, select(a == a, b, a));
-}
+template <class X> TRIAD_HD X maximum(X a, X b) { return select(a > b, a, select(a == a, b, a)); }
+template <class X> TRIAD_HD X minimum(X a, X b) { return select(a < b, a, select(a == a, b, a)); }
 
 // ---------------------------------------------------------------------- normal random numbers
 
 // cos and sin of 2 pi u for u in [0, 1), in double: exact reduction to an eighth of a turn, then
 // the polynomials of fdlibm (Sun Microsystems 1993, k_sin.c and k_cos.c).
-template <class X>
-struct CosSin {
-  X cos, sin;
-};
+template <class X> struct CosSin { X cos, sin; };
 
-template <class X>
-TRIAD_HD CosSin<X> cos_sin_turns(X u) {
+template <class X> TRIAD_HD CosSin<X> cos_sin_turns(X u) {
   constexpr double sine[] = {-1.66666666666666324348e-01, 8.33333333332248946124e-03,
                              -1.98412698298579493134e-04, 2.75573137070700676789e-06,
                              -2.50507602534068634195e-08, 1.58969099521155010221e-10};
@@ -212,8 +164,7 @@ TRIAD_HD CosSin<X> cos_sin_turns(X u) {
 // standard normals from u1 in (0, 1] and u2 in [0, 1), in double. For a pair of floats
 // u1 = (w[0] + 1) 2^-32 and u2 = w[1] 2^-32 from two random words; for a pair of doubles
 // u1 = 1 - uniform_double(w[0], w[1]) and u2 = uniform_double(w[2], w[3]) from four.
-template <class X>
-TRIAD_HD CosSin<X> normal_pair(X u1, X u2) {
+template <class X> TRIAD_HD CosSin<X> normal_pair(X u1, X u2) {
   const X radius = sqrt(X(-2) * log(u1));
   const CosSin<X> angle = cos_sin_turns(u2);
   return {radius * angle.cos, radius * angle.sin};

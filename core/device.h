@@ -22,10 +22,7 @@ struct Device {
 
 // Calls f(Cpu{}). A kernel is chosen by overload on the device's tag; one that a device lacks is a
 // link error with its signature in it.
-template <class F>
-auto on(Device, F&& f) {
-  return f(Cpu{});
-}
+template <class F> auto on(Device, F&& f) { return f(Cpu{}); }
 
 // How many threads the ops that the calling thread runs may use. The default is OpenMP's:
 // OMP_NUM_THREADS, else all cores.

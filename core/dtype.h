@@ -29,16 +29,13 @@ inline bool is_floating_point(DType dtype) { return dtype <= bf16; }
 inline bool is_complex(DType dtype) { return dtype == c64 || dtype == c128; }
 
 // std::complex<float> and <double>, recognised by their parts: <complex> is slow to compile.
-template <class T, class Part>
-inline constexpr bool has_parts = requires(T z) {
+template <class T, class Part> inline constexpr bool has_parts = requires(T z) {
   requires std::is_same_v<decltype(z.real()), Part> && std::is_same_v<decltype(z.imag()), Part>;
   requires sizeof(T) == 2 * sizeof(Part);
 };
-template <class T>
-inline constexpr bool is_complex_v = has_parts<T, float> || has_parts<T, double>;
+template <class T> inline constexpr bool is_complex_v = has_parts<T, float> || has_parts<T, double>;
 
-template <class T>
-constexpr DType dtype_of() {
+template <class T> constexpr DType dtype_of() {
   if (has_parts<T, float>) return c64;
   if (has_parts<T, double>) return c128;
   if (std::is_same_v<T, float>) return f32;

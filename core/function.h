@@ -8,11 +8,9 @@
 
 namespace triad {
 
-template <class Signature>
-class Function;
+template <class Signature> class Function;
 
-template <class Result, class... Args>
-class Function<Result(Args...)> {
+template <class Result, class... Args> class Function<Result(Args...)> {
  public:
   Function() = default;
   template <class F>

@@ -18,8 +18,7 @@ class Shape {
  public:
   Shape() = default;
   Shape(std::initializer_list<std::int64_t> dims) : Shape(dims.begin(), dims.end()) {}
-  template <class It>
-  Shape(It first, It last) {
+  template <class It> Shape(It first, It last) {
     for (; first != last; ++first) push_back(*first);
   }
   static Shape filled(int rank, std::int64_t value);

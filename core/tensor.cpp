@@ -34,8 +34,7 @@ void Tensor::check_dtype(DType asked) const {
   if (asked != dtype_) throw_error<DTypeError>("data: the tensor is {}, not {}", dtype_, asked);
 }
 
-template <class T>
-T Tensor::item() const {
+template <class T> T Tensor::item() const {
   if (!defined()) throw_error<Error>("item: the tensor is undefined");
   if (numel() != 1)
     throw_error<ShapeError>("item: needs a tensor with one element, got {}", shape());

@@ -38,8 +38,7 @@ struct At {
   std::int64_t start = 0, end = kEnd, step = 1;
 
   At(Kind kind) : kind(kind) {}
-  template <std::integral I>
-  At(I index) : start(index) {}
+  template <std::integral I> At(I index) : start(index) {}
   At(Kind kind, std::int64_t start, std::int64_t end, std::int64_t step)
       : kind(kind), start(start), end(end), step(step) {}
 };
@@ -69,17 +68,14 @@ class Tensor {
 
   // The first element; a T that is not the dtype is a DTypeError. Strides are the caller's
   // business.
-  template <class T>
-  T* data() const {
+  template <class T> T* data() const {
     check_dtype(dtype_of<T>());
     return reinterpret_cast<T*>(storage_->data()) + layout_.offset;
   }
   // The value of a tensor with one element, converted as .to() would; T is the C++ type of a dtype.
-  template <class T>
-  T item() const;
+  template <class T> T item() const;
   // All elements in row-major order; T must be the dtype.
-  template <class T>
-  std::vector<T> to_vector() const {
+  template <class T> std::vector<T> to_vector() const {
     check_dtype(dtype_of<T>());
     const Tensor x = detach().contiguous();
     return std::vector<T>(x.data<T>(), x.data<T>() + x.numel());

@@ -12,8 +12,7 @@
 namespace triad {
 
 // A cast as .to() does it: to bool, whether it is zero; from complex, the real part.
-template <class To, class From>
-To converted(From x) {
+template <class To, class From> To converted(From x) {
   if constexpr (std::is_same_v<To, bool>) return x != From(0);
   else if constexpr (is_complex_v<To> && is_complex_v<From>) return To(x);
   else if constexpr (is_complex_v<From>) return converted<To>(x.real());
@@ -23,16 +22,14 @@ To converted(From x) {
 }
 
 // Calls f(T{}) with the C++ type of f32 or f64; anything else is a DTypeError that names `op`.
-template <class F>
-auto visit_float(const char* op, DType dtype, F&& f) {
+template <class F> auto visit_float(const char* op, DType dtype, F&& f) {
   if (dtype == f32) return f(float{});
   if (dtype == f64) return f(double{});
   throw DTypeError(std::string(op) + ": needs f32 or f64, got " + name(dtype));
 }
 
 // Calls f(T{}) with the C++ type of a dtype that is its own wide_type: all that kernels compute in.
-template <class F>
-auto visit_wide(DType dtype, F&& f) {
+template <class F> auto visit_wide(DType dtype, F&& f) {
   switch (dtype) {
     case f32: return f(float{});
     case f64: return f(double{});
@@ -45,8 +42,7 @@ auto visit_wide(DType dtype, F&& f) {
 }
 
 // The same for every dtype.
-template <class F>
-auto visit_any(DType dtype, F&& f) {
+template <class F> auto visit_any(DType dtype, F&& f) {
   if (dtype == bf16) return f(bfloat16{});
   if (dtype == i32) return f(std::int32_t{});
   return visit_wide(dtype, f);

@@ -9,8 +9,7 @@ struct ActivationName {
   char text[10];
 };
 
-template <Tensor (*function)(const Tensor&), ActivationName name>
-struct Activation : Layer {
+template <Tensor (*function)(const Tensor&), ActivationName name> struct Activation : Layer {
   Tensor forward(const Tensor& x) override { return function(x); }
   void visit(Visitor&) override {}
   std::string type_name() const override { return name.text; }

@@ -9,15 +9,10 @@
 namespace triad::nn {
 
 // Named 0, 1, ... T is what all of them are: Layer, one type, or Module.
-template <class T = Layer>
-class ModuleList : public Module {
+template <class T = Layer> class ModuleList : public Module {
  public:
-  template <class... M>
-  explicit ModuleList(M... modules) {
-    (push_back(std::move(modules)), ...);
-  }
-  template <class M>
-  void push_back(M module) {
+  template <class... M> explicit ModuleList(M... modules) { (push_back(std::move(modules)), ...); }
+  template <class M> void push_back(M module) {
     modules_.push_back(std::make_unique<M>(std::move(module)));
   }
   std::size_t size() const { return modules_.size(); }
@@ -34,11 +29,9 @@ class ModuleList : public Module {
 };
 
 // In the order of insertion: for (auto& [name, module] : dict).
-template <class T = Layer>
-class ModuleDict : public Module {
+template <class T = Layer> class ModuleDict : public Module {
  public:
-  template <class M>
-  void insert(const std::string& name, M module) {
+  template <class M> void insert(const std::string& name, M module) {
     if (contains(name) || name.empty() || name.find('.') != name.npos)
       throw ValueError("ModuleDict: needs a new name without dots, got '" + name + "'");
     modules_.emplace_back(name, std::make_unique<M>(std::move(module)));

@@ -71,12 +71,8 @@ class Dropout : public Layer {
 // One layer after another, named 0, 1, ...: Sequential net(Linear(8, 32), GELU(), Linear(32, 4)).
 class Sequential : public Layer {
  public:
-  template <class... L>
-  explicit Sequential(L... layers) {
-    (push_back(std::move(layers)), ...);
-  }
-  template <class L>
-  void push_back(L layer) {
+  template <class... L> explicit Sequential(L... layers) { (push_back(std::move(layers)), ...); }
+  template <class L> void push_back(L layer) {
     layers_.push_back(std::make_unique<L>(std::move(layer)));
   }
   std::size_t size() const { return layers_.size(); }

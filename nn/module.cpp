@@ -55,8 +55,7 @@ Identity identity(const Tensor& p) {
 
 // Replaces every parameter and buffer by x.to(target), those with two names by the same new one;
 // what is frozen stays frozen, and a dtype is for floating types only.
-template <class Target>
-void move_tensors(Module& module, Target target) {
+template <class Target> void move_tensors(Module& module, Target target) {
   std::map<Identity, Tensor> made;
   std::vector<Tensor> kept;  // so that nothing new takes the address of something replaced
   auto replace = [&](const std::string&, Tensor& x) {

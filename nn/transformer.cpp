@@ -11,8 +11,7 @@ std::unique_ptr<SelfAttention> without_residual(HybridAttentionLayer::Options op
   return std::make_unique<HybridAttentionLayer>(options);
 }
 
-template <class Options>
-const Options& checked(const char* model, const Options& o) {
+template <class Options> const Options& checked(const char* model, const Options& o) {
   auto check = [&](const char* what, std::int64_t size) {
     if (size < 1) throw_error<ValueError>("{}: needs {} >= 1, got {}", model, what, size);
   };

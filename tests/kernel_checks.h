@@ -129,8 +129,7 @@ inline bool same_bits(const Tensor& a, const Tensor& b) {
 }
 
 // Runs `compute`, which returns a tensor, at 1 and at several threads and compares the bits.
-template <class F>
-void check_threads(const std::string& what, F compute) {
+template <class F> void check_threads(const std::string& what, F compute) {
   const int before = triad::get_num_threads();
   triad::set_num_threads(1);
   const Tensor one = compute();

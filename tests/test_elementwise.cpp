@@ -86,8 +86,7 @@ double repeated(const Values& x, const Shape& from, const Shape& to, std::int64_
   return x[std::size_t(at)];
 }
 
-template <class Twin>
-Values twin_of(Twin twin, const Tensor& a, const Tensor& b) {
+template <class Twin> Values twin_of(Twin twin, const Tensor& a, const Tensor& b) {
   const Shape to = broadcast_shapes("twin", a.shape(), b.shape());
   const Values x = values(a), y = values(b);
   Values out;

@@ -48,8 +48,7 @@ struct Worst {
   double relative() const { return double(error / value); }
 };
 
-template <class T>
-void check_size(std::int64_t n) {
+template <class T> void check_size(std::int64_t n) {
   CAPTURE(n);
   constexpr std::int64_t row = Row<T>::size, lanes = Vec<T>::lanes;
   const auto plan = cached_plan<AnyFft<T>>(n);
@@ -135,8 +134,7 @@ namespace {
 
 using triad::Tensor, triad::Tensors;
 
-template <class T>
-std::vector<std::complex<double>> numbers(const Tensor& z) {
+template <class T> std::vector<std::complex<double>> numbers(const Tensor& z) {
   const auto values = z.to_vector<std::complex<T>>();
   return {values.begin(), values.end()};
 }
@@ -154,8 +152,7 @@ std::vector<Exact> direct(const std::vector<std::complex<double>>& x, std::int64
   return y;
 }
 
-template <class T>
-void check_transforms(std::int64_t n) {
+template <class T> void check_transforms(std::int64_t n) {
   CAPTURE(n);
   constexpr triad::DType real = triad::dtype_of<T>();
   const double bound = sizeof(T) == 4 ? 1e-6 : 2e-15;

@@ -58,8 +58,7 @@ std::vector<T> multiply(const Tensor& a, const Tensor& b, const Tensor& bias, bo
 }
 
 // a and b with their batch axes expanded.
-template <class T>
-void check(const Tensor& a, const Tensor& b, bool with_bias, bool accumulate) {
+template <class T> void check(const Tensor& a, const Tensor& b, bool with_bias, bool accumulate) {
   CAPTURE(a.shape().str());
   CAPTURE(a.strides().str());
   CAPTURE(b.shape().str());

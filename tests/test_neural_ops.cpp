@@ -9,8 +9,7 @@ using namespace op_test;
 namespace {
 
 // Applies a twin for rows, f(values, C), along another axis.
-template <class Twin>
-Values along(const Tensor& x, std::int64_t axis, Twin twin) {
+template <class Twin> Values along(const Tensor& x, std::int64_t axis, Twin twin) {
   const Tensor rows = x.transpose(axis, -1);
   const Values y = twin(values(rows), std::size_t(x.size(axis)));
   return values(tensor(y, rows.shape(), f64).transpose(axis, -1));

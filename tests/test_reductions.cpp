@@ -42,8 +42,7 @@ double variance_of(const Values& v, double correction) {
   return squares / (double(v.size()) - correction);
 }
 
-template <class Twin>
-Values twin_of(const Tensor& x, const Axes& axes, Twin twin) {
+template <class Twin> Values twin_of(const Tensor& x, const Axes& axes, Twin twin) {
   Values result;
   for (const Values& group : groups(x, axes)) result.push_back(twin(group));
   return result;

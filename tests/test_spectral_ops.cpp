@@ -38,8 +38,7 @@ std::vector<Complex> filter(const Values& log_gain, const Values& phase) {
 }
 
 // y[b,t,h,d] = sum over s of matrix(h, t, s) x[b,s,h,d].
-template <class Matrix>
-Values along_time(const Tensor& x, Matrix matrix) {
+template <class Matrix> Values along_time(const Tensor& x, Matrix matrix) {
   Tensor y = zeros(x.shape(), {.dtype = f64});
   const std::int64_t T = x.size(1), H = x.size(2), D = x.size(3);
   const Values in = values(x);

@@ -23,8 +23,7 @@ constexpr Index kQueries = 64;  // of a tile: two tiles of weights fit the first
 // busy, but none shorter than this many key tiles, so that adding up dq stays cheap.
 constexpr Index kTasks = 32, kTilesPerTask = 4;
 
-template <class T>
-struct Backward : Attention<T> {
+template <class T> struct Backward : Attention<T> {
   Heads<const T> dout, out;
   Heads<T> dq, dk, dv;
   const T* lse;  // [B,H,T]
@@ -32,8 +31,7 @@ struct Backward : Attention<T> {
 };
 
 // The working memory of one thread.
-template <class T>
-struct Workspace {
+template <class T> struct Workspace {
   T *keys, *values;       // [D, kKeys], transposed, the keys scaled
   T *weights, *ds;        // [kQueries, kKeys]: scores, then a f; da, then ds
   T *dk, *dv;             // [kKeys, D]
@@ -100,8 +98,7 @@ void key_tile(const Backward<T>& p, const Workspace<T>& work, Index b, Index h, 
   }
 }
 
-template <class T>
-void backward(const Backward<T>& p) {
+template <class T> void backward(const Backward<T>& p) {
   const Index D = p.D, heads = p.B * p.H, rows = heads * p.Tq, key_tiles = ceil_div(p.S, kKeys);
   const Index most = ceil_div(kTasks, std::max<Index>(heads, 1));
   const Index ranges = std::clamp<Index>(key_tiles / kTilesPerTask, 1, most);

@@ -15,15 +15,13 @@ using namespace cpu;
 // 256; both on 2 AVX-512 cores, D = 64).
 constexpr Index kQueries = 128, kCausalQueries = 64;
 
-template <class T>
-struct Forward : Attention<T> {
+template <class T> struct Forward : Attention<T> {
   Heads<T> out;
   T* lse;
 };
 
 // The working memory of one thread.
-template <class T>
-struct Workspace {
+template <class T> struct Workspace {
   static constexpr Index kLanes = Vec<T>::lanes;
 
   T *scores, *keys;       // [kQueries, kKeys], later weights; [D, kKeys], transposed and scaled

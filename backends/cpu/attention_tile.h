@@ -24,12 +24,10 @@ namespace triad::cpu {
 // floats on AVX-512, and with D up to 128 they fit the first cache level.
 inline constexpr Index kKeys = 64;
 
-template <class T>
-inline constexpr T kInf = std::numeric_limits<T>::infinity();
+template <class T> inline constexpr T kInf = std::numeric_limits<T>::infinity();
 
 // A head tensor [B,H,T,D] of any strides but 1 along D; without data for an undefined one.
-template <class T>
-struct Heads {
+template <class T> struct Heads {
   T* data = nullptr;
   Index b = 0, h = 0, t = 0;  // strides
 
@@ -53,8 +51,7 @@ struct Tile {
 enum class Allowed { none, some, all };
 
 // A register of scores, -inf where the query may not attend.
-template <class T>
-Vec<T> restricted(Vec<T> scores, const std::uint8_t* allowed) {
+template <class T> Vec<T> restricted(Vec<T> scores, const std::uint8_t* allowed) {
   constexpr hn::Rebind<std::uint8_t, typename Vec<T>::Tag> bytes;
   constexpr hn::Rebind<std::int32_t, typename Vec<T>::Tag> ints;
   const Vec<T> flags = to_floating<T>(hn::PromoteTo(ints, hn::LoadU(bytes, allowed)));
@@ -62,8 +59,7 @@ Vec<T> restricted(Vec<T> scores, const std::uint8_t* allowed) {
 }
 
 // What both directions are given.
-template <class T>
-struct Attention {
+template <class T> struct Attention {
   const kernels::AttentionArgs& args;
   Heads<const T> q, k, v;
   Index B, H, Tq, S, D;

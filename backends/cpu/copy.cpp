@@ -62,8 +62,7 @@ void transpose(Index rows, Index columns, const T* x, Index x_stride, T* y, Inde
 }
 
 // A copy without conversion.
-template <class T>
-void move(const Pair& pair, const T* x, T* y) {
+template <class T> void move(const Pair& pair, const T* x, T* y) {
   const Loop<2> loop(pair.shape, {&pair.x, &pair.y});
   const int inner = loop.rank - 1;
   const auto &from = loop.stride[0], &to = loop.stride[1];
@@ -100,8 +99,7 @@ void move(const Pair& pair, const T* x, T* y) {
   });
 }
 
-template <class From, class To>
-void convert(Index n, const From* x, To* y) {
+template <class From, class To> void convert(Index n, const From* x, To* y) {
   if constexpr (std::is_same_v<From, bool>)  // as bytes: else the loop is not vectorised
     return convert(n, reinterpret_cast<const unsigned char*>(x), y);
   for (Index i = 0; i < n; ++i) y[i] = converted<To>(x[i]);

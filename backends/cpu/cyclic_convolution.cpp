@@ -47,8 +47,7 @@ Index grain(Index n) { return 1 + 512 / n; }
 // do so a whole step apart. Past 2048 points that costs more in the TLB than one more trip through
 // the cache in order does (EPYC 9005, T = 4096: 2.3 ms against 1.5); then, and where a tile is not
 // full, the rows are copied.
-template <class T>
-class ChannelTile {
+template <class T> class ChannelTile {
  public:
   static constexpr Index kLanes = Vec<T>::lanes, kRow = Row<T>::size;
 
@@ -95,8 +94,7 @@ class ChannelTile {
 };
 
 // The working memory of one thread: a row of zeros, one to spare, and blocks of n rows.
-template <class T>
-T* workspace(Index n, int blocks) {
+template <class T> T* workspace(Index n, int blocks) {
   T* rows = scratch<T>((blocks * n + 2) * Row<T>::size);
   std::fill_n(rows, Row<T>::size, T(0));
   return rows;

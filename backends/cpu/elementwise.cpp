@@ -21,12 +21,10 @@ using namespace cpu;
 // ---------------------------------------------------------------------- the driver
 
 // n elements of the output from n of each input.
-template <class Out, class... In>
-using Row = void (*)(Index n, Out* y, const In*... inputs);
+template <class Out, class... In> using Row = void (*)(Index n, Out* y, const In*... inputs);
 
 // An input of the output's shape: a tensor of any strides, or a number, as a tile full of it.
-template <class T>
-struct Input {
+template <class T> struct Input {
   const T* data;
   Shape shape, strides;
   bool contiguous = true, is_number = true;
@@ -64,20 +62,17 @@ void apply(Index grain, Row<Out, In...> row, const Tensor& y, const Input<In>&..
 
 // Floating point, a register at a time. The tail runs through the same instructions, so that an
 // element's bits do not depend on its place.
-template <class T, auto f, class... In>
-void float_loop(Index n, T* y, const In*... x) {
+template <class T, auto f, class... In> void float_loop(Index n, T* y, const In*... x) {
   for_each_register<T>(n, [=](Index i, auto part) { part.store(f(part.load(x + i)...), y + i); });
 }
 
 // Everything else, left to the compiler.
-template <class Out, auto f, class... In>
-void plain_loop(Index n, Out* y, const In*... x) {
+template <class Out, auto f, class... In> void plain_loop(Index n, Out* y, const In*... x) {
   for (Index i = 0; i < n; ++i) y[i] = f(x[i]...);
 }
 
 // The condition is read as bytes, and both values first: else the compiler's loop goes one by one.
-template <class T>
-void where_row(Index n, T* y, const bool* condition, const T* a, const T* b) {
+template <class T> void where_row(Index n, T* y, const bool* condition, const T* a, const T* b) {
   const auto* byte = reinterpret_cast<const unsigned char*>(condition);
   for (Index i = 0; i < n; ++i) {
     const T yes = a[i], no = b[i];
@@ -87,8 +82,7 @@ void where_row(Index n, T* y, const bool* condition, const T* a, const T* b) {
 
 // ---------------------------------------------------------------------- from the name to the row
 
-template <std::floating_point T>
-Row<T, T> row_of(Unary f) {
+template <std::floating_point T> Row<T, T> row_of(Unary f) {
   using V = Vec<T>;
   switch (f) {
     case Unary::neg: return float_loop<T, std::negate<>{}>;
@@ -133,8 +127,7 @@ requires is_complex_v<T> Row<T, T> row_of(Unary f) {
 using I = std::int64_t;
 using U = std::uint64_t;
 
-template <std::same_as<I> T>
-Row<T, T> row_of(Unary f) {
+template <std::same_as<I> T> Row<T, T> row_of(Unary f) {
   switch (f) {
     case Unary::neg: return plain_loop<I, std::negate<U>{}>;
     case Unary::abs: return plain_loop<I, [](I x) { return I(x < 0 ? -U(x) : U(x)); }>;
@@ -155,8 +148,7 @@ requires is_complex_v<T> Row<T, T, T> row_of(Binary f) {
   }
 }
 
-template <std::floating_point T>
-Row<T, T, T> row_of(Binary f) {
+template <std::floating_point T> Row<T, T, T> row_of(Binary f) {
   using V = Vec<T>;
   switch (f) {
     case Binary::add: return float_loop<T, std::plus<>{}>;
@@ -170,8 +162,7 @@ Row<T, T, T> row_of(Binary f) {
   }
 }
 
-template <std::same_as<I> T>
-Row<T, T, T> row_of(Binary f) {
+template <std::same_as<I> T> Row<T, T, T> row_of(Binary f) {
   switch (f) {
     case Binary::add: return plain_loop<I, std::plus<U>{}>;
     case Binary::sub: return plain_loop<I, std::minus<U>{}>;
@@ -182,8 +173,7 @@ Row<T, T, T> row_of(Binary f) {
   }
 }
 
-template <class T>
-Row<bool, T, T> comparison_row(Binary f) {
+template <class T> Row<bool, T, T> comparison_row(Binary f) {
   if (f == Binary::eq) return plain_loop<bool, std::equal_to<>{}>;
   if (f == Binary::ne) return plain_loop<bool, std::not_equal_to<>{}>;
   if constexpr (is_complex_v<T>) throw DTypeError("complex numbers have no order");
@@ -205,8 +195,7 @@ void apply_binary(Binary f, const Tensor& y, const Input<T>& a, const Input<T>& 
 }
 
 // The number as a T; a double outside the integers' range becomes the nearest end of it.
-template <class T>
-T to_number(double value) {
+template <class T> T to_number(double value) {
   if constexpr (std::is_same_v<T, I>) {
     if (value >= 0x1p63) return std::numeric_limits<I>::max();
     if (value < -0x1p63) return std::numeric_limits<I>::min();

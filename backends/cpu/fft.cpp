@@ -34,8 +34,7 @@ std::vector<int> stage_radices(Index n, int& leaf) {
 }
 
 // f.operator()<radix>().
-template <class F>
-void with_radix(int radix, F f) {
+template <class F> void with_radix(int radix, F f) {
   switch (radix) {
     case 1: return f.template operator()<1>();
     case 2: return f.template operator()<2>();
@@ -76,14 +75,12 @@ void decimate_time(const FftStage<T>& stage, In in, Out out) {
   }
 }
 
-template <class T>
-auto rows_of(T* x) {
+template <class T> auto rows_of(T* x) {
   return [x](Index t) { return x + t * Row<std::remove_const_t<T>>::size; };
 }
 
 // z as the pair (re, im).
-template <class T>
-void append(std::vector<T>& pairs, std::complex<double> z) {
+template <class T> void append(std::vector<T>& pairs, std::complex<double> z) {
   pairs.push_back(T(z.real()));
   pairs.push_back(T(z.imag()));
 }
@@ -116,8 +113,7 @@ Index good_fft_size(Index n) {
   }
 }
 
-template <class T>
-Fft<T>::Fft(Index n) : frequency_(n), row_of_(n) {
+template <class T> Fft<T>::Fft(Index n) : frequency_(n), row_of_(n) {
   Index rows = n;
   for (int r : stage_radices(n, leaf_)) {
     Stage stage{r, rows / r, {}};
@@ -140,40 +136,29 @@ Fft<T>::Fft(Index n) : frequency_(n), row_of_(n) {
   }
 }
 
-template <class T>
-void Fft<T>::first_stage(Rows<const T> in, T* x) const {
+template <class T> void Fft<T>::first_stage(Rows<const T> in, T* x) const {
   const Stage& s = stages_[0];
   with_radix(s.radix, [&]<int R> { decimate_frequency<R>(s, in, rows_of(x)); });
 }
 
-template <class T>
-void Fft<T>::last_stage(const T* x, Rows<T> out) const {
+template <class T> void Fft<T>::last_stage(const T* x, Rows<T> out) const {
   const Stage& s = stages_[0];
   with_radix(s.radix, [&]<int R> { decimate_time<R>(s, rows_of(x), out); });
 }
 
-template <class T>
-void Fft<T>::down(const Stage& s, T* x) {
+template <class T> void Fft<T>::down(const Stage& s, T* x) {
   with_radix(s.radix, [&]<int R> { decimate_frequency<R>(s, rows_of(x), rows_of(x)); });
 }
 
-template <class T>
-void Fft<T>::up(const Stage& s, T* x) {
+template <class T> void Fft<T>::up(const Stage& s, T* x) {
   with_radix(s.radix, [&]<int R> { decimate_time<R>(s, rows_of(x), rows_of(x)); });
 }
 
-template <class T>
-void Fft<T>::forward(T* x) const {
-  blocks<true, false>(0, x, 0, 1, keep);
-}
+template <class T> void Fft<T>::forward(T* x) const { blocks<true, false>(0, x, 0, 1, keep); }
 
-template <class T>
-void Fft<T>::inverse(T* x) const {
-  blocks<false, true>(0, x, 0, 1, keep);
-}
+template <class T> void Fft<T>::inverse(T* x) const { blocks<false, true>(0, x, 0, 1, keep); }
 
-template <class T>
-AnyFft<T>::AnyFft(Index n) : n_(n) {
+template <class T> AnyFft<T>::AnyFft(Index n) : n_(n) {
   if (good_fft_size(n) == n) {
     fft_ = cached_plan<Fft<T>>(n);
     return;
@@ -194,8 +179,7 @@ AnyFft<T>::AnyFft(Index n) : n_(n) {
     append(kernel_, {z[0] / double(m), z[row / 2] / double(m)});
 }
 
-template <class T>
-void AnyFft<T>::forward(T* x) const {
+template <class T> void AnyFft<T>::forward(T* x) const {
   if (chirp_.empty()) return fft_->forward(x);
   constexpr Index kRow = Row<T>::size;
   auto times_chirp = [&] {
@@ -209,8 +193,7 @@ void AnyFft<T>::forward(T* x) const {
   times_chirp();
 }
 
-template <class T>
-void AnyFft<T>::inverse(T* x) const {
+template <class T> void AnyFft<T>::inverse(T* x) const {
   if (chirp_.empty()) return fft_->inverse(x);
   auto swap_rows = [&] {
     for (Index t = 0; t < n_; ++t) {

@@ -25,8 +25,7 @@ namespace triad::cpu {
 
 // The Plan(n) of this process: plans are costly to make, and the same few sizes come back at every
 // step. Safe from any thread; a plan lives as long as anybody holds it.
-template <class Plan>
-std::shared_ptr<const Plan> cached_plan(Index n) {
+template <class Plan> std::shared_ptr<const Plan> cached_plan(Index n) {
   static constexpr std::size_t kMost = 64;  // a text that grows token by token visits every size
   static std::mutex mutex;
   static std::map<Index, std::shared_ptr<const Plan>> plans;
@@ -45,8 +44,7 @@ Index good_fft_size(Index n);
 // Where the rows of a transform lie: row t < length at first + t * stride. All further ones are the
 // row at `spare`, for a transform that is longer than the data: from there it reads its padding,
 // there it drops what it computes beyond the end.
-template <class T>
-struct Rows {
+template <class T> struct Rows {
   T* first;
   Index stride, length;
   T* spare;
@@ -56,15 +54,13 @@ struct Rows {
 
 // One step from blocks of radix * step rows to radix blocks of step rows each. roots holds
 // exp(-2 pi i q j / (radix step)) for q = 1..radix-1, for j = 0..step-1.
-template <class T>
-struct FftStage {
+template <class T> struct FftStage {
   int radix;
   Index step;
   std::vector<T> roots;
 };
 
-template <class T>
-class Fft {
+template <class T> class Fft {
  public:
   explicit Fft(Index n);  // n = good_fft_size(n)
 
@@ -75,14 +71,12 @@ class Fft {
   // In all of these, x is room for n rows, and `in` and `out` may lie there. bin(p, z) may read and
   // change z, the value of row p of the spectrum; p runs from 0 to n - 1. Nothing is scaled: a
   // filter that leaves its bins alone returns its input n times as large.
-  template <class Bin>
-  void filter(Rows<const T> in, T* x, Bin bin, Rows<T> out) const {
+  template <class Bin> void filter(Rows<const T> in, T* x, Bin bin, Rows<T> out) const {
     first_stage(in, x);
     blocks<true, true>(1, x, 0, stages_[0].radix, bin);
     last_stage(x, out);
   }
-  template <class Bin>
-  void forward(Rows<const T> in, T* x, Bin bin) const {
+  template <class Bin> void forward(Rows<const T> in, T* x, Bin bin) const {
     first_stage(in, x);
     blocks<true, false>(1, x, 0, stages_[0].radix, bin);
   }
@@ -141,8 +135,7 @@ class Fft {
 // identity k t = (k^2 + t^2 - (k - t)^2) / 2, which makes of it a convolution with the chirp
 // exp(i pi t^2 / n), done at a good size of at least 2n - 1. L. Bluestein, IEEE Trans. Audio
 // Electroacoust. 18 (1970).
-template <class T>
-class AnyFft {
+template <class T> class AnyFft {
  public:
   explicit AnyFft(Index n);
 

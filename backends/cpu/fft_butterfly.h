@@ -11,8 +11,7 @@
 
 namespace triad::cpu {
 
-template <class T>
-struct Row {
+template <class T> struct Row {
   static constexpr Index size = 2 * Index(Vec<T>::lanes);  // in memory: re..., im...
 
   Vec<T> re, im;
@@ -43,15 +42,13 @@ struct Row {
 };
 
 // f(0), ..., f(N - 1) written out, with indices the compiler knows: rows then stay in registers.
-template <int N, class F>
-[[gnu::always_inline]] inline void unrolled(F f) {
+template <int N, class F> [[gnu::always_inline]] inline void unrolled(F f) {
   [&]<int... I>(std::integer_sequence<int, I...>) [[gnu::always_inline]] { (f(I), ...); }
   (std::make_integer_sequence<int, N>());
 }
 
 // x[k] <- sum over t of x[t] exp(-2 pi i k t / R).
-template <int R, class T>
-[[gnu::always_inline]] inline void butterfly(Row<T>* x) {
+template <int R, class T> [[gnu::always_inline]] inline void butterfly(Row<T>* x) {
   static_assert(R == 1 || R == 2 || R == 3 || R == 4 || R == 5 || R == 8);
   if constexpr (R == 2) {
     const Row<T> a = x[0], b = x[1];

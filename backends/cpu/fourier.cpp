@@ -14,8 +14,7 @@ using namespace cpu;
 
 // Calls f(plan of n points, z, first, size) for groups of at most `width` of `count` rows: `first`
 // to first + size - 1; z is room for a transform.
-template <class T, class F>
-void for_groups(Index n, Index count, Index width, F f) {
+template <class T, class F> void for_groups(Index n, Index count, Index width, F f) {
   const auto plan = cached_plan<AnyFft<T>>(n);
   parallel_for(ceil_div(count, width), 1 + 4096 / n, [&](Index group) {
     const Index first = group * width, size = std::min(width, count - first);
@@ -23,11 +22,9 @@ void for_groups(Index n, Index count, Index width, F f) {
   });
 }
 
-template <class T>
-constexpr Index kLanes = Vec<T>::lanes;
+template <class T> constexpr Index kLanes = Vec<T>::lanes;
 
-template <class T>
-void transform(const Tensor& x, bool inverse, double scale, const Tensor& y) {
+template <class T> void transform(const Tensor& x, bool inverse, double scale, const Tensor& y) {
   using C = std::complex<T>;
   const RowsOf<C> in{x}, out{y};
   const Index n = in.length;
@@ -51,8 +48,7 @@ void transform(const Tensor& x, bool inverse, double scale, const Tensor& y) {
 }
 
 // Z = A + i B, and both spectra are Hermitian: A_k = (Z_k + conj Z_-k) / 2, i B_k what is left.
-template <class T>
-void real_to_half(const Tensor& x, double scale, const Tensor& y) {
+template <class T> void real_to_half(const Tensor& x, double scale, const Tensor& y) {
   const RowsOf<T> in{x};
   const RowsOf<std::complex<T>> out{y};
   const Index n = in.length;
@@ -77,8 +73,7 @@ void real_to_half(const Tensor& x, double scale, const Tensor& y) {
   });
 }
 
-template <class T>
-void half_to_real(const Tensor& x, double scale, const Tensor& y) {
+template <class T> void half_to_real(const Tensor& x, double scale, const Tensor& y) {
   using C = std::complex<T>;
   const RowsOf<C> in{x};
   const RowsOf<T> out{y};

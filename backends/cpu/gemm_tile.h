@@ -20,8 +20,7 @@
 namespace triad::cpu {
 
 // A matrix whose element (i, j) stands at data[i * row + j * column].
-template <class T>
-struct Strided {
+template <class T> struct Strided {
   const T* data;
   Index row, column;
 };

@@ -14,8 +14,7 @@ namespace {
 using namespace cpu;
 
 // Calls f(i, part) for every register of n elements of T.
-template <class T, class F>
-void update(Index n, F f) {
+template <class T, class F> void update(Index n, F f) {
   parallel_ranges(n, kHeavyGrain, [&](Index begin, Index end) {
     for_each_register<T>(end - begin, [&](Index i, auto part) { f(begin + i, part); });
   });

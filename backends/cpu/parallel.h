@@ -23,8 +23,7 @@ inline constexpr Index kGrain = 65536, kHeavyGrain = 16384;
 // the number of items that are worth a thread's while (a few microseconds). One range, on the
 // calling thread, where there is no more than that or a parallel region is already running. f must
 // not throw, and where the ranges end must not change what it computes.
-template <class F>
-void parallel_ranges(Index n, Index grain, F f) {
+template <class F> void parallel_ranges(Index n, Index grain, F f) {
   if (n <= 0) return;
   const Index grains = ceil_div(n, grain);
   const Index threads = std::min<Index>(grains, omp_get_max_threads());
@@ -38,8 +37,7 @@ void parallel_ranges(Index n, Index grain, F f) {
 }
 
 // The same with f(i) for each i of [0, n).
-template <class F>
-void parallel_for(Index n, Index grain, F f) {
+template <class F> void parallel_for(Index n, Index grain, F f) {
   parallel_ranges(n, grain, [f](Index begin, Index end) {
     for (Index i = begin; i < end; ++i) f(i);
   });
@@ -47,8 +45,7 @@ void parallel_for(Index n, Index grain, F f) {
 
 // Room for `count` values of T, uninitialised, aligned to a cache line. It belongs to the calling
 // thread until its next call for the same T.
-template <class T>
-T* scratch(Index count) {
+template <class T> T* scratch(Index count) {
   constexpr std::align_val_t kLine{64};
   struct Free {
     void operator()(T* p) const { ::operator delete(p, kLine); }

@@ -80,8 +80,7 @@ inline std::uint32_t dropout_threshold(double p) {
 }
 
 // bits >> 8 of a register's worth of words, as floating-point numbers.
-template <class T>
-Vec<T> high_bits(const std::uint32_t* bits) {
+template <class T> Vec<T> high_bits(const std::uint32_t* bits) {
   constexpr hn::Rebind<std::uint32_t, typename Vec<T>::Tag> words;
   constexpr hn::Rebind<std::int32_t, typename Vec<T>::Tag> ints;
   return to_floating<T>(hn::BitCast(ints, hn::ShiftRight<8>(hn::LoadU(words, bits))));

@@ -20,8 +20,7 @@ using namespace cpu;
 constexpr Index kTile = 1024;  // words; the grain below is a multiple
 
 // Calls f(first, count, words) for tiles of n elements, each of `per_element` words.
-template <class F>
-void for_each_tile(RandomStream random, Index n, Index per_element, F f) {
+template <class F> void for_each_tile(RandomStream random, Index n, Index per_element, F f) {
   const Index tile = kTile / per_element;
   parallel_ranges(n, kHeavyGrain, [&](Index begin, Index end) {
     std::uint32_t words[kTile];
@@ -34,8 +33,7 @@ void for_each_tile(RandomStream random, Index n, Index per_element, F f) {
 }
 
 // out[k] = u[k], v[k] in turn, n numbers in all.
-template <class T>
-void interleave(const double* u, const double* v, Index n, T* out) {
+template <class T> void interleave(const double* u, const double* v, Index n, T* out) {
   for (Index k = 0; k < n / 2; ++k) {
     out[2 * k] = T(u[k]);
     out[2 * k + 1] = T(v[k]);

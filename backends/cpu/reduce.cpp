@@ -24,14 +24,12 @@ using namespace cpu;
 template <class T>
 using Sum = std::conditional_t<std::is_floating_point_v<T>, double, std::uint64_t>;
 
-template <class T>
-constexpr bool is_summed = !std::is_same_v<T, bool> && !is_complex_v<T>;
+template <class T> constexpr bool is_summed = !std::is_same_v<T, bool> && !is_complex_v<T>;
 
 // ---------------------------------------------------------------------- sequences
 
 // Of n contiguous elements: their sum, and that of their squares.
-template <class T>
-Sum<T> sum_of(const T* x, Index n) {
+template <class T> Sum<T> sum_of(const T* x, Index n) {
   if constexpr (std::is_floating_point_v<T>) {
     Accumulator<T> sum;
     for_each_register<T>(n, [&](Index i, auto part) { sum.add(part.load(x + i)); });
@@ -41,8 +39,7 @@ Sum<T> sum_of(const T* x, Index n) {
   }
 }
 
-template <class T>
-double squares_of(const T* x, Index n) {
+template <class T> double squares_of(const T* x, Index n) {
   Accumulator<T> sum;
   for_each_register<T>(n, [&](Index i, auto part) {
     const Vec<T> value = part.load(x + i);
@@ -146,8 +143,7 @@ Loop<2> in_memory_order(const Tensor& x, Shape y_strides) {
 // ---------------------------------------------------------------------- maximum
 
 // The place of the first of the largest of n elements, NaN being larger than all.
-template <class T>
-Index find_largest(const T* x, Index n) {
+template <class T> Index find_largest(const T* x, Index n) {
   if constexpr (std::is_floating_point_v<T>) {
     constexpr T lowest = -std::numeric_limits<T>::infinity();
     Vec<T> tops = lowest, nan = lowest;

@@ -5,8 +5,7 @@
 
 namespace triad::cpu {
 
-template <class T>
-struct FullRegister {
+template <class T> struct FullRegister {
   Vec<T> load(const T* p, T = T(0)) const { return Vec<T>::load(p); }
   void store(Vec<T> v, T* p) const { v.store(p); }
   Vec<T> keep(Vec<T> v) const { return v; }
@@ -14,8 +13,7 @@ struct FullRegister {
 
 // The first `count` lanes, count < lanes. The others read as `rest`, are not written, and in what
 // is kept become zero.
-template <class T>
-struct PartOfRegister {
+template <class T> struct PartOfRegister {
   Index count;
 
   Vec<T> load(const T* p, T rest = T(0)) const {
@@ -27,8 +25,7 @@ struct PartOfRegister {
 };
 
 // Calls f(i, part) for the registers of n elements; part loads and stores at an address + i.
-template <class T, class F>
-inline void for_each_register(Index n, F f) {
+template <class T, class F> inline void for_each_register(Index n, F f) {
   constexpr Index lanes = Vec<T>::lanes;
   Index i = 0;
   for (; i + lanes <= n; i += lanes) f(i, FullRegister<T>());
@@ -39,13 +36,11 @@ inline void for_each_register(Index n, F f) {
 // memory hides, and makes the order of a sum of floats all but irrelevant. Sums of doubles go over
 // blocks of kSumBlock elements, whose sums are added in pairs: the rounding then grows with the
 // logarithm of the length.
-template <class T>
-class Accumulator;
+template <class T> class Accumulator;
 
 inline constexpr Index kSumBlock = 1024;
 
-template <>
-class Accumulator<double> {
+template <> class Accumulator<double> {
  public:
   void add(Vec<double> x) { sum_ += x; }
   void add_product(Vec<double> a, Vec<double> b) { sum_ = fma(a, b, sum_); }
@@ -55,8 +50,7 @@ class Accumulator<double> {
   Vec<double> sum_;
 };
 
-template <>
-class Accumulator<float> {
+template <> class Accumulator<float> {
  public:
   void add(Vec<float> x) {
     low_ += widen_low(x);
@@ -73,8 +67,7 @@ class Accumulator<float> {
 };
 
 // The sum of p[0], p[stride], ..., n of them, in pairs.
-template <class S>
-S pairwise_sum(const S* p, Index n, Index stride) {
+template <class S> S pairwise_sum(const S* p, Index n, Index stride) {
   if (n == 1) return *p;
   const Index half = n / 2;
   return pairwise_sum(p, half, stride) + pairwise_sum(p + half * stride, n - half, stride);

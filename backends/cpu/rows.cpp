@@ -15,19 +15,12 @@ namespace {
 
 using namespace cpu;
 
-template <class T>
-T* row(const Tensor& x, Index r) {
-  return x.data<T>() + r * x.shape()[1];
-}
+template <class T> T* row(const Tensor& x, Index r) { return x.data<T>() + r * x.shape()[1]; }
 
-template <class T>
-T* data_or_null(const Tensor& x) {
-  return x.defined() ? x.data<T>() : nullptr;
-}
+template <class T> T* data_or_null(const Tensor& x) { return x.defined() ? x.data<T>() : nullptr; }
 
 // Calls f(T{}, r, C) for each of the rows of x.
-template <class F>
-void for_each_row(const char* op, const Tensor& x, F f) {
+template <class F> void for_each_row(const char* op, const Tensor& x, F f) {
   const Index R = x.shape()[0], C = x.shape()[1];
   visit_float(op, x.dtype(), [&](auto zero) {
     parallel_for(R, 1 + kHeavyGrain / (C + 1), [&](Index r) { f(zero, r, C); });
@@ -38,8 +31,7 @@ void for_each_row(const char* op, const Tensor& x, F f) {
 // exp_weight serves: softmax(x) = exp(x - m) / sum exp(x - m). A row of only -inf gives NaN, as
 // does a NaN in it.
 
-template <class T>
-T row_max(const T* x, Index C) {
+template <class T> T row_max(const T* x, Index C) {
   constexpr T lowest = -std::numeric_limits<T>::infinity();
   Vec<T> top = lowest;
   for_each_register<T>(C, [&](Index i, auto part) { top = max(top, part.load(x + i, lowest)); });
@@ -47,8 +39,7 @@ T row_max(const T* x, Index C) {
 }
 
 // The sum of exp(x - top), the terms stored in y if there is one.
-template <class T>
-double sum_exp(const T* x, Index C, T top, T* y = nullptr) {
+template <class T> double sum_exp(const T* x, Index C, T top, T* y = nullptr) {
   Accumulator<T> sum;
   for_each_register<T>(C, [&](Index i, auto part) {
     const Vec<T> term = exp_weight(part.load(x + i) - Vec<T>(top));

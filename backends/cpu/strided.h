@@ -23,8 +23,7 @@ inline Index place_of(Index index, const Shape& shape, const Shape& strides, int
 }
 
 // The rows of a tensor along its last axis: element j of row r is at(r)[j * step].
-template <class T>
-struct RowsOf {
+template <class T> struct RowsOf {
   const Tensor& x;
   T* data = x.data<T>();
   Index length = x.shape().back(), count = length == 0 ? 0 : x.numel() / length;
@@ -35,8 +34,7 @@ struct RowsOf {
 
 // The axes of a loop over N operands of one shape: size-1 axes dropped, and neighbours that one
 // stride describes in every operand merged. At least one axis; the last is the innermost.
-template <int N>
-struct Loop {
+template <int N> struct Loop {
   int rank = 0;
   Index size[kMaxRank], stride[N][kMaxRank];
 
@@ -66,8 +64,7 @@ inline void sort_axes(Shape& shape, Shape& first, Shape& second) {
 }
 
 // A place in a strided array, moving forward in row-major order.
-template <class T>
-class Cursor {
+template <class T> class Cursor {
  public:
   // At element `first` of the array whose first element is `data`.
   Cursor(T* data, const Shape& shape, const Shape& strides, Index first)
@@ -89,8 +86,7 @@ class Cursor {
 
   T* next() { return passed(1); }  // the next element
 
-  template <class U>
-  void gather(Index n, U* buffer) {
+  template <class U> void gather(Index n, U* buffer) {
     runs(n, [&](const T* p, Index stride, Index count) {
       if (stride == 1) std::copy_n(p, count, buffer);
       else if (stride == 0) std::fill_n(buffer, count, *p);
@@ -134,8 +130,7 @@ class Cursor {
     return before;
   }
 
-  template <class F>
-  void runs(Index n, F f) {
+  template <class F> void runs(Index n, F f) {
     for (Index count; n > 0; n -= count) {
       count = std::min(n, left());
       f(passed(count), step(inner()), count);
@@ -148,8 +143,7 @@ class Cursor {
 };
 
 // The elements of a strided array as contiguous runs.
-template <class T>
-class Reader {
+template <class T> class Reader {
  public:
   Reader(const T* data, const Shape& shape, const Shape& strides, Index first)
       : cursor_(data, shape, strides, first) {}
@@ -164,8 +158,7 @@ class Reader {
   }
 
   // Calls f(i, run, count) for the runs of the next n elements; run[0] is number i of them.
-  template <class F>
-  void runs(Index n, F f) {
+  template <class F> void runs(Index n, F f) {
     for (Index i = 0, count; i < n; i += count) {
       count = std::min(n - i, span());
       f(i, next(count), count);

@@ -20,8 +20,7 @@ namespace triad::cpu {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-template <class T>
-struct Vec {
+template <class T> struct Vec {
   using Tag = hn::ScalableTag<T>;
   using Raw = hn::Vec<Tag>;
   static constexpr Tag tag{};
@@ -103,8 +102,7 @@ struct Vec {
   }
 
   // This, with the lanes where |x| > 39000 or x is NaN replaced by f(x).
-  template <class F>
-  Vec completed(Vec x, F f) const {
+  template <class F> Vec completed(Vec x, F f) const {
     if (hn::AllTrue(tag, abs(x) <= Vec(T(39000)))) return *this;
     T in[lanes], out[lanes];
     x.store(in);
@@ -124,8 +122,7 @@ inline Vec<double> widen_high(Vec<float> a) {
 }
 
 // A register of whole numbers below 2^24 as floating-point ones.
-template <class T, class Ints>
-Vec<T> to_floating(Ints ints) {
+template <class T, class Ints> Vec<T> to_floating(Ints ints) {
   if constexpr (sizeof(T) == 4) return hn::ConvertTo(Vec<T>::tag, ints);
   else return hn::PromoteTo(Vec<T>::tag, ints);
 }
