@@ -6,9 +6,9 @@
 #include <future>
 #include <thread>
 
+#include <triad/core/device.h>
 #include <triad/core/format.h>
 #include <triad/core/random.h>
-#include <triad/core/threads.h>
 
 namespace triad::nn {
 
