@@ -109,4 +109,14 @@ inline const std::vector<Case>& cases() {
   return all;
 }
 
+// Calls f with every case; what it throws counts against that case alone.
+template <class F>
+void for_each_case(F f) {
+  for (const Case& c : cases()) try {
+      f(c);
+    } catch (const std::exception& error) {
+      CHECK_MESSAGE(false, c.title(), " threw: ", std::string(error.what()));
+    }
+}
+
 }  // namespace op_test
