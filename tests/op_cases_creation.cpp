@@ -102,6 +102,22 @@ void made_by_sizes(Cases& cases) {
   cases.back().results = {Gives::boolean};
 }
 
+// f(T{}) with the C++ type T of a dtype.
+template <class F>
+Tensor with_type(DType dtype, F f) {
+  switch (dtype) {
+    case f32: return f(float{});
+    case f64: return f(double{});
+    case bf16: return f(bfloat16{});
+    case c64: return f(std::complex<float>{});
+    case c128: return f(std::complex<double>{});
+    case i32: return f(std::int32_t{});
+    case i64: return f(std::int64_t{});
+    case boolean: return f(bool{});
+  }
+  return {};
+}
+
 void made_of_values(Cases& cases) {
   const Array ones_and_zeros{{2, 3}, {1, 0, 1, 0, 0, 1}};
   cases.push_back(made(
@@ -118,10 +134,10 @@ void made_of_values(Cases& cases) {
   cases.push_back(made(
       "from_vector", "",
       [](const Tensor& x) {
-        return visit_any(x.dtype(), [](auto zero) {
+        return with_type(x.dtype(), [](auto zero) {
           using T = decltype(zero);
           std::vector<T> values;
-          for (double value : {1, 0, 1, 0, 0, 1}) values.push_back(converted<T>(value));
+          for (float value : {1, 0, 1, 0, 0, 1}) values.push_back(T(value));
           return from_vector(values, {2, 3});
         });
       },
@@ -134,10 +150,9 @@ void made_of_values(Cases& cases) {
   cases.push_back(made(
       "from_blob", "",
       [](const Tensor& x) {
-        return visit_any(x.dtype(), [](auto zero) {
+        return with_type(x.dtype(), [](auto zero) {
           using T = decltype(zero);
-          static T memory[6] = {converted<T>(1.0), T{}, converted<T>(1.0), T{}, T{},
-                                converted<T>(1.0)};
+          static T memory[6] = {T(1.f), T{}, T(1.f), T{}, T{}, T(1.f)};
           return from_blob(memory, {2, 3});
         });
       },

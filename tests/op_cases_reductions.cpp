@@ -72,7 +72,10 @@ void append(Cases& cases, Cases more) {
 }
 
 void sums(Cases& cases) {
-  Cases own = reductions("sum", sum, sum, sum_of, kAll);
+  Cases own = reductions(
+      "sum", [](const Tensor& x) { return sum(x); },
+      [](const Tensor& x, const Axes& axes, bool keepdim) { return sum(x, axes, keepdim); }, sum_of,
+      kAll);
   for (Case& c : own) c.results = {Gives::counted};
   own[0].errors = {wrong<IndexError>(
                        [] {
@@ -87,7 +90,10 @@ void sums(Cases& cases) {
   own[0].bench = {"sum", "y.sum()", [](const Tensor&, const Tensor& y) { return sum(y); }, 1};
   append(cases, own);
 
-  own = reductions("mean", mean, mean, mean_of, kInexact);
+  own = reductions(
+      "mean", [](const Tensor& x) { return mean(x); },
+      [](const Tensor& x, const Axes& axes, bool keepdim) { return mean(x, axes, keepdim); },
+      mean_of, kInexact);
   own[0].errors = {wrong<IndexError>(
       [] {
         mean(zeros({2, 3}), {-3});
@@ -96,7 +102,7 @@ void sums(Cases& cases) {
   append(cases, own);
 
   own = reductions(
-      "var", var,
+      "var", [](const Tensor& x) { return var(x); },
       [](const Tensor& x, const Axes& axes, bool keepdim) { return var(x, axes, keepdim); },
       [](const Numbers& v) { return variance_of(v, 1); });
   append(own,
@@ -114,7 +120,7 @@ void sums(Cases& cases) {
   append(cases, own);
 
   own = reductions(
-      "stddev", stddev,
+      "stddev", [](const Tensor& x) { return stddev(x); },
       [](const Tensor& x, const Axes& axes, bool keepdim) { return stddev(x, axes, keepdim); },
       [](const Numbers& v) { return std::sqrt(variance_of(v, 1)); });
   for (Case& c : own) c.bound = 4, c.said = {"stddev", "var"};
@@ -190,12 +196,19 @@ void extremum(Cases& cases, const char* name, const char* index_name, All all,
 }
 
 void tests(Cases& cases) {
-  Cases own = reductions("any", triad::any, triad::any, [](const Numbers& v) {
-    return C(std::any_of(v.begin(), v.end(), [](C x) { return x != 0.0; }));
-  });
-  append(own, reductions("all", triad::all, triad::all, [](const Numbers& v) {
-           return C(std::all_of(v.begin(), v.end(), [](C x) { return x != 0.0; }));
-         }));
+  Cases own = reductions(
+      "any", [](const Tensor& x) { return any(x); },
+      [](const Tensor& x, const Axes& axes, bool keepdim) { return any(x, axes, keepdim); },
+      [](const Numbers& v) {
+        return C(std::any_of(v.begin(), v.end(), [](C x) { return x != 0.0; }));
+      });
+  append(own,
+         reductions(
+             "all", [](const Tensor& x) { return all(x); },
+             [](const Tensor& x, const Axes& axes, bool keepdim) { return all(x, axes, keepdim); },
+             [](const Numbers& v) {
+               return C(std::all_of(v.begin(), v.end(), [](C x) { return x != 0.0; }));
+             }));
   for (Case& c : own) {
     c.types = kAll;
     c.results = {Gives::boolean};
@@ -213,8 +226,10 @@ C running(const Numbers& v, std::size_t end) {
 }
 
 void rest(Cases& cases) {
-  Cases own = reductions("norm", norm, norm,
-                         [](const Numbers& v) { return C(std::sqrt(squares_around(v, 0))); });
+  Cases own = reductions(
+      "norm", [](const Tensor& x) { return norm(x); },
+      [](const Tensor& x, const Axes& axes, bool keepdim) { return norm(x, axes, keepdim); },
+      [](const Numbers& v) { return C(std::sqrt(squares_around(v, 0))); });
   for (Case& c : own) c.types = kInexact, c.results = {Gives::real};
   own[0].bench = {"norm", "x.norm()", [](const Tensor& x, const Tensor&) { return norm(x); }, 1};
   append(cases, own);
