@@ -1,46 +1,13 @@
 #include <triad/bench/ops.h>
 
+#include <algorithm>
+
 #include <fmt/format.h>
+
+#include <triad/tests/op_cases.h>
 
 namespace triad::bench {
 namespace {
-
-struct Op {
-  const char *name, *expression;
-  Tensor (*run)(const Tensor& x, const Tensor& y);
-  double moved;  // numbers read and written for each element
-};
-
-const Op kOps[] = {
-    {"copy", "x.clone()", [](const Tensor& x, const Tensor&) { return x.clone(); }, 2},
-    {"add", "x + y", [](const Tensor& x, const Tensor& y) { return x + y; }, 3},
-    {"mul number", "x * 1.5", [](const Tensor& x, const Tensor&) { return x * 1.5; }, 2},
-    {"div", "x / y", [](const Tensor& x, const Tensor& y) { return x / y; }, 3},
-    {"maximum", "torch.maximum(x, y)",
-     [](const Tensor& x, const Tensor& y) { return maximum(x, y); }, 3},
-    {"lt", "x < y", [](const Tensor& x, const Tensor& y) { return x < y; }, 2.25},
-    {"where", "torch.where(x > 0, x, y)",
-     [](const Tensor& x, const Tensor& y) { return where(x > 0.0, x, y); }, 5.5},
-    {"pow", "torch.pow(x, 3)", [](const Tensor& x, const Tensor&) { return pow(x, 3); }, 2},
-    {"sqrt", "torch.sqrt(y)", [](const Tensor&, const Tensor& y) { return sqrt(y); }, 2},
-    {"exp", "torch.exp(x)", [](const Tensor& x, const Tensor&) { return exp(x); }, 2},
-    {"log", "torch.log(y)", [](const Tensor&, const Tensor& y) { return log(y); }, 2},
-    {"sin", "torch.sin(x)", [](const Tensor& x, const Tensor&) { return sin(x); }, 2},
-    {"tanh", "torch.tanh(x)", [](const Tensor& x, const Tensor&) { return tanh(x); }, 2},
-    {"erf", "torch.erf(x)", [](const Tensor& x, const Tensor&) { return erf(x); }, 2},
-    {"sigmoid", "torch.sigmoid(x)", [](const Tensor& x, const Tensor&) { return sigmoid(x); }, 2},
-    {"gelu", "F.gelu(x)", [](const Tensor& x, const Tensor&) { return gelu(x); }, 2},
-    {"sum", "y.sum()", [](const Tensor&, const Tensor& y) { return sum(y); }, 1},
-    {"max", "x.max()", [](const Tensor& x, const Tensor&) { return max(x); }, 1},
-    {"norm", "x.norm()", [](const Tensor& x, const Tensor&) { return norm(x); }, 1},
-    {"cumsum", "x[: len(x) // 1000 * 1000].view(-1, 1000).cumsum(1)",
-     [](const Tensor& x, const Tensor&) {
-       return cumsum(x.slice(0, 0, x.numel() / 1000 * 1000).reshape({-1, 1000}), 1);
-     },
-     2},
-    {"bf16 add", "x.bfloat16() + y.bfloat16()",
-     [](const Tensor& x, const Tensor& y) { return x.to(bf16) + y.to(bf16); }, 0},
-};
 
 // Numbers that both sides can make: the fractions of multiples of the golden ratio, times 4 less 2.
 Tensor spread(std::int64_t n, double offset) {
@@ -66,10 +33,15 @@ Workload workload(const char* name, const char* expression, const std::string& s
 std::vector<OpWorkload> ops(std::int64_t n) {
   const Tensor x = spread(n, 0.1), y = abs(spread(n, 0.7)) + 0.01;
   std::vector<OpWorkload> all;
-  for (const Op& op : kOps)
+  for (const op_cases::Case& c : op_cases::table()) {
+    if (!c.bench) continue;
+    const op_cases::Bench& op = *c.bench;
     all.push_back({workload(op.name, op.expression, fmt::format("{}", n), {{"n", n}},
                             [x, y, run = op.run] { return no_grad([&] { return run(x, y); }); }),
                    4 * op.moved * double(n)});
+  }
+  // Those that memory sets the pace of come first.
+  std::stable_partition(all.begin(), all.end(), [](const OpWorkload& w) { return w.bytes > 0; });
   return all;
 }
 

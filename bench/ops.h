@@ -12,7 +12,8 @@ struct OpWorkload {
   double bytes = 0;  // that it must read and write; 0: memory does not set its pace
 };
 
-// All ops at n elements; transforms at rows of n, for the lengths that they are measured at.
+// The ops that tests/op_cases.h names for it, at n elements; transforms at rows of n, for the
+// lengths that they are measured at.
 std::vector<OpWorkload> ops(std::int64_t n);
 std::vector<OpWorkload> transforms(std::int64_t n);
 

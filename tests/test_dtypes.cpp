@@ -190,80 +190,6 @@ TEST_CASE("i32 computes in i64, comes back as i32, and names tokens") {
 
 // ---------------------------------------------------------------------- complex numbers
 
-TEST_CASE("complex arithmetic and functions, both types, views") {
-  for (DType dtype : {c64, c128}) {
-    const double bound = dtype == c64 ? 1e-6 : 1e-15;
-    for (const auto& view : std::vector<std::function<Tensor(const Tensor&)>>{
-             [](const Tensor& z) { return z; },
-             [](const Tensor& z) { return z.transpose(0, 1).contiguous().transpose(0, 1); },
-             [](const Tensor& z) {
-               return stack({z, z}, -1).select(-1, 1);
-             }}) {
-      const Tensor a = view(complex_noise({3, 5}, dtype)), b = view(complex_noise({3, 5}, dtype));
-      const std::vector<C> x = numbers(a), y = numbers(b);
-      check_complex(
-          a + b, [&](std::size_t i) { return x[i] + y[i]; }, bound, "add");
-      check_complex(
-          a - b, [&](std::size_t i) { return x[i] - y[i]; }, bound, "sub");
-      check_complex(
-          a * b, [&](std::size_t i) { return x[i] * y[i]; }, bound, "mul");
-      check_complex(
-          a / b, [&](std::size_t i) { return x[i] / y[i]; }, 8 * bound, "div");
-      check_complex(
-          a * 2.5, [&](std::size_t i) { return x[i] * 2.5; }, bound, "mul number");
-      check_complex(
-          1.0 / a, [&](std::size_t i) { return 1.0 / x[i]; }, bound, "reciprocal");
-      check_complex(
-          -a, [&](std::size_t i) { return -x[i]; }, 0, "neg");
-      check_complex(
-          square(a), [&](std::size_t i) { return x[i] * x[i]; }, bound, "square");
-      check_complex(
-          exp(a), [&](std::size_t i) { return std::exp(x[i]); }, 2 * bound, "exp");
-      check_complex(
-          conj(a), [&](std::size_t i) { return std::conj(x[i]); }, 0, "conj");
-      check_complex(
-          abs(a), [&](std::size_t i) { return std::abs(x[i]); }, bound, "abs");
-      check_complex(
-          real(a), [&](std::size_t i) { return x[i].real(); }, 0, "real");
-      check_complex(
-          imag(a), [&](std::size_t i) { return x[i].imag(); }, 0, "imag");
-      check_complex(
-          polar(real(a), imag(a)),
-          [&](std::size_t i) { return std::polar(1.0, x[i].imag()) * x[i].real(); }, 2 * bound,
-          "polar");
-      CHECK(abs(a).dtype() == real_type(dtype));
-      CHECK(all(a == a).item<bool>());
-      CHECK(!any(a != a).item<bool>());
-      check_complex(
-          matmul(a, b.transpose(0, 1)),
-          [&](std::size_t i) {
-            C total = 0;
-            for (std::size_t k = 0; k < 5; ++k) total += x[i / 3 * 5 + k] * y[i % 3 * 5 + k];
-            return total;
-          },
-          2 * bound, "matmul");
-      check_complex(
-          sum(a, {1}),
-          [&](std::size_t i) {
-            C total = 0;
-            for (std::size_t k = 0; k < 5; ++k) total += x[i * 5 + k];
-            return total;
-          },
-          2 * bound, "sum");
-      check_complex(
-          cumsum(a, 1).select(1, 4),
-          [&](std::size_t i) {
-            C total = 0;
-            for (std::size_t k = 0; k < 5; ++k) total += x[i * 5 + k];
-            return total;
-          },
-          2 * bound, "cumsum");
-      CHECK(norm(a).item<double>() ==
-            doctest::Approx(std::sqrt(sum(square(abs(a))).item<double>())).epsilon(1e-5));
-    }
-  }
-}
-
 TEST_CASE("real and imag are views") {
   const Tensor z = complex_noise({4});
   CHECK(real(z).storage() == z.storage());
@@ -293,35 +219,4 @@ TEST_CASE("complex gradients point where the loss rises: of |z|^2 it is 2 z") {
   sum(abs(zero)).backward();
   check_complex(
       zero.grad(), [](std::size_t) { return C(0); }, 0, "abs at zero");
-}
-
-TEST_CASE("gradients through complex ops, once and twice") {
-  const auto z = [](const Tensors& x) { return complex(x[0], x[1]); };
-  const auto w = [](const Tensors& x) { return complex(x[2], x[3]); };
-  const auto parts = [](const Tensor& y) { return view_as_real(y); };
-  const std::pair<const char*, TensorFunction> ops[] = {
-      {"mul", [=](const Tensors& x) { return parts(z(x) * w(x)); }},
-      {"div", [=](const Tensors& x) { return parts(z(x) / w(x)); }},
-      {"reciprocal", [=](const Tensors& x) { return parts(2.0 / z(x) + w(x)); }},
-      {"square", [=](const Tensors& x) { return parts(square(z(x)) - w(x)); }},
-      {"exp", [=](const Tensors& x) { return parts(exp(z(x)) * w(x)); }},
-      {"abs", [=](const Tensors& x) { return abs(z(x)) * abs(w(x)); }},
-      {"conj", [=](const Tensors& x) { return parts(conj(z(x)) * w(x)); }},
-      {"real, imag", [=](const Tensors& x) { return real(z(x) * w(x)) * imag(z(x)); }},
-      {"broadcast", [=](const Tensors& x) { return parts(z(x) * w(x).slice(0, 0, 1)); }},
-      {"polar", [](const Tensors& x) { return view_as_real(polar(x[0] * x[2], x[1] + x[3])); }},
-      {"matmul", [=](const Tensors& x) { return parts(matmul(z(x), w(x).transpose(0, 1))); }},
-      {"sum", [=](const Tensors& x) { return parts(sum(z(x) * w(x), {0})); }},
-      {"cumsum", [=](const Tensors& x) { return parts(cumsum(z(x) * w(x), 0)); }},
-      {"index_select",
-       [=](const Tensors& x) {
-         return parts(index_select(z(x) * w(x), 0, tensor({1, 1, 0}, {3}, i64)));
-       }},
-  };
-  // Away from zero, where second derivatives of quotients are large.
-  const Tensors inputs{noise({2, 3}) + 3.0, noise({2, 3}), noise({2, 3}) + 3.0, noise({2, 3})};
-  for (const auto& [name, f] : ops) {
-    check_gradient(name, f, inputs);
-    check_second_gradient(name, f, inputs);
-  }
 }
