@@ -66,6 +66,11 @@ Tensor record(const char* name, Tensor out, const Tensors& inputs, Rule rule) {
   auto node = std::make_shared<Node>(name, out);
   node->inputs.reserve(inputs.size());
   for (const Tensor& x : inputs) node->inputs.push_back(x.node());
+  if (rule.holds_objects()) {
+    node->saved.push_back({out.storage(), out.storage()->writes});
+    for (const Tensor& x : inputs)
+      if (x.defined()) node->saved.push_back({x.storage(), x.storage()->writes});
+  }
   node->rule = std::move(rule);
   out.set_node(std::move(node));
   return out;
@@ -172,6 +177,11 @@ class Sweep {
       throw_error<AutogradError>(
           "backward: the history of {} was used by an earlier backward; pass retain_graph there",
           node->name);
+    for (const Saved& saved : node->saved)
+      if (const auto storage = saved.storage.lock(); storage && storage->writes != saved.writes)
+        throw_error<AutogradError>(
+            "backward of {}: what it needs was overwritten after it ran; write to a clone()",
+            node->name);
     if (node->window && !options_.create_graph) {
       const auto& input = node->inputs[0];
       slot(input).add_window(g, input->shape, *node->window);
@@ -180,6 +190,7 @@ class Sweep {
     }
     if (!options_.retain_graph && !options_.create_graph) {
       node->rule = {};
+      node->saved.clear();
       node->inputs.clear();
     }
   }

@@ -32,6 +32,12 @@ using Tensors = std::vector<Tensor>;
 // wanted.
 using Rule = Function<Tensors(const Tensor& gradient)>;
 
+// A tensor that a rule may read, and the writes to its memory when the op ran.
+struct Saved {
+  std::weak_ptr<Storage> storage;
+  std::uint64_t writes;
+};
+
 struct Node {
   const char* name;     // of the op, "leaf" for a leaf; a string literal: it must outlive the node
   std::uint64_t order;  // a node is newer, and its number higher, than its inputs
@@ -39,6 +45,7 @@ struct Node {
   DType dtype;
   std::vector<std::shared_ptr<Node>> inputs;  // empty pointers for inputs without history
   Rule rule;                                  // empty for a leaf, and once backward has used it up
+  std::vector<Saved> saved;      // the op's inputs and output, unless the rule can hold no tensor
   bool fused = false;            // the rule is made of kernels: it has no second derivative
   std::optional<Layout> window;  // a slice: its gradient adds to this part of the input's
   bool leaf = false;

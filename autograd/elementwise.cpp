@@ -152,8 +152,19 @@ Tensor gelu_derivative(const Tensor& x) {
 
 // ---------------------------------------------------------------------- of two tensors
 
-Tensor operator+(const Tensor& a, const Tensor& b) { return apply(Binary::add, a, b, same, same); }
-Tensor operator-(const Tensor& a, const Tensor& b) { return apply(Binary::sub, a, b, same, minus); }
+// Their rules keep sizes alone, so that a and b need not stay in memory until backward.
+Tensor operator+(const Tensor& a, const Tensor& b) {
+  return record("add", compute(Binary::add, a, b), {a, b},
+                [as = a.shape(), bs = b.shape()](const Tensor& g) {
+                  return Tensors{sum_to(g, as), sum_to(g, bs)};
+                });
+}
+Tensor operator-(const Tensor& a, const Tensor& b) {
+  return record("sub", compute(Binary::sub, a, b), {a, b},
+                [as = a.shape(), bs = b.shape()](const Tensor& g) {
+                  return Tensors{sum_to(g, as), sum_to(-g, bs)};
+                });
+}
 
 Tensor operator*(const Tensor& a, const Tensor& b) {
   return apply(

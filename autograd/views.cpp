@@ -112,7 +112,10 @@ Tensor window(const char* name, const Tensor& x, const Cut& cut) {
     return Tensors{embed(name, g, shape, cut)};
   };
   Tensor y = record(name, x.with_layout(cut(x.layout())), {x}, std::move(rule));
-  if (y.node()) y.node()->window = cut(contiguous_layout(x.shape()));
+  if (y.node()) {
+    y.node()->window = cut(contiguous_layout(x.shape()));
+    y.node()->saved.clear();  // the rule reads no values
+  }
   return y;
 }
 
@@ -199,11 +202,13 @@ void Tensor::copy_(const Tensor& source) const {
   Tensor wide = source.with_layout(expanded(source.layout(), shape()));
   if (source.storage() == storage_) wide = wide.clone();  // they may overlap
   on(device(), [&](auto device) { kernels::copy(device, wide, *this); });
+  ++storage_->writes;
 }
 
 void Tensor::fill_(double value) const {
   check_writable("fill_", *this);
   on(device(), [&](auto device) { kernels::fill(device, value, *this); });
+  ++storage_->writes;
 }
 
 // ---------------------------------------------------------------------- joins

@@ -44,6 +44,7 @@ class Storage {
   std::byte* data() const { return data_; }
   std::size_t bytes() const { return bytes_; }
   Device device() const { return device_; }
+  std::uint64_t writes = 0;  // how often ops have written to it after it was filled
 
  private:
   Storage(void* data, std::size_t bytes, Device device, std::shared_ptr<void> owner);

@@ -120,8 +120,8 @@ class Tensor {
   Tensor to(Device device) const;
 
   // ---- writing in place, only without history: an AutogradError otherwise. No element may lie
-  // twice in this tensor (an expanded one is refused). What backward() still needs must not be
-  // written to: nobody checks that, and its gradients would be wrong.
+  // twice in this tensor (an expanded one is refused). Where backward() may still need what
+  // was here, it is an AutogradError; a write through data() goes unnoticed.
   void copy_(const Tensor& source) const;  // broadcasts and casts
   void fill_(double value) const;
 

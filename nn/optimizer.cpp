@@ -89,6 +89,7 @@ void Optimizer::step() {
     in_wide.value = p.value.to(wide);
     update(in_wide, gradient.detach().to(wide).contiguous(), lr_ * p.lr_factor);
     if (wide != p.value.dtype()) p.value.copy_(in_wide.value);
+    else ++p.value.storage()->writes;  // by a kernel
   }
 }
 
