@@ -177,11 +177,11 @@ TEST_CASE("matmul over an empty inner axis is the bias, an empty result is nothi
       const Tensor a = empty({3, 0}, dtype), b = empty({0, 4}, dtype);
       dtype == f32 ? check<float>(a, b, with_bias) : check<double>(a, b, with_bias);
     }
-    kernels::matmul(Cpu{}, empty({0, 3}, dtype), random_tensor({3, 4}, dtype), {}, false,
+    kernels::matmul(Cpu{}, empty({0, 3}, dtype), random_tensor({3, 4}, dtype), {},
                     empty({0, 4}, dtype));
-    kernels::matmul(Cpu{}, random_tensor({2, 3}, dtype), empty({3, 0}, dtype), {}, false,
+    kernels::matmul(Cpu{}, random_tensor({2, 3}, dtype), empty({3, 0}, dtype), {},
                     empty({2, 0}, dtype));
-    kernels::matmul(Cpu{}, empty({0, 2, 3}, dtype), empty({0, 3, 4}, dtype), {}, false,
+    kernels::matmul(Cpu{}, empty({0, 2, 3}, dtype), empty({0, 3, 4}, dtype), {},
                     empty({0, 2, 4}, dtype));
   }
 }

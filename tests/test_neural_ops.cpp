@@ -58,7 +58,7 @@ TEST_CASE("softmax at the edges") {
   for (double odd : {-kInf, kInf, kNan})  // nothing but -inf, an infinity, a NaN
     check_close(log_softmax(from_vector<double>({-kInf, odd}, {2}), 0), {kNan, kNan}, 0, "odd");
   const Tensor far = from_vector<float>({1e6f, 1e6f}, {2});  // a large mean costs no digits
-  CHECK(values(log_softmax(far, 0)) == Values(2, -std::log(2.0f)));
+  check_close(log_softmax(far, 0), Values(2, -std::log(2.0)), bound(f32), "log_softmax");
   CHECK(log_softmax(zeros({3, 0}), 1).shape() == Shape{3, 0});
   CHECK(values(softmax(zeros({4, 1}), -1)) == Values{1, 1, 1, 1});
   CHECK(softmax(zeros({0, 3}), 1).shape() == Shape{0, 3});
