@@ -18,23 +18,6 @@ Tensor as_rows(const Tensor& x) {
 
 Tensor in_f32(const Tensor& x) { return x.defined() ? x.to(f32) : x; }
 
-// softmax and log_softmax: `forward` and `backward` call the kernels.
-template <class Forward, class Backward>
-Tensor normalized(const char* name, const Tensor& x, std::int64_t axis, Forward forward,
-                  Backward backward) {
-  check_float(name, x);
-  if (x.dtype() == bf16) return normalized(name, x.to(f32), axis, forward, backward).to(bf16);
-  if (const int i = normalize_axis(name, axis, x.dim()); i != x.dim() - 1)
-    return normalized(name, x.transpose(i, -1), -1, forward, backward).transpose(i, -1);
-  Tensor rows = as_rows(x), y = empty_like(rows);
-  on(x.device(), [&](auto device) { forward(device, rows, y); });
-  return record_fused(name, y.reshape(x.shape()), {x}, [x, y, backward](const Tensor& g) {
-    Tensor dx = empty_like(y);
-    on(g.device(), [&](auto device) { backward(device, as_rows(g), y, dx); });
-    return Tensors{dx.reshape(x.shape())};
-  });
-}
-
 Tensor dropout_with(const Tensor& x, double p, RandomStream random) {
   Tensor input = x.detach().contiguous(), y = empty_like(input);
   on(x.device(), [&](auto device) { kernels::dropout(device, random, p, input, y); });
@@ -56,15 +39,27 @@ void check_same_sizes(const char* op, const Tensor& input, const Tensor& target)
 }  // namespace
 
 Tensor softmax(const Tensor& x, std::int64_t axis) {
-  return normalized(
-      "softmax", x, axis, [](auto... args) { kernels::softmax(args...); },
-      [](auto... args) { kernels::softmax_backward(args...); });
+  check_float("softmax", x);
+  if (x.dtype() == bf16) return softmax(x.to(f32), axis).to(bf16);
+  if (const int i = normalize_axis("softmax", axis, x.dim()); i != x.dim() - 1)
+    return softmax(x.transpose(i, -1), -1).transpose(i, -1);
+  Tensor rows = as_rows(x), y = empty_like(rows);
+  on(x.device(), [&](auto device) { kernels::softmax(device, rows, y); });
+  return record_fused("softmax", y.reshape(x.shape()), {x}, [x, y](const Tensor& g) {
+    Tensor dx = empty_like(y);
+    on(g.device(), [&](auto device) { kernels::softmax_backward(device, as_rows(g), y, dx); });
+    return Tensors{dx.reshape(x.shape())};
+  });
 }
 
+// Less the largest element, so that nothing overflows and a large mean costs no digits.
 Tensor log_softmax(const Tensor& x, std::int64_t axis) {
-  return normalized(
-      "log_softmax", x, axis, [](auto... args) { kernels::log_softmax(args...); },
-      [](auto... args) { kernels::log_softmax_backward(args...); });
+  check_float("log_softmax", x);
+  if (x.dtype() == bf16) return log_softmax(x.to(f32), axis).to(bf16);
+  normalize_axis("log_softmax", axis, x.dim());
+  if (x.numel() == 0) return x;
+  Tensor d = x - max(x.detach(), axis, true).first;
+  return d - log(sum(exp(d), {axis}, true));
 }
 
 Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, double eps) {

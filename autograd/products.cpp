@@ -39,7 +39,7 @@ Tensor product(const Tensor& a, const Tensor& b) {
   Tensor left = readable(a), right = readable(b);
   left = left.with_layout(expanded(left.layout(), matrix_shape(batch, M, K)));
   right = right.with_layout(expanded(right.layout(), matrix_shape(batch, K, N)));
-  on(a.device(), [&](auto device) { kernels::matmul(device, left, right, {}, false, c); });
+  on(a.device(), [&](auto device) { kernels::matmul(device, left, right, {}, c); });
   return record("matmul", c, {a, b}, [a, b](const Tensor& g) {
     return Tensors{
         a.requires_grad() ? sum_to(matmul(g, b.transpose(-1, -2)), a.shape()) : Tensor(),
@@ -83,7 +83,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   Tensor rows = x.detach().reshape({R, K}), y = empty({R, N}, x.dtype(), x.device());
   Tensor w = readable(weight), b = bias.defined() ? bias.detach().contiguous() : bias;
   on(x.device(),
-     [&](auto device) { kernels::matmul(device, readable(rows), w.transpose(0, 1), b, false, y); });
+     [&](auto device) { kernels::matmul(device, readable(rows), w.transpose(0, 1), b, y); });
   return record("linear", y.reshape(shape), {x, weight, bias},
                 [x, weight, bias, R, K, N](const Tensor& g) {
                   Tensor rows_g = g.reshape({R, N});

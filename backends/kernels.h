@@ -74,9 +74,6 @@ void sum_of_squares(Cpu, const Tensor& x, const Tensor& y);
 void softmax(Cpu, const Tensor& x, const Tensor& y);
 // dx = y (dy - sum(dy y))
 void softmax_backward(Cpu, const Tensor& dy, const Tensor& y, const Tensor& dx);
-void log_softmax(Cpu, const Tensor& x, const Tensor& y);
-// dx = dy - exp(y) sum(dy)
-void log_softmax_backward(Cpu, const Tensor& dy, const Tensor& y, const Tensor& dx);
 
 // y = (x - mean) * rstd * weight + bias, rstd = 1 / sqrt(variance + eps), variance over C (biased).
 // weight, bias [C] contiguous, either may be undefined; mean, rstd [R] are kept for backward.
@@ -112,13 +109,11 @@ void topk_last(Cpu, const Tensor& x, bool largest, const Tensor& index);
 
 // ------------------------------------------------------------------------- matrix product
 
-// c[...,M,N] = a[...,M,K] b[...,K,N] (+ bias[N] when defined; + c as it stands when `accumulate`).
-// Batch axes of a and b are already expanded to c's (stride 0 repeats). One of the last two strides
-// of a and of b is 1: a transposed matrix is read as it lies. bias and c contiguous. No f32 result
-// depends on anything but the inputs and the number of threads (oneDNN may split K by it); no f64
-// on the latter.
-void matmul(Cpu, const Tensor& a, const Tensor& b, const Tensor& bias, bool accumulate,
-            const Tensor& c);
+// c[...,M,N] = a[...,M,K] b[...,K,N] (+ bias[N] when defined). Batch axes of a and b are already
+// expanded to c's (stride 0 repeats). One of the last two strides of a and of b is 1: a transposed
+// matrix is read as it lies. bias contiguous. No f32 result depends on anything but the inputs and
+// the number of threads (oneDNN may split K by it); no f64 on the latter.
+void matmul(Cpu, const Tensor& a, const Tensor& b, const Tensor& bias, const Tensor& c);
 
 // ------------------------------------------------------------------------- attention
 
@@ -173,12 +168,5 @@ struct AdamArgs {
 // m, v: running means of the gradient and of its square. All contiguous.
 void adam_step(Cpu, const AdamArgs& args, const Tensor& gradient, const Tensor& p, const Tensor& m,
                const Tensor& v);
-
-struct SgdArgs {
-  double lr, momentum, dampening, l2;
-  bool nesterov, first;  // first: the momentum buffer is the gradient
-};
-void sgd_step(Cpu, const SgdArgs& args, const Tensor& gradient, const Tensor& p,
-              const Tensor& buffer);
 
 }  // namespace triad::kernels

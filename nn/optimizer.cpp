@@ -133,15 +133,13 @@ SGD::SGD(const std::vector<ParameterGroup>& groups, const SGDOptions& options)
 }
 
 void SGD::update(const Parameter& p, const Tensor& gradient, double lr) {
-  const kernels::SgdArgs args{.lr = lr,
-                              .momentum = options_.momentum,
-                              .dampening = options_.dampening,
-                              .l2 = p.weight_decay,
-                              .nesterov = options_.nesterov,
-                              .first = p.step == 1};
-  on(gradient.device(), [&](auto device) {
-    kernels::sgd_step(device, args, gradient, p.value, p.state.empty() ? Tensor() : p.state[0]);
-  });
+  Tensor d = p.weight_decay != 0 ? gradient + p.value * p.weight_decay : gradient;
+  if (options_.momentum != 0) {
+    const Tensor& b = p.state[0];
+    b.copy_(p.step == 1 ? d : b * options_.momentum + d * (1 - options_.dampening));
+    d = options_.nesterov ? d + b * options_.momentum : b;
+  }
+  p.value.copy_(p.value - d * lr);
 }
 
 // ---------------------------------------------------------------------- Adam

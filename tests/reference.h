@@ -102,17 +102,6 @@ inline Values softmax_backward(const Values& dy, const Values& y, std::size_t C)
   return dx;
 }
 
-// dx_j = dy_j - exp(y_j) sum over k of dy_k
-inline Values log_softmax_backward(const Values& dy, const Values& y, std::size_t C) {
-  Values dx(y.size());
-  for (std::size_t r = 0; r < y.size(); r += C) {
-    double sum = 0;
-    for (std::size_t j = 0; j < C; ++j) sum += dy[r + j];
-    for (std::size_t j = 0; j < C; ++j) dx[r + j] = dy[r + j] - std::exp(y[r + j]) * sum;
-  }
-  return dx;
-}
-
 inline Values cross_entropy(const Values& logits, const Indices& target, std::int64_t ignore) {
   const std::size_t R = target.size(), C = logits.size() / R;
   const Values log_p = log_softmax(logits, C);
@@ -183,20 +172,6 @@ struct AdamElement {
     m = beta1 * m + (1 - beta1) * g;
     v = beta2 * v + (1 - beta2) * g * g;
     p -= lr * (m / (1 - std::pow(beta1, t))) / (std::sqrt(v / (1 - std::pow(beta2, t))) + eps);
-  }
-};
-
-struct SgdElement {
-  double p, buffer;
-
-  void step(double g, double lr, double momentum, double dampening, double l2, bool nesterov,
-            bool first) {
-    g += l2 * p;
-    if (momentum != 0) {
-      buffer = first ? g : momentum * buffer + (1 - dampening) * g;
-      g = nesterov ? g + momentum * buffer : buffer;
-    }
-    p -= lr * g;
   }
 };
 

@@ -11,6 +11,10 @@ TEST_CASE("softmax at the edges") {
   const Tensor masked = from_vector<double>({-kInf, 0, -kInf}, {3});
   CHECK(values(softmax(masked, 0)) == Values{0, 1, 0});
   CHECK(values(log_softmax(masked, 0)) == Values{-kInf, 0, -kInf});
+  for (double odd : {-kInf, kInf, kNan})  // nothing but -inf, an infinity, a NaN
+    check_close(log_softmax(from_vector<double>({-kInf, odd}, {2}), 0), {kNan, kNan}, 0, "odd");
+  const Tensor far = from_vector<float>({1e6f, 1e6f}, {2});  // a large mean costs no digits
+  check_close(log_softmax(far, 0), Values(2, -std::log(2.0)), bound(f32), "log_softmax");
 }
 
 TEST_CASE("layer_norm: gradients of any part alone") {

@@ -15,12 +15,11 @@ namespace {
 
 using namespace cpu;
 
-// A batch of products c = a b (+ bias) (+ c). c[batch..., M, N] is contiguous; strides of a and b
-// are given, 0 along a batch axis repeats.
+// A batch of products c = a b (+ bias). c[batch..., M, N] is contiguous; strides of a and b are
+// given, 0 along a batch axis repeats.
 struct MatrixProduct {
   Index M, N, K;
   Index a_row, a_column, b_row, b_column;  // one of each pair is 1
-  bool accumulate;
   Shape batch = {}, a_batch = {}, b_batch = {};
 };
 
@@ -34,7 +33,7 @@ void normalize(Index rows, Index columns, Index& row, Index& column) {
 
 // Batch axes that lie one behind the other become one, and rows of a that all meet the same b
 // become one tall matrix: a single large product is faster than many small ones.
-MatrixProduct simplest(const Tensor& a, const Tensor& b, bool accumulate) {
+MatrixProduct simplest(const Tensor& a, const Tensor& b) {
   const int axes = a.dim() - 2;
   MatrixProduct p{.M = a.shape()[axes],
                   .N = b.shape()[axes + 1],
@@ -42,8 +41,7 @@ MatrixProduct simplest(const Tensor& a, const Tensor& b, bool accumulate) {
                   .a_row = a.strides()[axes],
                   .a_column = a.strides()[axes + 1],
                   .b_row = b.strides()[axes],
-                  .b_column = b.strides()[axes + 1],
-                  .accumulate = accumulate};
+                  .b_column = b.strides()[axes + 1]};
   for (int i = axes - 1; i >= 0; --i) {
     const Index size = a.shape()[i], a_step = a.strides()[i], b_step = b.strides()[i];
     if (size == 1) continue;
@@ -75,12 +73,12 @@ MatrixProduct simplest(const Tensor& a, const Tensor& b, bool accumulate) {
 // thread has its own, because those objects hold the pointers of the running call.
 
 // All that a primitive depends on; the entries it does not use are zero.
-using Key = std::array<Index, 3 * kMaxRank + 11>;
+using Key = std::array<Index, 3 * kMaxRank + 10>;
 
 Key key_of(const MatrixProduct& p, bool bias) {
-  Key key{p.M,        p.N,          p.K,  p.a_row,           p.a_column,    p.b_row,
-          p.b_column, p.accumulate, bias, get_num_threads(), p.batch.rank()};
-  Index* next = &key[11];
+  Key key{p.M,     p.N,        p.K,  p.a_row,           p.a_column,
+          p.b_row, p.b_column, bias, get_num_threads(), p.batch.rank()};
+  Index* next = &key[10];
   for (const Shape* shape : {&p.batch, &p.a_batch, &p.b_batch})
     next = std::copy(shape->begin(), shape->end(), next);
   return key;
@@ -106,24 +104,26 @@ dnnl::memory::desc matrix(const Shape& batch, const Shape& steps, Index rows, In
 
 class Primitive {
  public:
+  // Of no use where oneDNN has no fast way.
   Primitive(const MatrixProduct& p, bool bias) {
+    // Rows (or columns) that overlap, as in an expanded vector, are nothing oneDNN accepts.
+    const auto overlap = [](Index rows, Index columns, Index row, Index column) {
+      return column == 1 ? row < columns : column < rows;
+    };
+    if (p.K == 0 || overlap(p.M, p.K, p.a_row, p.a_column) ||
+        overlap(p.K, p.N, p.b_row, p.b_column))
+      return;
     const auto left = matrix(p.batch, p.a_batch, p.M, p.K, p.a_row, p.a_column);
     const auto right = matrix(p.batch, p.b_batch, p.K, p.N, p.b_row, p.b_column);
     Shape c = p.batch;
     c.push_back(p.M), c.push_back(p.N);
     const auto out = matrix(p.batch, contiguous_layout(c).strides, p.M, p.N, p.N, 1);
-    dnnl::primitive_attr attributes;
-    if (p.accumulate) {
-      dnnl::post_ops add;
-      add.append_sum();
-      attributes.set_post_ops(add);
-    }
     dnnl::memory::desc row;  // empty: no bias
     if (bias) row = matrix(p.batch, Shape::filled(p.batch.rank(), 0), 1, p.N, p.N, 1);
 #if DNNL_VERSION_MAJOR >= 3  // Ubuntu 24.04; Debian 12 has oneDNN 2
-    const dnnl::matmul::primitive_desc description(engine(), left, right, row, out, attributes);
+    const dnnl::matmul::primitive_desc description(engine(), left, right, row, out);
 #else
-    const dnnl::matmul::primitive_desc description({left, right, row, out}, attributes, engine());
+    const dnnl::matmul::primitive_desc description({left, right, row, out}, engine());
 #endif
     if (std::string_view(description.impl_info_str()).starts_with("ref")) return;
     run_ = dnnl::matmul(description);
@@ -134,7 +134,7 @@ class Primitive {
   }
   Primitive() = default;
 
-  // False, with nothing done, where there is none.
+  // False, with nothing done, where there is none: then the other product is taken.
   bool operator()(const float* a, const float* b, const float* bias, float* c) {
     if (!run_) return false;
     thread_local dnnl::stream stream(engine());
@@ -170,18 +170,6 @@ Primitive& primitive(const MatrixProduct& p, bool bias) {
   }
 }
 
-// False, with nothing done, where oneDNN has no fast way: then the other product is taken.
-bool multiply_by_onednn(const MatrixProduct& p, const float* a, const float* b, const float* bias,
-                        float* c) {
-  // Rows (or columns) that overlap, as in an expanded vector, are nothing oneDNN accepts.
-  const auto overlap = [](Index rows, Index columns, Index row, Index column) {
-    return column == 1 ? row < columns : column < rows;
-  };
-  if (p.K == 0 || overlap(p.M, p.K, p.a_row, p.a_column) || overlap(p.K, p.N, p.b_row, p.b_column))
-    return false;
-  return primitive(p, bias != nullptr)(a, b, bias, c);
-}
-
 // ---- By gemm_tile: fp64, which oneDNN does not have, and what it has no fast way to read.
 //
 // A task is a block of c. It walks along K in chunks, in order, so that the number of threads never
@@ -204,9 +192,8 @@ template <class T>
 void multiply_block(const MatrixProduct& p, const T* a, const T* b, const T* bias, T* c, Index rows,
                     Index columns) {
   for (Index i = 0; i < rows; ++i) {
-    T* row = c + i * p.N;
-    if (!p.accumulate) std::fill_n(row, columns, T(0));
-    for (Index j = 0; j < columns && bias; ++j) row[j] += bias[j];
+    if (bias) std::copy_n(bias, columns, c + i * p.N);
+    else std::fill_n(c + i * p.N, columns, T(0));
   }
   T *a_panel = scratch<T>((kRows + kColumns) * kDepth), *b_panel = a_panel + kRows * kDepth;
   for (Index k = 0; k < p.K; k += kDepth) {
@@ -247,16 +234,15 @@ void multiply_in_blocks(const MatrixProduct& p, const T* a, const T* b, const T*
 
 }  // namespace
 
-void matmul(Cpu, const Tensor& a, const Tensor& b, const Tensor& bias, bool accumulate,
-            const Tensor& c) {
+void matmul(Cpu, const Tensor& a, const Tensor& b, const Tensor& bias, const Tensor& c) {
   if (c.numel() == 0) return;
-  const MatrixProduct p = simplest(a, b, accumulate);
+  const MatrixProduct p = simplest(a, b);
   visit_float("matmul", c.dtype(), [&]<class T>(T) {
     const T *left = a.data<T>(), *right = b.data<T>();
     const T* row = bias.defined() ? bias.data<T>() : nullptr;
     T* out = c.data<T>();
     if constexpr (sizeof(T) == sizeof(float))
-      if (multiply_by_onednn(p, left, right, row, out)) return;
+      if (primitive(p, row != nullptr)(left, right, row, out)) return;
     multiply_in_blocks(p, left, right, row, out);
   });
 }

@@ -9,18 +9,7 @@
 #include <triad/core/visit.h>
 
 namespace triad::kernels {
-namespace {
-
 using namespace cpu;
-
-// Calls f(i, part) for every register of n elements of T.
-template <class T, class F> void update(Index n, F f) {
-  parallel_ranges(n, kHeavyGrain, [&](Index begin, Index end) {
-    for_each_register<T>(end - begin, [&](Index i, auto part) { f(begin + i, part); });
-  });
-}
-
-}  // namespace
 
 // Adam: Kingma and Ba, arXiv 1412.6980, algorithm 1; decoupled decay (AdamW): Loshchilov and
 // Hutter, arXiv 1711.05101.
@@ -35,7 +24,7 @@ void adam_step(Cpu, const AdamArgs& args, const Tensor& gradient, const Tensor& 
     const X l2{T(args.l2)}, eps{T(args.eps)}, root_scale{T(1 / std::sqrt(correction2))};
     const T* g = gradient.data<T>();
     T *parameter = p.data<T>(), *mean = m.data<T>(), *square = v.data<T>();
-    update<T>(p.numel(), [=](Index i, auto part) {
+    const auto update = [=](Index i, auto part) {
       X x = part.load(parameter + i), a = part.load(mean + i), b = part.load(square + i);
       const X d = fma(l2, x, part.load(g + i));
       a = fma(d - a, new1, a);
@@ -44,28 +33,9 @@ void adam_step(Cpu, const AdamArgs& args, const Tensor& gradient, const Tensor& 
       part.store(a, mean + i);
       part.store(b, square + i);
       part.store(x, parameter + i);
-    });
-  });
-}
-
-void sgd_step(Cpu, const SgdArgs& args, const Tensor& gradient, const Tensor& p,
-              const Tensor& buffer) {
-  visit_float("sgd_step", p.dtype(), [&]<class T>(T) {
-    using X = Vec<T>;
-    const X lr{T(args.lr)}, l2{T(args.l2)};
-    const X momentum{T(args.momentum)}, fresh{T(1 - args.dampening)};
-    const bool first = args.first, nesterov = args.nesterov;
-    const T* g = gradient.data<T>();
-    T *parameter = p.data<T>(), *velocity = args.momentum != 0 ? buffer.data<T>() : nullptr;
-    update<T>(p.numel(), [=](Index i, auto part) {
-      const X x = part.load(parameter + i);
-      X d = fma(l2, x, part.load(g + i));
-      if (velocity) {
-        const X a = first ? d : fma(momentum, part.load(velocity + i), fresh * d);
-        part.store(a, velocity + i);
-        d = nesterov ? fma(momentum, a, d) : a;
-      }
-      part.store(fnma(lr, d, x), parameter + i);
+    };
+    parallel_ranges(p.numel(), kHeavyGrain, [&](Index begin, Index end) {
+      for_each_register<T>(end - begin, [&](Index i, auto part) { update(begin + i, part); });
     });
   });
 }

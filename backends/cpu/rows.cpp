@@ -139,28 +139,6 @@ void softmax_backward(Cpu, const Tensor& dy, const Tensor& y, const Tensor& dx) 
   });
 }
 
-void log_softmax(Cpu, const Tensor& x, const Tensor& y) {
-  for_each_row("log_softmax", x, [&]<class T>(T, Index r, Index C) {
-    T *in = row<T>(x, r), *out = row<T>(y, r);
-    const T top = row_max(in, C);
-    const Vec<T> shift(top), rest(T(std::log(sum_exp(in, C, top))));
-    for_each_register<T>(
-        C, [&](Index i, auto part) { part.store(part.load(in + i) - shift - rest, out + i); });
-  });
-}
-
-void log_softmax_backward(Cpu, const Tensor& dy, const Tensor& y, const Tensor& dx) {
-  for_each_row("log_softmax_backward", y, [&]<class T>(T, Index r, Index C) {
-    T *g = row<T>(dy, r), *log_p = row<T>(y, r), *out = row<T>(dx, r);
-    Accumulator<T> sum;
-    for_each_register<T>(C, [&](Index i, auto part) { sum.add(part.load(g + i)); });
-    const Vec<T> total(T(sum.total()));
-    for_each_register<T>(C, [&](Index i, auto part) {
-      part.store(fnma(exp_weight(part.load(log_p + i)), total, part.load(g + i)), out + i);
-    });
-  });
-}
-
 void cross_entropy(Cpu, const Tensor& logits, const Tensor& target, Index ignore_index,
                    const Tensor& losses, const Tensor& logsumexp) {
   const std::int64_t* targets = target.data<std::int64_t>();
