@@ -34,8 +34,7 @@ double scheduled(const char* op, std::int64_t step, const Schedule& s, Share sha
 }  // namespace
 
 std::vector<ParameterGroup> decay_groups(const Module& model, double weight_decay) {
-  ParameterGroup decayed{.parameters = {}, .weight_decay = weight_decay};
-  ParameterGroup kept{.parameters = {}, .weight_decay = 0};
+  ParameterGroup decayed{{}, weight_decay}, kept{{}, 0};
   for (const auto& [name, p] : model.named_parameters())
     (decays(name, p) ? decayed : kept).parameters.emplace_back(name, p);
   return {decayed, kept};

@@ -1,5 +1,5 @@
-// Optimizers, which change parameters by their gradients, and schedules of the learning rate.
-// Names, defaults and arithmetic are PyTorch's.
+// Optimizers, which change parameters by their gradients, schedules of the learning rate, and means
+// of weights. Names, defaults and arithmetic are PyTorch's.
 //
 //   nn::AdamW optimizer(nn::decay_groups(model, 0.1), {.lr = 3e-4});
 //   for (...) {
