@@ -7,10 +7,7 @@
 #include <triad/core/random.h>
 #include <triad/core/tensor.h>
 #include <triad/nn/batch_loader.h>
-#include <triad/nn/containers.h>
-#include <triad/nn/ema.h>
 #include <triad/nn/init.h>
-#include <triad/nn/lion_muon.h>
 #include <triad/nn/optimizer.h>
 #include <triad/nn/safetensors.h>
 #include <triad/nn/transformer.h>

@@ -22,34 +22,26 @@ Tensor Linear::forward_rows(const Tensor& x, std::int64_t begin, std::int64_t en
 }
 
 std::string Linear::options_text() const {
-  return fmt::format("{} -> {}{}", weight.size(1), weight.size(0),
-                     bias.defined() ? "" : ", no bias");
+  const char* rest = bias.defined() ? "" : ", no bias";
+  return fmt::format("{} -> {}{}", weight.size(1), weight.size(0), rest);
 }
-
 std::string Embedding::options_text() const {
   return fmt::format("{} x {}", weight.size(0), weight.size(1));
 }
-
 std::string LayerNorm::options_text() const {
   return fmt::format("{}, eps {}", weight.size(0), eps);
 }
+std::string RMSNorm::options_text() const { return fmt::format("{}, eps {}", weight.size(0), eps); }
+std::string Dropout::options_text() const { return fmt::format("{}", p); }
 
 Dropout::Dropout(double p) : p(p) {
   if (!(p >= 0 && p < 1)) throw_error<ValueError>("Dropout: needs 0 <= p < 1, got {}", p);
 }
-
-std::string Dropout::options_text() const { return fmt::format("{}", p); }
 
 Tensor Sequential::forward(const Tensor& x) {
   Tensor y = x;
   for (auto& layer : layers_) y = (*layer)(y);
   return y;
 }
-
-void Sequential::visit(Visitor& visitor) {
-  for (std::size_t i = 0; i < layers_.size(); ++i) visitor(std::to_string(i), *layers_[i]);
-}
-
-std::string RMSNorm::options_text() const { return fmt::format("{}, eps {}", weight.size(0), eps); }
 
 }  // namespace triad::nn

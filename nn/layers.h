@@ -1,9 +1,9 @@
-// The layers that transformers are made of. Names, parameters and initial values are PyTorch's.
+// Layers, activations and containers. Names, parameters and initial values are PyTorch's.
 #pragma once
 
 #include <memory>
 
-#include <triad/nn/activations.h>
+#include <triad/nn/module.h>
 
 namespace triad::nn {
 
@@ -57,6 +57,20 @@ class LayerNorm : public Layer {
   double eps;
 };
 
+// Over the last axis, of size `features`; weight starts at 1.
+class RMSNorm : public Layer {
+ public:
+  explicit RMSNorm(std::int64_t features, double eps = 1e-6)
+      : weight(parameter(ones({features}))), eps(eps) {}
+  Tensor forward(const Tensor& x) override { return rms_norm(x, weight, eps); }
+  void visit(Visitor& visitor) override { visitor("weight", weight); }
+  std::string type_name() const override { return "RMSNorm"; }
+  std::string options_text() const override;
+
+  Tensor weight;
+  double eps;
+};
+
 class Dropout : public Layer {
  public:
   explicit Dropout(double p = 0.5);
@@ -68,23 +82,23 @@ class Dropout : public Layer {
   double p;
 };
 
-// One layer after another, named 0, 1, ...: Sequential net(Linear(8, 32), GELU(), Linear(32, 4)).
-class Sequential : public Layer {
- public:
-  template <class... L> explicit Sequential(L... layers) { (push_back(std::move(layers)), ...); }
-  template <class L> void push_back(L layer) {
-    layers_.push_back(std::make_unique<L>(std::move(layer)));
-  }
-  std::size_t size() const { return layers_.size(); }
-  Layer& operator[](std::size_t i) { return *layers_.at(i); }
-
-  Tensor forward(const Tensor& x) override;
-  void visit(Visitor& visitor) override;
-  std::string type_name() const override { return "Sequential"; }
-
- private:
-  std::vector<std::unique_ptr<Layer>> layers_;
+// Activations: what Sequential needs between two Linear.
+struct ActivationName {
+  char text[10];
 };
+
+template <Tensor (*function)(const Tensor&), ActivationName name> struct Activation : Layer {
+  Tensor forward(const Tensor& x) override { return function(x); }
+  void visit(Visitor&) override {}
+  std::string type_name() const override { return name.text; }
+};
+
+using ReLU = Activation<relu, ActivationName{"ReLU"}>;
+using GELU = Activation<gelu, ActivationName{"GELU"}>;
+using SiLU = Activation<silu, ActivationName{"SiLU"}>;
+using Tanh = Activation<tanh, ActivationName{"Tanh"}>;
+using Sigmoid = Activation<sigmoid, ActivationName{"Sigmoid"}>;
+using Softplus = Activation<softplus, ActivationName{"Softplus"}>;
 
 // The feed-forward part of a transformer: fc1 to 4M, exact GELU, fc2 back to M, dropout.
 class MLP : public Layer {
@@ -100,18 +114,71 @@ class MLP : public Layer {
   Dropout drop;
 };
 
-// Over the last axis, of size `features`; weight starts at 1.
-class RMSNorm : public Layer {
+// Modules in a list, named 0, 1, ..., as a part of a module that calls them as it likes:
+// for (auto& layer : layers) x = x + (*layer)(x);
+// T is what all of them are: Layer, one type, or Module.
+template <class T = Layer> class ModuleList : public Module {
  public:
-  explicit RMSNorm(std::int64_t features, double eps = 1e-6)
-      : weight(parameter(ones({features}))), eps(eps) {}
-  Tensor forward(const Tensor& x) override { return rms_norm(x, weight, eps); }
-  void visit(Visitor& visitor) override { visitor("weight", weight); }
-  std::string type_name() const override { return "RMSNorm"; }
-  std::string options_text() const override;
+  template <class... M> explicit ModuleList(M... modules) { (push_back(std::move(modules)), ...); }
+  template <class M> void push_back(M module) {
+    modules_.push_back(std::make_unique<M>(std::move(module)));
+  }
+  std::size_t size() const { return modules_.size(); }
+  T& operator[](std::size_t i) { return *modules_.at(i); }
+  auto begin() const { return modules_.begin(); }
+  auto end() const { return modules_.end(); }
+  void visit(Visitor& visitor) override {
+    for (std::size_t i = 0; i < size(); ++i) visitor(std::to_string(i), *modules_[i]);
+  }
+  std::string type_name() const override { return "ModuleList"; }
 
-  Tensor weight;
-  double eps;
+ private:
+  std::vector<std::unique_ptr<T>> modules_;
+};
+
+// One layer after another, named 0, 1, ...: Sequential net(Linear(8, 32), GELU(), Linear(32, 4)).
+class Sequential : public Layer {
+ public:
+  template <class... L> explicit Sequential(L... layers) : layers_(std::move(layers)...) {}
+  template <class L> void push_back(L layer) { layers_.push_back(std::move(layer)); }
+  std::size_t size() const { return layers_.size(); }
+  Layer& operator[](std::size_t i) { return layers_[i]; }
+
+  Tensor forward(const Tensor& x) override;
+  void visit(Visitor& visitor) override { layers_.visit(visitor); }
+  std::string type_name() const override { return "Sequential"; }
+
+ private:
+  ModuleList<Layer> layers_;
+};
+
+// Like ModuleList, under names, in the order of insertion: for (auto& [name, module] : dict) ...
+template <class T = Layer> class ModuleDict : public Module {
+ public:
+  template <class M> void insert(const std::string& name, M module) {
+    if (contains(name) || name.empty() || name.find('.') != name.npos)
+      throw ValueError("ModuleDict: needs a new name without dots, got '" + name + "'");
+    modules_.emplace_back(name, std::make_unique<M>(std::move(module)));
+  }
+  bool contains(const std::string& name) const { return find(name) != nullptr; }
+  T& operator[](const std::string& name) {
+    if (T* module = find(name)) return *module;
+    throw ValueError("ModuleDict: needs a name that it has, got '" + name + "'");
+  }
+  auto begin() const { return modules_.begin(); }
+  auto end() const { return modules_.end(); }
+  void visit(Visitor& visitor) override {
+    for (auto& [name, module] : modules_) visitor(name, *module);
+  }
+  std::string type_name() const override { return "ModuleDict"; }
+
+ private:
+  T* find(const std::string& name) const {
+    for (auto& [key, module] : modules_)
+      if (key == name) return module.get();
+    return nullptr;
+  }
+  std::vector<std::pair<std::string, std::unique_ptr<T>>> modules_;
 };
 
 }  // namespace triad::nn

@@ -34,8 +34,7 @@ double scheduled(const char* op, std::int64_t step, const Schedule& s, Share sha
 }  // namespace
 
 std::vector<ParameterGroup> decay_groups(const Module& model, double weight_decay) {
-  ParameterGroup decayed{.parameters = {}, .weight_decay = weight_decay};
-  ParameterGroup kept{.parameters = {}, .weight_decay = 0};
+  ParameterGroup decayed{{}, weight_decay}, kept{{}, 0};
   for (const auto& [name, p] : model.named_parameters())
     (decays(name, p) ? decayed : kept).parameters.emplace_back(name, p);
   return {decayed, kept};
@@ -166,6 +165,46 @@ void Adam::update(const Parameter& p, const Tensor& gradient, double lr) {
   });
 }
 
+// ---------------------------------------------------------------------- Lion, Muon
+
+Lion::Lion(const std::vector<ParameterGroup>& groups, const LionOptions& options)
+    : Optimizer("Lion", groups, options.lr, options.weight_decay, {"exp_avg"}), options_(options) {
+  check_option("betas", options.betas.first, 0, 1);
+  check_option("betas", options.betas.second, 0, 1);
+}
+
+void Lion::update(const Parameter& p, const Tensor& gradient, double lr) {
+  const Tensor &m = p.state[0], u = sign(lerp(gradient, m, options_.betas.first));
+  p.value.copy_(p.value * (1 - lr * p.weight_decay) - u * lr);
+  m.copy_(lerp(gradient, m, options_.betas.second));
+}
+
+Muon::Muon(const std::vector<ParameterGroup>& groups, const MuonOptions& options)
+    : Optimizer("Muon", groups, options.lr, options.weight_decay, {"momentum_buffer"}),
+      options_(options) {
+  check_option("momentum", options.momentum, 0, 1);
+  for (const ParameterGroup& group : groups)
+    for (const auto& [name, p] : group.parameters)
+      if (p.requires_grad() && p.dim() != 2)
+        throw_error<ValueError>("Muon: needs matrices, {} is {}: put it into a group of AdamW",
+                                name, p.shape());
+}
+
+void Muon::update(const Parameter& p, const Tensor& gradient, double lr) {
+  const Tensor& b = p.state[0];
+  b.copy_(lerp(gradient, b, options_.momentum));
+  Tensor u = options_.nesterov ? lerp(gradient, b, options_.momentum) : b;
+  const double ratio = double(u.size(0)) / double(std::max(u.size(1), std::int64_t(1)));
+  auto turn = [&] { return ratio > 1 ? u.transpose(0, 1) : u; };  // the smaller u u^T
+  u = turn() / clamp(norm(u), 1e-7);
+  for (int step = 0; step < 5; ++step) {
+    const Tensor a = matmul(u, u.transpose(0, 1));
+    u = u * 3.4445 + matmul(a * -4.7750 + matmul(a, a) * 2.0315, u);
+  }
+  p.value.copy_(p.value * (1 - lr * p.weight_decay) -
+                turn() * (lr * std::sqrt(std::max(1.0, ratio))));
+}
+
 // ---------------------------------------------------------------------- clipping
 
 double clip_grad_norm(const std::vector<Tensor>& parameters, double max_norm) {
@@ -205,6 +244,33 @@ double linear_lr(std::int64_t step, const Schedule& schedule) {
 double cosine_lr(std::int64_t step, const Schedule& schedule) {
   return scheduled("cosine_lr", step, schedule,
                    [](double done) { return (1 + std::cos(std::numbers::pi * done)) / 2; });
+}
+
+// ---------------------------------------------------------------------- means of weights
+
+EMA::EMA(Module& model, double decay) : model_(model), decay_(decay) {
+  if (!(decay >= 0 && decay <= 1))
+    throw_error<ValueError>("EMA: needs decay in 0..1, got {}", decay);
+  for (const auto& [name, t] : model.state_dict())
+    means_[name] = t.dtype() == bf16 ? t.to(f32) : t.clone();
+}
+
+void EMA::update() {
+  for (const auto& [name, t] : model_.state_dict()) {
+    const Tensor& mean = means_.at(name);
+    mean.copy_(is_floating_point(t.dtype()) ? lerp(t.to(mean.dtype()), mean, decay_) : t);
+  }
+}
+
+void EMA::copy_to() const {
+  for (const auto& [name, t] : model_.state_dict()) t.copy_(means_.at(name));
+}
+
+std::shared_ptr<void> EMA::average_parameters() const {
+  StateDict own = model_.state_dict();
+  for (auto& [name, t] : own) t = t.clone();
+  copy_to();
+  return {nullptr, [own, &model = model_](void*) { model.load_state_dict(own); }};
 }
 
 }  // namespace triad::nn

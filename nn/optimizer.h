@@ -1,5 +1,5 @@
-// Optimizers, which change parameters by their gradients, and schedules of the learning rate.
-// Names, defaults and arithmetic are PyTorch's.
+// Optimizers, which change parameters by their gradients, schedules of the learning rate, and means
+// of weights. Names, defaults and arithmetic are PyTorch's.
 //
 //   nn::AdamW optimizer(nn::decay_groups(model, 0.1), {.lr = 3e-4});
 //   for (...) {
@@ -137,6 +137,42 @@ class AdamW : public Adam {
       : AdamW(std::vector<ParameterGroup>{{parameters}}, options) {}
 };
 
+struct LionOptions {
+  double lr = 1e-4;
+  std::pair<double, double> betas = {0.9, 0.99};
+  double weight_decay = 0;
+};
+// p -= lr sign(beta1 m + (1 - beta1) g), then m = beta2 m + (1 - beta2) g. Chen et al. 2023, arXiv
+// 2302.06675.
+class Lion : public Optimizer {
+ public:
+  explicit Lion(const std::vector<ParameterGroup>& groups, const LionOptions& options = {});
+  explicit Lion(const NamedTensors& parameters, const LionOptions& options = {})
+      : Lion(std::vector<ParameterGroup>{{parameters}}, options) {}
+
+ private:
+  void update(const Parameter& p, const Tensor& gradient, double lr) override;
+  const LionOptions options_;
+};
+
+struct MuonOptions {
+  double lr = 1e-3, weight_decay = 0.1, momentum = 0.95;
+  bool nesterov = true;
+};
+// For matrices [R,C] alone: b = momentum b + (1 - momentum) g; u is b, or with nesterov
+// momentum b + (1 - momentum) g; p -= lr sqrt(max(1, R/C)) u with singular values near 1, most
+// from 0.7 to 1.2, by a Newton-Schulz iteration. K. Jordan 2024, kellerjordan.github.io/posts/muon.
+class Muon : public Optimizer {
+ public:
+  explicit Muon(const std::vector<ParameterGroup>& groups, const MuonOptions& options = {});
+  explicit Muon(const NamedTensors& parameters, const MuonOptions& options = {})
+      : Muon(std::vector<ParameterGroup>{{parameters}}, options) {}
+
+ private:
+  void update(const Parameter& p, const Tensor& gradient, double lr) override;
+  const MuonOptions options_;
+};
+
 // Scales all gradients down together where their norm, as of one long vector, exceeds max_norm, and
 // returns that norm as it was before. Where it is NaN or infinite the gradients stay as they are,
 // and it is for the caller to skip the step. Pascanu et al. 2013, arXiv 1211.5063.
@@ -157,5 +193,26 @@ double constant_lr(std::int64_t step, const Schedule& schedule);
 double linear_lr(std::int64_t step, const Schedule& schedule);
 // From `lr` to `final_lr` along half a cosine. Loshchilov & Hutter 2017, arXiv 1608.03983.
 double cosine_lr(std::int64_t step, const Schedule& schedule);
+
+// The running mean of a module's weights, often better than the last ones: ema.update() after each
+// optimizer.step(), and auto averaged = ema.average_parameters() before an evaluation.
+//
+// Of all that state_dict() names: floating types are averaged (bf16 in f32), others copied. The
+// model must outlive this, not move, and be on its device before.
+class EMA {
+ public:
+  explicit EMA(Module& model, double decay = 0.999);
+  void update();         // mean = decay mean + (1 - decay) weight
+  void copy_to() const;  // the means into the model
+  // copy_to() while what it returns lives; then the model has its own weights again.
+  [[nodiscard]] std::shared_ptr<void> average_parameters() const;
+  StateDict state_dict() const { return means_; }  // by the model's names, sharing memory
+  void load_state_dict(const StateDict& state) { load_state("EMA", means_, state, true); }
+
+ private:
+  Module& model_;
+  double decay_;
+  StateDict means_;
+};
 
 }  // namespace triad::nn

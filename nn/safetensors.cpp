@@ -40,8 +40,7 @@ const NamedDType* find_dtype(DType dtype) {
 
 // A name for a message: in one line, printable, and not longer than a line.
 std::string quoted(const std::string& name) {
-  const bool ascii = true;
-  const std::string text = json(name).dump(-1, ' ', ascii, json::error_handler_t::replace);
+  const std::string text = json(name).dump(-1, ' ', /*ascii=*/true, json::error_handler_t::replace);
   return text.size() > 80 ? text.substr(0, 76) + "...\"" : text;
 }
 
