@@ -43,6 +43,7 @@ void softmaxes(Cases& cases) {
           wrong<IndexError>([] { softmax(zeros({2}), 1); }, "softmax: axis 1 is out of range")};
     cases.push_back(c);
     c.name = "log_softmax";
+    c.gradient = Gradient::twice;  // made of ops
     c.call = [=](X x) { return Tensors{log_softmax(x[0], axis)}; };
     c.twin = [=](A x) { return Arrays{rows_along(x[0], axis, reference::log_softmax)}; };
     if (axis == 0)
