@@ -12,6 +12,7 @@
 
 #include <cstdint>
 
+#include <triad/backends/math.h>
 #include <triad/core/random.h>
 #include <triad/core/tensor.h>
 
@@ -19,19 +20,10 @@ namespace triad::kernels {
 
 // ------------------------------------------------------------------------- elementwise
 
-// clang-format off
-enum class Unary {
-  neg, abs, square, sign, conj, sqrt, floor, round, relu,  // as fast as memory
-  exp, expm1, log, log1p, sin, cos, tanh, erf, sigmoid, softplus, silu, gelu, gelu_grad, gelu_tanh
-};
-enum class Binary {
-  add, sub, mul, div, max, min, pow,
-  eq, ne, lt, le, gt, ge, logical_and, logical_or  // these give bool
-};
-// clang-format on
+using math::Unary, math::Binary;  // listed, with their formulas, in backends/math.h
 
-// y = f(x), x and y of one shape; formulas in backends/math.h. The first four also of i64; neg,
-// square, conj and exp of complex numbers, abs of them to real ones.
+// y = f(x), x and y of one shape. The first four also of i64; neg, square, conj and exp of complex
+// numbers, abs of them to real ones.
 void unary(Cpu, Unary f, const Tensor& x, const Tensor& y);
 // y = f(a, b), a and b already expanded to y's shape. Logical operators take bool, min and max
 // return NaN where either is NaN; complex numbers have no order.

@@ -1,16 +1,18 @@
-// The scalar formulas behind the ops, written once: X is float or double, on any device, or a whole
-// register of them (backends/cpu/vec.h, which brings its own exp, select, ...).
+// The elementwise ops and the formulas behind them, written once: X is float or double, on any
+// device, or a whole register of them (backends/cpu/vec.h, which brings its own exp, select, ...).
 #pragma once
 
 #include <cmath>
 #include <concepts>
+#include <cstdint>
 
+#include <triad/core/dtype.h>
 #include <triad/core/random.h>
 
 namespace triad::math {
 
-using std::abs, std::cos, std::exp, std::floor, std::fma, std::log, std::log1p, std::sin, std::sqrt,
-    std::tanh;
+using std::abs, std::cos, std::exp, std::expm1, std::floor, std::fma, std::log, std::log1p,
+    std::pow, std::sin, std::sqrt, std::tanh;
 
 // float for float and for a register of floats.
 template <class X> struct NumberOf { using type = X; };
@@ -28,21 +30,7 @@ template <class X, class T, int N> TRIAD_HD X polynomial(X x, const T (&c)[N]) {
   return y;
 }
 
-// ---------------------------------------------------------------------- one argument
-
-// -1, 0 or 1; of zero itself, of NaN NaN.
-template <class X> TRIAD_HD X sign(X x) {
-  return select(x > X(0), X(1), select(x < X(0), X(-1), x));
-}
-
-template <class X> TRIAD_HD X relu(X x) { return select(x > X(0), x, select(x == x, X(0), x)); }
-
-template <class X> TRIAD_HD X sigmoid(X x) { return X(1) / (X(1) + exp(-x)); }
-
-template <class X> TRIAD_HD X silu(X x) { return x / (X(1) + exp(-x)); }
-
-// log(1 + exp(x)), the exponential never above 1
-template <class X> TRIAD_HD X softplus(X x) { return relu(x) + log1p(exp(-abs(x))); }
+// ---------------------------------------------------------------------- the longer formulas
 
 // The normal distribution at |x|: its density phi(|x|) without the factor 1 / sqrt(2 pi), and its
 // upper tail Phi(-|x|), both to a few ulp of themselves unless they underflow. a is |x| up to where
@@ -124,18 +112,89 @@ template <class X> TRIAD_HD X erf(X x) {
   return select(abs(x) < X(0.75), x * polynomial(x * x, series), far);
 }
 
-// ---------------------------------------------------------------------- two arguments
-
-// a b of complex numbers, without C's search for infinities among NaNs; the same bits in a loop
-// that the compiler makes registers of and in its rest.
-template <class C> TRIAD_HD C times(C a, C b) {
-  return {fma(-a.imag(), b.imag(), a.real() * b.real()),
-          fma(a.imag(), b.real(), a.real() * b.imag())};
+// a b; of complex numbers without C's search for infinities among NaNs, and with the same bits in a
+// loop that the compiler makes registers of and in its rest.
+template <class X> TRIAD_HD X times(X a, X b) {
+  if constexpr (is_complex_v<X>)
+    return {fma(-a.imag(), b.imag(), a.real() * b.real()),
+            fma(a.imag(), b.real(), a.real() * b.imag())};
+  else return a * b;
 }
 
-// NaN where either is, unlike the machine's instruction.
-template <class X> TRIAD_HD X maximum(X a, X b) { return select(a > b, a, select(a == a, b, a)); }
-template <class X> TRIAD_HD X minimum(X a, X b) { return select(a < b, a, select(a == a, b, a)); }
+// ---------------------------------------------------------------------- the elementwise ops
+
+// clang-format off
+enum class Unary {
+  neg, abs, square, sign, conj, sqrt, floor, round, relu,  // as fast as memory
+  exp, expm1, log, log1p, sin, cos, tanh, erf, sigmoid, softplus, silu, gelu, gelu_grad, gelu_tanh,
+  last = gelu_tanh
+};
+enum class Binary {
+  add, sub, mul, div, max, min, pow,
+  eq, ne, lt, le, gt, ge, logical_and, logical_or,  // these give bool
+  last = logical_or
+};
+// clang-format on
+
+// f(x); void where f is not defined for such an x. Integers wrap around, as unsigned ones do.
+template <Unary f, class X> TRIAD_HD auto evaluate(X x) {
+  constexpr bool whole = std::is_integral_v<X>, complex = is_complex_v<X>;
+  if constexpr (std::is_same_v<X, bool>) return;
+  else if constexpr (std::is_same_v<X, std::int64_t> && (f == Unary::neg || f == Unary::square))
+    return X(evaluate<f>(std::uint64_t(x)));
+  else if constexpr (f == Unary::neg) return -x;
+  else if constexpr (f == Unary::square) return times(x, x);
+  else if constexpr (f == Unary::abs && whole) return x < 0 ? evaluate<Unary::neg>(x) : x;
+  else if constexpr (f == Unary::abs) return abs(x);
+  else if constexpr (f == Unary::conj && complex) return conj(x);
+  else if constexpr (f == Unary::exp && !whole) return exp(x);
+  else if constexpr (complex) return;
+  else if constexpr (f == Unary::sign)  // of zero itself, of NaN NaN
+    return select(x > X(0), X(1), select(x < X(0), X(-1), x));
+  else if constexpr (whole) return;
+  else if constexpr (f == Unary::sqrt) return sqrt(x);
+  else if constexpr (f == Unary::floor) return floor(x);
+  else if constexpr (f == Unary::round) return round(x);
+  else if constexpr (f == Unary::relu) return select(x > X(0), x, select(x == x, X(0), x));
+  else if constexpr (f == Unary::expm1) return expm1(x);
+  else if constexpr (f == Unary::log) return log(x);
+  else if constexpr (f == Unary::log1p) return log1p(x);
+  else if constexpr (f == Unary::sin) return sin(x);
+  else if constexpr (f == Unary::cos) return cos(x);
+  else if constexpr (f == Unary::tanh) return tanh(x);
+  else if constexpr (f == Unary::erf) return erf(x);
+  else if constexpr (f == Unary::sigmoid) return X(1) / (X(1) + exp(-x));
+  else if constexpr (f == Unary::softplus)  // log(1 + exp(x)), the exponential never above 1
+    return evaluate<Unary::relu>(x) + log1p(exp(-abs(x)));
+  else if constexpr (f == Unary::silu) return x / (X(1) + exp(-x));
+  else if constexpr (f == Unary::gelu) return gelu(x);
+  else if constexpr (f == Unary::gelu_grad) return gelu_grad(x);
+  else if constexpr (f == Unary::gelu_tanh) return gelu_tanh(x);
+}
+
+// f(a, b) in the same way; of registers, arithmetic alone.
+template <Binary f, class X> TRIAD_HD auto evaluate(X a, X b) {
+  constexpr bool whole = std::is_integral_v<X>, ordered = !is_complex_v<X>;
+  if constexpr (f == Binary::eq) return a == b;
+  else if constexpr (f == Binary::ne) return a != b;
+  else if constexpr (f == Binary::lt && ordered) return a < b;
+  else if constexpr (f == Binary::le && ordered) return a <= b;
+  else if constexpr (f == Binary::gt && ordered) return a > b;
+  else if constexpr (f == Binary::ge && ordered) return a >= b;
+  else if constexpr (std::is_same_v<X, bool> && f == Binary::logical_and) return bool(a & b);
+  else if constexpr (std::is_same_v<X, bool> && f == Binary::logical_or) return bool(a | b);
+  else if constexpr (std::is_same_v<X, bool>) return;
+  else if constexpr (std::is_same_v<X, std::int64_t> && f <= Binary::mul)
+    return X(evaluate<f>(std::uint64_t(a), std::uint64_t(b)));
+  else if constexpr (f == Binary::add) return a + b;
+  else if constexpr (f == Binary::sub) return a - b;
+  else if constexpr (f == Binary::mul) return times(a, b);
+  else if constexpr (f == Binary::div && !whole) return a / b;
+  else if constexpr (f == Binary::max && ordered)  // NaN where either is, unlike the machine's
+    return select(a > b, a, select(a == a, b, a));
+  else if constexpr (f == Binary::min && ordered) return select(a < b, a, select(a == a, b, a));
+  else if constexpr (f == Binary::pow && std::is_floating_point_v<X>) return pow(a, b);
+}
 
 // ---------------------------------------------------------------------- normal random numbers
 
