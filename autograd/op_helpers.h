@@ -25,6 +25,9 @@ Tensor record_unary(const char* name, Tensor out, const Tensor& x, Gradient dx) 
 Tensor empty_gradient(const Tensor& x);
 // x without history, for kernels that want stride 1 along the last axis; a copy where it is not.
 Tensor with_packed_rows(const Tensor& x);
+// Of optional arguments, which may be undefined: in f32; contiguous and without history.
+inline Tensor in_f32(const Tensor& x) { return x.defined() ? x.to(f32) : x; }
+inline Tensor packed(const Tensor& x) { return x.defined() ? x.detach().contiguous() : x; }
 // A 0-d tensor of x's dtype, on x's device.
 Tensor scalar_like(double value, const Tensor& x);
 
