@@ -38,18 +38,13 @@ Node::Node(const char* name, const Tensor& value)
 // Dropping a node drops its inputs, and tensors that its rule captured, which may drop further
 // nodes. The outermost destructor collects all of them and lets them go one by one.
 Node::~Node() {
-  struct Remains {
-    std::vector<std::shared_ptr<Node>> inputs;
-    Rule rule;
-  };
+  using Remains = std::pair<std::vector<std::shared_ptr<Node>>, Rule>;
   thread_local std::vector<Remains>* pending = nullptr;
-  if (pending) {
-    pending->push_back({std::move(inputs), std::move(rule)});
-    return;
-  }
   std::vector<Remains> remains;
-  pending = &remains;
-  remains.push_back({std::move(inputs), std::move(rule)});
+  const bool outermost = !pending;
+  if (outermost) pending = &remains;
+  pending->emplace_back(std::move(inputs), std::move(rule));
+  if (!outermost) return;
   while (!remains.empty()) {
     Remains last = std::move(remains.back());
     remains.pop_back();
@@ -147,12 +142,6 @@ class Sweep {
   const Tensor& found(const Tensor& x) { return found_[x.node().get()]; }
 
  private:
-  struct Newest {
-    bool operator()(const std::shared_ptr<Node>& a, const std::shared_ptr<Node>& b) const {
-      return a->order < b->order;
-    }
-  };
-
   Running& slot(const std::shared_ptr<Node>& node) {
     auto [it, is_new] = running_.try_emplace(node.get());
     if (is_new) queue_.push(node);
@@ -217,16 +206,14 @@ class Sweep {
   }
 
   // A fused rule's result depends on the op's inputs in ways nobody wrote down.
-  static Tensor without_second_derivative(const char* name, Tensor g,
+  static Tensor without_second_derivative(const char* name, const Tensor& g,
                                           const std::shared_ptr<Node>& input) {
-    auto node = std::make_shared<Node>(name, g);
-    node->inputs = {input};
-    node->rule = [name](const Tensor&) -> Tensors {
+    Tensor x;
+    x.set_node(input);
+    return record(name, g, {x}, [name](const Tensor&) -> Tensors {
       throw_error<AutogradError>("{}: the gradient of this fused op cannot be differentiated again",
                                  name);
-    };
-    g.set_node(std::move(node));
-    return g;
+    });
   }
 
   BackwardOptions options_;
@@ -234,7 +221,8 @@ class Sweep {
   std::uint64_t oldest_ = 0;  // the order of the oldest target
   std::unordered_map<Node*, Running> running_;
   std::unordered_map<Node*, Tensor> found_;
-  std::priority_queue<std::shared_ptr<Node>, std::vector<std::shared_ptr<Node>>, Newest> queue_;
+  using NewestLast = decltype([](auto& a, auto& b) { return a->order < b->order; });
+  std::priority_queue<std::shared_ptr<Node>, std::vector<std::shared_ptr<Node>>, NewestLast> queue_;
 };
 
 Tensor first_gradient(const char* op, const Tensor& output, const Tensor& gradient) {

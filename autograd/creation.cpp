@@ -10,14 +10,9 @@
 namespace triad {
 namespace {
 
-Tensor leaf_if_asked(Tensor y, const TensorOptions& options) {
-  if (options.requires_grad) y.requires_grad_();
-  return y;
-}
-
 // y as the options say.
 Tensor finished(const Tensor& y, const TensorOptions& options) {
-  return leaf_if_asked(y.to(options.device).to(options.dtype), options);
+  return y.to(options.device).to(options.dtype).requires_grad_(options.requires_grad);
 }
 
 // An empty tensor that `write` fills.
@@ -25,7 +20,7 @@ template <class Write>
 Tensor create(const Shape& shape, const TensorOptions& options, Write write) {
   Tensor y = empty(shape, options.dtype, options.device);
   on(options.device, [&](auto device) { write(device, y); });
-  return leaf_if_asked(std::move(y), options);
+  return y.requires_grad_(options.requires_grad);
 }
 
 // Random numbers of a floating type, drawn in f32 for bf16.
@@ -43,8 +38,7 @@ TensorOptions like(const Tensor& x) { return {.dtype = x.dtype(), .device = x.de
 }  // namespace
 
 Tensor full(const Shape& shape, double value, TensorOptions options) {
-  return create(shape, options,
-                [&](auto device, const Tensor& y) { kernels::fill(device, value, y); });
+  return create(shape, options, [&](auto device, auto& y) { kernels::fill(device, value, y); });
 }
 
 Tensor zeros(const Shape& shape, TensorOptions options) { return full(shape, 0, options); }
@@ -55,7 +49,7 @@ Tensor arange(double start, double end, double step, TensorOptions options) {
   if (!(count >= 0 && count < 0x1p62))  // NaN too, as from a step of 0 between equal ends
     throw_error<ValueError>("arange: no steps of {} lead from {} to {}", step, start, end);
   return create({std::int64_t(count)}, options,
-                [&](auto device, const Tensor& y) { kernels::arange(device, start, step, y); });
+                [&](auto device, auto& y) { kernels::arange(device, start, step, y); });
 }
 
 void Nested::collect(std::vector<double>& values, Shape& shape, int depth) const {

@@ -69,7 +69,7 @@ Tensor from_vector(const std::vector<T>& values, const Shape& shape, bool requir
                      shape.str());
   T* next = y.data<T>();
   for (T value : values) *next++ = value;
-  return requires_grad ? y.requires_grad_() : y;
+  return y.requires_grad_(requires_grad);
 }
 template <class T> Tensor from_vector(const std::vector<T>& values) {
   return from_vector(values, {std::int64_t(values.size())});

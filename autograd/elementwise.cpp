@@ -17,20 +17,56 @@ using kernels::Unary;
 
 namespace {
 
-// Names by which errors and the history call the ops, in the order of the enums.
+using Derivative = Tensor (*)(const Tensor&);
+
+Tensor apply(Unary f, const Tensor& x);
+
+// What errors and the history call the ops, in the order of the enums, and derivatives: written
+// with x, or with the result y. (Of those without one here, the functions below tell.)
+struct UnaryOp {
+  const char* name;
+  Tensor (*by_x)(const Tensor& x) = nullptr;
+  Tensor (*by_y)(const Tensor& y) = nullptr;
+};
 // clang-format off
-constexpr const char* kUnaryNames[] = {
-  "neg", "abs", "square", "sign", "conj", "sqrt", "floor", "round", "relu", "exp", "expm1", "log",
-  "log1p", "sin", "cos", "tanh", "erf", "sigmoid", "softplus", "silu", "gelu", "gelu_grad", "gelu"
+constexpr UnaryOp kUnary[] = {
+  {"neg"}, {"abs"},
+  {"square", [](auto& x) { return conj(x) * 2.0; }},
+  {"sign"}, {"conj"},
+  {"sqrt", {}, [](auto& y) { return 0.5 / y; }},
+  {"floor"}, {"round"},
+  {"relu", [](auto& x) { return (x > 0.0).to(x.dtype()); }},
+  {"exp", {}, conj},
+  {"expm1", {}, [](auto& y) { return y + 1.0; }},
+  {"log"}, {"log1p"},
+  {"sin", cos},
+  {"cos", [](auto& x) { return -sin(x); }},
+  {"tanh", {}, [](auto& y) { return 1.0 - square(y); }},
+  {"erf", [](auto& x) { return exp(-square(x)) * (2 * std::numbers::inv_sqrtpi); }},
+  {"sigmoid", {}, [](auto& y) { return y * (1.0 - y); }},
+  {"softplus", sigmoid},
+  {"silu", [](auto& x) {
+    Tensor s = sigmoid(x);
+    return s * (x * (1.0 - s) + 1.0);
+  }},
+  {"gelu", [](auto& x) { return apply(Unary::gelu_grad, x); }},
+  {"gelu_grad", [](auto& x) {  // d/dx (Phi(x) + x phi(x)) = phi(x) (2 - x^2)
+    return exp(square(x) * -0.5) * (1 / std::sqrt(2 * M_PI)) * (2.0 - square(x));
+  }},
+  {"gelu", [](auto& x) {
+    constexpr double a = 0.7978845608028653559, b = 0.044715 * a;  // u = a x + b x^3
+    Tensor squares = square(x), t = tanh(x * (squares * b + a));
+    return (1.0 + t + x * (1.0 - square(t)) * (squares * (3 * b) + a)) * 0.5;
+  }},
 };
 constexpr const char* kBinaryNames[] = {
   "add", "sub", "mul", "div", "maximum", "minimum", "pow",
   "eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or"
 };
 // clang-format on
-static_assert(std::size(kUnaryNames) == int(Unary::gelu_tanh) + 1);
+static_assert(std::size(kUnary) == int(Unary::gelu_tanh) + 1);
 static_assert(std::size(kBinaryNames) == int(Binary::logical_or) + 1);
-const char* name(Unary f) { return kUnaryNames[int(f)]; }
+const char* name(Unary f) { return kUnary[int(f)].name; }
 const char* name(Binary f) { return kBinaryNames[int(f)]; }
 
 bool gives_bool(Binary f) { return f >= Binary::eq; }
@@ -113,40 +149,26 @@ Tensor extremum(Binary f, Binary winner, const Tensor& a, const Tensor& b) {
 
 template <class Gradient>
 Tensor apply(Binary f, const Tensor& a, double b, Gradient da, bool swapped = false) {
-  return record(name(f), compute(name(f), f, a, b, swapped), {a},
-                [da](const Tensor& g) { return Tensors{da(g)}; });
+  return record_unary(name(f), compute(name(f), f, a, b, swapped), a, da);
 }
 
 template <class Gradient> Tensor apply(Unary f, const Tensor& x, Gradient dx) {
-  return record(name(f), compute(f, x), {x}, [dx](const Tensor& g) { return Tensors{dx(g)}; });
+  return record_unary(name(f), compute(f, x), x, dx);
 }
 
-using Derivative = Tensor (*)(const Tensor&);
-
-// A function whose derivative is written with x, and one with its result y. When the gradient is to
-// be differentiated again, y is one with a history.
-Tensor by_x(Unary f, const Tensor& x, Derivative slope) {
-  return apply(f, x, [x, slope](const Tensor& g) { return g * slope(x); });
-}
-
-Tensor by_y(Unary f, const Tensor& x, Derivative slope) {
+// By the derivative in the table. When the gradient is to be differentiated again, y has a history.
+Tensor apply(Unary f, const Tensor& x) {
+  const auto by_x = kUnary[int(f)].by_x, by_y = kUnary[int(f)].by_y;
+  if (by_x) return apply(f, x, [x, by_x](auto& g) { return g * by_x(x); });
   Tensor y = compute(f, x);
-  return record(name(f), y, {x}, [=](const Tensor& g) {
-    return Tensors{g * slope(grad_enabled() ? by_y(f, x, slope) : y)};
+  return record_unary(name(f), y, x, [f, x, y, by_y](auto& g) {
+    return g * by_y(grad_enabled() ? apply(f, x) : y);
   });
 }
 
 constexpr auto same = [](const Tensor& g, auto&...) { return g; };
 constexpr auto minus = [](const Tensor& g, auto&...) { return -g; };
 constexpr auto nothing = [](const Tensor& g) { return g * 0.0; };
-
-Tensor gelu_derivative(const Tensor& x) {
-  return by_x(Unary::gelu_grad, x, [](auto& x) {
-    // d/dx (Phi(x) + x phi(x)) = phi(x) (2 - x^2)
-    Tensor density = exp(square(x) * -0.5) * (1 / std::sqrt(2 * M_PI));
-    return density * (2.0 - square(x));
-  });
-}
 
 }  // namespace
 
@@ -227,9 +249,9 @@ Tensor clamp(const Tensor& x, std::optional<double> low, std::optional<double> h
   check_number("clamp", x);
   Tensor y = low ? compute("clamp", Binary::max, x, *low) : x.detach();
   if (high) y = compute("clamp", Binary::min, y, *high);
-  return record("clamp", y, {x}, [=](const Tensor& g) {
-    return Tensors{
-        g * logical_and(x >= low.value_or(-HUGE_VAL), x <= high.value_or(HUGE_VAL)).to(g.dtype())};
+  return record_unary("clamp", y, x, [=](auto& g) {
+    return g *
+           logical_and(x >= low.value_or(-HUGE_VAL), x <= high.value_or(HUGE_VAL)).to(g.dtype());
   });
 }
 
@@ -295,14 +317,19 @@ Tensor operator-(const Tensor& x) { return apply(Unary::neg, x, minus); }
 Tensor sign(const Tensor& x) { return apply(Unary::sign, x, nothing); }
 Tensor floor(const Tensor& x) { return apply(Unary::floor, x, nothing); }
 Tensor round(const Tensor& x) { return apply(Unary::round, x, nothing); }
-Tensor sin(const Tensor& x) { return by_x(Unary::sin, x, cos); }
-Tensor softplus(const Tensor& x) { return by_x(Unary::softplus, x, sigmoid); }
-Tensor gelu(const Tensor& x) { return by_x(Unary::gelu, x, gelu_derivative); }
-Tensor exp(const Tensor& x) { return by_y(Unary::exp, x, conj); }
-
-Tensor cos(const Tensor& x) {
-  return by_x(Unary::cos, x, [](auto& x) { return -sin(x); });
-}
+Tensor square(const Tensor& x) { return apply(Unary::square, x); }
+Tensor sqrt(const Tensor& x) { return apply(Unary::sqrt, x); }
+Tensor exp(const Tensor& x) { return apply(Unary::exp, x); }
+Tensor expm1(const Tensor& x) { return apply(Unary::expm1, x); }
+Tensor sin(const Tensor& x) { return apply(Unary::sin, x); }
+Tensor cos(const Tensor& x) { return apply(Unary::cos, x); }
+Tensor tanh(const Tensor& x) { return apply(Unary::tanh, x); }
+Tensor erf(const Tensor& x) { return apply(Unary::erf, x); }
+Tensor sigmoid(const Tensor& x) { return apply(Unary::sigmoid, x); }
+Tensor softplus(const Tensor& x) { return apply(Unary::softplus, x); }
+Tensor relu(const Tensor& x) { return apply(Unary::relu, x); }
+Tensor silu(const Tensor& x) { return apply(Unary::silu, x); }
+Tensor gelu(const Tensor& x) { return apply(Unary::gelu, x); }
 
 Tensor log(const Tensor& x) {
   return apply(Unary::log, x, [x](auto& g) { return g / x; });
@@ -312,48 +339,12 @@ Tensor log1p(const Tensor& x) {
   return apply(Unary::log1p, x, [x](auto& g) { return g / (x + 1.0); });
 }
 
-Tensor expm1(const Tensor& x) {
-  return by_y(Unary::expm1, x, [](auto& y) { return y + 1.0; });
-}
-
-Tensor sqrt(const Tensor& x) {
-  return by_y(Unary::sqrt, x, [](auto& y) { return 0.5 / y; });
-}
-
-Tensor tanh(const Tensor& x) {
-  return by_y(Unary::tanh, x, [](auto& y) { return 1.0 - square(y); });
-}
-
-Tensor sigmoid(const Tensor& x) {
-  return by_y(Unary::sigmoid, x, [](auto& y) { return y * (1.0 - y); });
-}
-
-Tensor square(const Tensor& x) {
-  return by_x(Unary::square, x, [](auto& x) { return conj(x) * 2.0; });
-}
-
-Tensor relu(const Tensor& x) {
-  return by_x(Unary::relu, x, [](auto& x) { return (x > 0.0).to(x.dtype()); });
-}
-
-Tensor erf(const Tensor& x) {
-  constexpr double kSlope = 2 * std::numbers::inv_sqrtpi;
-  return by_x(Unary::erf, x, [](auto& x) { return exp(-square(x)) * kSlope; });
-}
-
-Tensor silu(const Tensor& x) {
-  return by_x(Unary::silu, x, [](auto& x) {
-    Tensor s = sigmoid(x);
-    return s * (x * (1.0 - s) + 1.0);
-  });
-}
-
 Tensor abs(const Tensor& x) {
   Tensor y = compute(Unary::abs, x);
-  return record("abs", y, {x}, [x, y](const Tensor& g) {
-    if (!is_complex(x.dtype())) return Tensors{g * sign(x)};
+  return record_unary("abs", y, x, [x, y](auto& g) {
+    if (!is_complex(x.dtype())) return g * sign(x);
     Tensor size = grad_enabled() ? abs(x) : y;
-    return Tensors{x * (g / where(size == 0.0, scalar_like(1, size), size)).to(x.dtype())};
+    return x * (g / where(size == 0.0, scalar_like(1, size), size)).to(x.dtype());
   });
 }
 
@@ -363,12 +354,7 @@ Tensor conj(const Tensor& z) {
 }
 
 Tensor gelu(const Tensor& x, Gelu approximate) {
-  if (approximate == Gelu::none) return gelu(x);
-  return by_x(Unary::gelu_tanh, x, [](auto& x) {
-    constexpr double a = 0.7978845608028653559, b = 0.044715 * a;  // u = a x + b x^3
-    Tensor squares = square(x), t = tanh(x * (squares * b + a));
-    return (1.0 + t + x * (1.0 - square(t)) * (squares * (3 * b) + a)) * 0.5;
-  });
+  return apply(approximate == Gelu::none ? Unary::gelu : Unary::gelu_tanh, x);
 }
 
 }  // namespace triad

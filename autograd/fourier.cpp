@@ -29,8 +29,7 @@ Tensor with_last(const Tensor& x, std::int64_t size, DType dtype) {
 Tensor transform(const char* name, const Tensor& x, bool inverse, double scale) {
   Tensor y = empty_like(x);
   on(x.device(), [&](auto device) { kernels::fft(device, x, inverse, scale, y); });
-  return record(name, y, {x},
-                [=](const Tensor& g) { return Tensors{transform(name, g, !inverse, scale)}; });
+  return record_unary(name, y, x, [=](auto& g) { return transform(name, g, !inverse, scale); });
 }
 
 Tensor from_half(const Tensor& x, std::int64_t n, double scale);
@@ -47,17 +46,16 @@ Tensor to_half(const Tensor& x, double scale) {
   const std::int64_t n = x.size(-1);
   Tensor y = with_last(x, n / 2 + 1, complex_type(x.dtype()));
   on(x.device(), [&](auto device) { kernels::rfft(device, x, scale, y); });
-  return record("rfft", y, {x}, [=](const Tensor& g) {
-    return Tensors{from_half(g / multiplicity(n, g), n, scale)};
-  });
+  return record_unary("rfft", y, x,
+                      [=](auto& g) { return from_half(g / multiplicity(n, g), n, scale); });
 }
 
 Tensor from_half(const Tensor& x, std::int64_t n, double scale) {
   Tensor y = with_last(x, n, real_type(x.dtype()));
   on(x.device(), [&](auto device) { kernels::irfft(device, x, scale, y); });
-  return record("irfft", y, {x}, [=](const Tensor& g) {
+  return record_unary("irfft", y, x, [=](auto& g) {
     Tensor half = to_half(g, scale);
-    return Tensors{half * multiplicity(n, half)};
+    return half * multiplicity(n, half);
   });
 }
 
@@ -197,19 +195,14 @@ Tensor at_bins(const Tensor& values, std::int64_t bins) {
   if (values.dim() != 2 || values.size(1) == 0 || bins < 1)
     throw_error<ShapeError>("at_bins: needs values [H,F] and at least one bin, got {} and {}",
                             values.shape(), bins);
-  const std::int64_t points = values.size(1), steps = std::max<std::int64_t>(bins - 1, 1);
-  if (bins == points) return values;
-  std::vector<std::int64_t> left, right;
-  std::vector<double> share;  // of the point on the right
-  for (std::int64_t k = 0; k < bins; ++k) {
-    const std::int64_t position = k * (points - 1);
-    left.push_back(position / steps);
-    right.push_back(std::min(left.back() + 1, points - 1));
-    share.push_back(double(position % steps) / double(steps));
-  }
-  Tensor a = index_select(values, 1, from_vector(left).to(values.device()));
-  Tensor b = index_select(values, 1, from_vector(right).to(values.device()));
-  return lerp(a, b, from_vector(share).to(values.device()).to(values.dtype()));
+  if (bins == values.size(1)) return values;
+  const double last = double(values.size(1) - 1),
+               steps = double(std::max<std::int64_t>(bins - 1, 1));
+  // In whole numbers up to the share of the point on the right: bin k lies at k last / steps.
+  Tensor at = arange(double(bins), {.dtype = f64, .device = values.device()}) * last;
+  Tensor left = floor(at / steps), right = clamp(left + 1.0, {}, last);
+  Tensor share = ((at - left * steps) / steps).to(values.dtype());
+  return lerp(index_select(values, 1, left.to(i64)), index_select(values, 1, right.to(i64)), share);
 }
 
 // A filter is small beside the data it is applied to, so all that is done to filters is written

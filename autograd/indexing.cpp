@@ -16,11 +16,10 @@ Tensor checked_indices(const char* op, const Tensor& ids, std::int64_t count) {
   if (ids.numel() == 0) return index;
   Tensor range = empty({2}, i64, ids.device());
   on(ids.device(), [&](auto device) { kernels::index_range(device, index, range); });
-  const std::int64_t low = range.select(0, 0).item<std::int64_t>(),
-                     high = range.select(0, 1).item<std::int64_t>();
-  if (low < 0 || high >= count)
+  const auto ends = range.to_vector<std::int64_t>();
+  if (ends[0] < 0 || ends[1] >= count)
     throw_error<IndexError>("{}: needs indices in 0..{}, got {}", op, count - 1,
-                            low < 0 ? low : high);
+                            ends[0] < 0 ? ends[0] : ends[1]);
   return index;
 }
 
@@ -33,16 +32,15 @@ Tensor add_rows(const char* name, const Tensor& g, const Tensor& index, std::int
   if (g.dtype() == bf16) return add_rows(name, g.to(f32), index, V).to(bf16);
   Tensor y = empty({V, g.size(1)}, g.dtype(), g.device()), rows = g.detach().contiguous();
   on(g.device(), [&](auto device) { kernels::embedding_backward(device, rows, index, y); });
-  return record(name, y, {g},
-                [=](const Tensor& gg) { return Tensors{pick_rows(name, gg, index)}; });
+  return record_unary(name, y, g, [=](auto& gg) { return pick_rows(name, gg, index); });
 }
 
 Tensor pick_rows(const char* name, const Tensor& table, const Tensor& index) {
   Tensor y = empty({index.numel(), table.size(1)}, table.dtype(), table.device());
   Tensor rows = table.detach().contiguous();
   on(table.device(), [&](auto device) { kernels::embedding(device, rows, index, y); });
-  return record(name, y, {table}, [name, index, V = table.size(0)](const Tensor& g) {
-    return Tensors{add_rows(name, g, index, V)};
+  return record_unary(name, y, table, [name, index, V = table.size(0)](auto& g) {
+    return add_rows(name, g, index, V);
   });
 }
 
@@ -98,17 +96,18 @@ Aligned aligned(const char* op, const Tensor& x, std::int64_t at, const Tensor& 
   check_defined(op, x);
   const int axis = normalize_axis(op, at, x.dim());
   bool fits = index.dim() == x.dim();
-  for (int i = 0; fits && i < x.dim(); ++i) fits = i == axis || index.shape()[i] <= x.shape()[i];
+  Tensor part = x.detach();
+  for (int i = 0; fits && i < x.dim(); ++i) {
+    if (i == axis) continue;
+    fits = index.shape()[i] <= x.shape()[i];
+    part = part.slice(i, 0, index.shape()[i]);
+  }
   if (!fits)
     throw_error<ShapeError>(
-        "{}: needs an index of {} axes, none but axis {} longer than in {}, "
-        "got {}",
-        op, x.dim(), axis, x.shape(), index.shape());
-  const Tensor checked = checked_indices(op, index, x.size(axis));
-  Tensor part = x.detach();
-  for (int i = 0; i < x.dim(); ++i)
-    if (i != axis) part = part.slice(i, 0, index.shape()[i]);
-  return {part.transpose(axis, -1), checked.transpose(axis, -1), axis};
+        "{}: needs an index of {} axes, none but axis {} longer than in {}, got {}", op, x.dim(),
+        axis, x.shape(), index.shape());
+  Tensor ids = checked_indices(op, index, x.size(axis));
+  return {part.transpose(axis, -1), ids.transpose(axis, -1), axis};
 }
 
 }  // namespace
@@ -119,8 +118,8 @@ Tensor gather(const Tensor& x, std::int64_t axis, const Tensor& index) {
   const Aligned in = aligned("gather", x, axis, index);
   Tensor y = empty(in.index.shape(), x.dtype(), x.device());
   on(x.device(), [&](auto device) { kernels::gather_last(device, in.x, in.index, y); });
-  return record("gather", y.transpose(in.axis, -1), {x}, [x, axis, index](const Tensor& g) {
-    return Tensors{scatter_add(zeros_like(x.detach()), axis, index, g)};
+  return record_unary("gather", y.transpose(in.axis, -1), x, [x, axis, index](auto& g) {
+    return scatter_add(zeros_like(x), axis, index, g);
   });
 }
 

@@ -16,13 +16,10 @@ Tensor as_rows(const Tensor& x) {
       {Shape(x.shape().begin(), x.shape().end() - 1).numel(), C});
 }
 
-Tensor in_f32(const Tensor& x) { return x.defined() ? x.to(f32) : x; }
-
 Tensor dropout_with(const Tensor& x, double p, RandomStream random) {
   Tensor input = x.detach().contiguous(), y = empty_like(input);
   on(x.device(), [&](auto device) { kernels::dropout(device, random, p, input, y); });
-  return record("dropout", y, {x},
-                [p, random](const Tensor& g) { return Tensors{dropout_with(g, p, random)}; });
+  return record_unary("dropout", y, x, [=](auto& g) { return dropout_with(g, p, random); });
 }
 
 Tensor reduced(const Tensor& losses, Reduction reduction) {
@@ -74,7 +71,6 @@ Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, dou
                               x.shape(), p.shape());
   }
   if (x.dtype() == bf16) return layer_norm(x.to(f32), in_f32(weight), in_f32(bias), eps).to(bf16);
-  auto packed = [](const Tensor& p) { return p.defined() ? p.detach().contiguous() : p; };
   Tensor rows = as_rows(x), y = empty_like(rows), w = packed(weight), b = packed(bias);
   Tensor mean = empty({rows.size(0)}, x.dtype(), x.device()), rstd = empty_like(mean);
   on(x.device(), [&](auto device) { kernels::layer_norm(device, rows, w, b, eps, y, mean, rstd); });

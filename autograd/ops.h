@@ -1,7 +1,6 @@
 // All ops. Each is one function: it checks its arguments, computes, and records its gradient.
 #pragma once
 
-#include <triad/autograd/complex.h>
 #include <triad/autograd/creation.h>
 #include <triad/autograd/elementwise.h>
 #include <triad/autograd/fourier.h>

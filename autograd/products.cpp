@@ -1,6 +1,7 @@
 #include <triad/autograd/products.h>
 
 #include <cmath>
+#include <map>
 
 #include <triad/autograd/autograd.h>
 #include <triad/autograd/op_helpers.h>
@@ -74,26 +75,23 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
       (bias.defined() && bias.shape() != Shape{weight.size(0)}))
     throw_error<ShapeError>("linear: needs x [...,K], weight [N,K], bias [N], got {}, {}, {}",
                             x.shape(), weight.shape(), bias.shape());
-  if (x.dtype() == bf16)
-    return linear(x.to(f32), weight.to(f32), bias.defined() ? bias.to(f32) : bias).to(bf16);
+  if (x.dtype() == bf16) return linear(x.to(f32), weight.to(f32), in_f32(bias)).to(bf16);
   const std::int64_t N = weight.size(0), K = weight.size(1);
   Shape shape = x.shape();
   shape[x.dim() - 1] = N;
   const std::int64_t R = Shape(shape.begin(), shape.end() - 1).numel();
-  Tensor rows = x.detach().reshape({R, K}), y = empty({R, N}, x.dtype(), x.device());
-  Tensor w = readable(weight), b = bias.defined() ? bias.detach().contiguous() : bias;
-  on(x.device(),
-     [&](auto device) { kernels::matmul(device, readable(rows), w.transpose(0, 1), b, y); });
-  return record("linear", y.reshape(shape), {x, weight, bias},
-                [x, weight, bias, R, K, N](const Tensor& g) {
-                  Tensor rows_g = g.reshape({R, N});
-                  Tensors grads(3);
-                  if (x.requires_grad()) grads[0] = matmul(rows_g, weight).reshape(x.shape());
-                  if (weight.requires_grad())
-                    grads[1] = matmul(rows_g.transpose(0, 1), x.reshape({R, K}));
-                  if (bias.requires_grad()) grads[2] = sum(rows_g, {0});
-                  return grads;
-                });
+  Tensor rows = readable(x.detach().reshape({R, K})), y = empty({R, N}, x.dtype(), x.device());
+  Tensor w = readable(weight).transpose(0, 1), b = packed(bias);
+  on(x.device(), [&](auto device) { kernels::matmul(device, rows, w, b, y); });
+  auto rule = [=](const Tensor& g) {
+    Tensor rows_g = g.reshape({R, N});
+    Tensors grads(3);
+    if (x.requires_grad()) grads[0] = matmul(rows_g, weight).reshape(x.shape());
+    if (weight.requires_grad()) grads[1] = matmul(rows_g.transpose(0, 1), x.reshape({R, K}));
+    if (bias.requires_grad()) grads[2] = sum(rows_g, {0});
+    return grads;
+  };
+  return record("linear", y.reshape(shape), {x, weight, bias}, rule);
 }
 
 // ---------------------------------------------------------------------- einsum
@@ -106,7 +104,6 @@ struct Lettered {
   std::string axes;
 
   bool has(char c) const { return axes.find(c) != std::string::npos; }
-  std::int64_t size(char c) const { return x.size(std::int64_t(axes.find(c))); }
 
   // Two axes of one letter become their diagonal.
   void take_diagonals() {
@@ -138,8 +135,13 @@ struct Lettered {
   }
   Shape sizes(const std::string& letters) const {
     Shape shape;
-    for (char c : letters) shape.push_back(size(c));
+    for (char c : letters) shape.push_back(x.size(std::int64_t(axes.find(c))));
     return shape;
+  }
+  // [batch..., M, N] of the axes of each.
+  Tensor matrices(const std::string& batch, const std::string& m, const std::string& n) const {
+    const Shape shape = matrix_shape(sizes(batch), sizes(m).numel(), sizes(n).numel());
+    return in_order(batch + m + n).reshape(shape);
   }
 };
 
@@ -149,15 +151,10 @@ Lettered contract(const Lettered& a, const Lettered& b, const std::string& wante
     (!b.has(c) ? rows : wanted.find(c) == std::string::npos ? inner : batch) += c;
   for (char c : b.axes)
     if (!a.has(c)) columns += c;
-  const Shape lead = a.sizes(batch);
-  Tensor left = a.in_order(batch + rows + inner)
-                    .reshape(matrix_shape(lead, a.sizes(rows).numel(), a.sizes(inner).numel()));
-  Tensor right = b.in_order(batch + inner + columns)
-                     .reshape(matrix_shape(lead, b.sizes(inner).numel(), b.sizes(columns).numel()));
-  Shape shape = lead;
-  for (std::int64_t n : a.sizes(rows)) shape.push_back(n);
+  Tensor y = matmul(a.matrices(batch, rows, inner), b.matrices(batch, inner, columns));
+  Shape shape = a.sizes(batch + rows);
   for (std::int64_t n : b.sizes(columns)) shape.push_back(n);
-  return {matmul(left, right).reshape(shape), batch + rows + columns};
+  return {y.reshape(shape), batch + rows + columns};
 }
 
 }  // namespace
@@ -181,25 +178,23 @@ Tensor einsum(const std::string& equation, const Tensors& operands) {
     else names.back() += c;
   if (names.size() != operands.size())
     fail(fmt::format("names {} operands, {} came", names.size(), operands.size()));
-  std::string seen;
   std::vector<Lettered> terms;
-  std::vector<std::int64_t> sizes;
+  std::map<char, std::int64_t> sizes;
   for (std::size_t i = 0; i < operands.size(); ++i) {
     check_inexact("einsum", operands[i]);
     if (operands[i].dim() != int(names[i].size()))
       fail(fmt::format("names {} axes for {}", names[i].size(), operands[i].shape()));
     for (std::size_t k = 0; k < names[i].size(); ++k) {
-      const std::int64_t n = operands[i].size(std::int64_t(k));
-      const std::size_t at = seen.find(names[i][k]);
-      if (at == std::string::npos) seen += names[i][k], sizes.push_back(n);
-      else if (sizes[at] != n)
-        throw_error<ShapeError>("einsum: axis {} is {} long and {}", names[i][k], sizes[at], n);
+      const std::int64_t n = operands[i].shape()[int(k)];
+      const auto [seen, is_new] = sizes.try_emplace(names[i][k], n);
+      if (seen->second != n)
+        throw_error<ShapeError>("einsum: axis {} is {} long and {}", names[i][k], seen->second, n);
     }
     terms.push_back({operands[i], names[i]});
     terms.back().take_diagonals();
   }
   for (std::size_t k = 0; k < out.size(); ++k)
-    if (seen.find(out[k]) == std::string::npos || out.find(out[k], k + 1) != std::string::npos)
+    if (!sizes.contains(out[k]) || out.find(out[k], k + 1) != std::string::npos)
       fail(fmt::format("has {} in its result, which needs each axis of an operand once", out[k]));
 
   Lettered result = terms[0];
@@ -257,8 +252,8 @@ Tensor full_mask(const Tensor& mask, const Shape& q, const Shape& k) {
   }
   if (!fits)
     throw_error<ShapeError>(
-        "{}: needs a mask [T,S], [B,T,S], [B,1,T,S] or [B,H,T,S] with B {}, "
-        "H {}, T {}, S {}, got {}",
+        "{}: needs a mask [T,S], [B,T,S], [B,1,T,S] or [B,H,T,S] with B {}, H {}, T {}, S {}, got "
+        "{}",
         kAttention, full[0], full[1], full[2], full[3], mask.shape());
   return mask.with_layout(expanded(wide, full));
 }

@@ -48,8 +48,8 @@ Tensor sum(const Tensor& x, const Axes& axes, bool keepdim) {
   Tensor y = empty(to.kept, x.dtype(), x.device());
   on(x.device(), [&](auto device) { kernels::sum(device, x, y); });
   if (!keepdim) y = y.with_layout(contiguous_layout(to.dropped));
-  return record("sum", y, {x}, [kept = to.kept, from = x.shape()](const Tensor& g) {
-    return Tensors{g.reshape(kept).expand(from)};
+  return record_unary("sum", y, x, [kept = to.kept, from = x.shape()](auto& g) {
+    return g.reshape(kept).expand(from);
   });
 }
 
@@ -83,17 +83,12 @@ std::pair<Tensor, Tensor> max(const Tensor& x, std::int64_t axis, bool keepdim) 
   const Shape rows(last.shape().begin(), last.shape().end() - 1);
   Tensor y = empty(rows, x.dtype(), x.device()), index = empty(rows, i64, x.device());
   on(x.device(), [&](auto device) { kernels::max_last(device, last, y, index); });
-  auto shaped = [&](const Tensor& t) {
-    Tensor kept = t.unsqueeze(-1).transpose(along, -1);
-    return keepdim ? kept : kept.squeeze(along);
-  };
-  y = shaped(y), index = shaped(index);
-  y = record("max", y, {x}, [index, along, keepdim, from = x.shape()](const Tensor& g) {
-    auto kept = [&](const Tensor& t) { return keepdim ? t : t.unsqueeze(along); };
-    Tensor zero = scalar_like(0, g).expand(from);
-    return Tensors{scatter_add(zero, along, kept(index), kept(g))};
+  y = y.unsqueeze(-1).transpose(along, -1), index = index.unsqueeze(-1).transpose(along, -1);
+  y = record_unary("max", y, x, [index, along, from = x.shape()](auto& g) {
+    return scatter_add(scalar_like(0, g).expand(from), along, index, g);
   });
-  return {y, index};
+  if (keepdim) return {y, index};
+  return {y.squeeze(along), index.squeeze(along)};
 }
 
 Tensor argmax(const Tensor& x, std::int64_t axis, bool keepdim) {
@@ -147,9 +142,8 @@ Tensor cumsum(const Tensor& x, std::int64_t axis) {
   const int along = normalize_axis("cumsum", axis, x.dim());
   Tensor last = x.detach().transpose(along, -1), y = empty_like(last);
   on(x.device(), [&](auto device) { kernels::cumsum_last(device, last, y); });
-  return record("cumsum", y.transpose(along, -1), {x}, [along](const Tensor& g) {
-    return Tensors{flip(cumsum(flip(g, along), along), along)};
-  });
+  return record_unary("cumsum", y.transpose(along, -1), x,
+                      [along](auto& g) { return flip(cumsum(flip(g, along), along), along); });
 }
 
 Tensor norm(const Tensor& x, const Axes& axes, bool keepdim) {
@@ -165,10 +159,9 @@ Tensor norm(const Tensor& x) {
   Tensor squares = empty({}, f64, x.device());
   on(x.device(), [&](auto device) { kernels::sum_of_squares(device, x, squares); });
   Tensor y = sqrt(squares).to(x.dtype());
-  return record("norm", y, {x}, [x, y](const Tensor& g) {
+  return record_unary("norm", y, x, [x, y](auto& g) {
     const Tensor zero = y == 0.0, one = scalar_like(1, y);  // in the place of a norm of zero
-    return Tensors{g * x /
-                   (grad_enabled() ? sqrt(where(zero, one, sum(square(x)))) : where(zero, one, y))};
+    return g * x / (grad_enabled() ? sqrt(where(zero, one, sum(square(x)))) : where(zero, one, y));
   });
 }
 

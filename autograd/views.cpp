@@ -18,8 +18,7 @@ const Layout& layout_of(const char* op, const Tensor& x) {
 
 // y has all elements of x in their order: so has the gradient.
 Tensor record_reshape(const char* op, const Tensor& x, const Tensor& y) {
-  return record(op, y, {x},
-                [from = x.shape()](const Tensor& g) { return Tensors{g.reshape(from)}; });
+  return record_unary(op, y, x, [from = x.shape()](auto& g) { return g.reshape(from); });
 }
 
 // A copy of x in row-major order under new sizes, without history.
@@ -63,14 +62,12 @@ Tensor Tensor::permute(const Shape& order) const {
   Tensor y = with_layout(permuted(layout_of("permute", *this), order));
   Shape back = order;
   for (int i = 0; i < dim(); ++i) back[normalize_axis("permute", order[i], dim())] = i;
-  return record("permute", y, {*this},
-                [back](const Tensor& g) { return Tensors{g.permute(back)}; });
+  return record_unary("permute", y, *this, [back](auto& g) { return g.permute(back); });
 }
 
 Tensor Tensor::transpose(std::int64_t a, std::int64_t b) const {
   Tensor y = with_layout(transposed(layout_of("transpose", *this), a, b));
-  return record("transpose", y, {*this},
-                [a, b](const Tensor& g) { return Tensors{g.transpose(a, b)}; });
+  return record_unary("transpose", y, *this, [a, b](auto& g) { return g.transpose(a, b); });
 }
 
 Tensor Tensor::unsqueeze(std::int64_t axis) const {
@@ -85,8 +82,7 @@ Tensor Tensor::squeeze(std::int64_t axis) const {
 
 Tensor Tensor::expand(const Shape& shape) const {
   Tensor y = with_layout(expanded(layout_of("expand", *this), shape));
-  return record("expand", y, {*this},
-                [from = this->shape()](const Tensor& g) { return Tensors{sum_to(g, from)}; });
+  return record_unary("expand", y, *this, [to = this->shape()](auto& g) { return sum_to(g, to); });
 }
 
 // ---------------------------------------------------------------------- some of the elements
@@ -100,18 +96,15 @@ Tensor embed(const char* name, const Tensor& g, const Shape& shape, const Cut& c
   Tensor y = zeros(shape, {.dtype = g.dtype(), .device = g.device()});
   Tensor place = y.with_layout(cut(y.layout()));
   on(g.device(), [&](auto device) { kernels::copy(device, g, place); });
-  return record(name, y, {g},
-                [name, cut](const Tensor& gg) { return Tensors{window(name, gg, cut)}; });
+  return record_unary(name, y, g, [name, cut](auto& gg) { return window(name, gg, cut); });
 }
 
 }  // namespace
 
 Tensor window(const char* name, const Tensor& x, const Cut& cut) {
   check_defined(name, x);
-  auto rule = [name, shape = x.shape(), cut](const Tensor& g) {
-    return Tensors{embed(name, g, shape, cut)};
-  };
-  Tensor y = record(name, x.with_layout(cut(x.layout())), {x}, std::move(rule));
+  auto rule = [name, shape = x.shape(), cut](auto& g) { return embed(name, g, shape, cut); };
+  Tensor y = record_unary(name, x.with_layout(cut(x.layout())), x, rule);
   if (y.node()) {
     y.node()->window = cut(contiguous_layout(x.shape()));
     y.node()->saved.clear();  // the rule reads no values
@@ -162,8 +155,7 @@ Tensor Tensor::contiguous() const {
 
 Tensor Tensor::clone() const {
   check_defined("clone", *this);
-  return record("clone", packed(*this, shape()), {*this},
-                [](const Tensor& g) { return Tensors{g}; });
+  return record_unary("clone", packed(*this, shape()), *this, [](auto& g) { return g; });
 }
 
 Tensor Tensor::to(DType dtype) const {
@@ -172,7 +164,7 @@ Tensor Tensor::to(DType dtype) const {
   Tensor y = empty(shape(), dtype, device());
   on(device(), [&](auto device) { kernels::copy(device, *this, y); });
   if (!is_floating_point(dtype) && !is_complex(dtype)) return y;
-  return record("to", y, {*this}, [from = dtype_](const Tensor& g) { return Tensors{g.to(from)}; });
+  return record_unary("to", y, *this, [from = dtype_](auto& g) { return g.to(from); });
 }
 
 // There is one kind of device in this build.
@@ -321,6 +313,52 @@ Tensor Tensor::operator[](const std::vector<At>& entries) const {
       case At::Kind::ellipsis: axis += dim() - named; break;
     }
   return y;
+}
+
+// ---------------------------------------------------------------------- complex numbers
+
+Tensor view_as_real(const Tensor& z) {
+  check_complex("view_as_real", z);
+  Layout pairs = z.layout();
+  for (std::int64_t& stride : pairs.strides) stride *= 2;
+  pairs.offset *= 2;
+  pairs.shape.push_back(2);
+  pairs.strides.push_back(1);
+  return record_unary("view_as_real", {z.storage(), pairs, real_type(z.dtype())}, z,
+                      view_as_complex);
+}
+
+Tensor view_as_complex(const Tensor& x) {
+  check_float("view_as_complex", x);
+  if (x.dtype() == bf16 || x.dim() < 1 || x.size(-1) != 2)
+    throw_error<ShapeError>("view_as_complex: needs f32 or f64 [...,2], got {}{}", x.dtype(),
+                            x.shape());
+  bool together = x.strides().back() == 1 && x.layout().offset % 2 == 0;
+  for (int i = 0; i < x.dim() - 1; ++i) together &= x.strides()[i] % 2 == 0;
+  if (!together) return view_as_complex(x.clone());
+  Layout numbers = selected(x.layout(), -1, 0);
+  for (std::int64_t& stride : numbers.strides) stride /= 2;
+  numbers.offset /= 2;
+  return record_unary("view_as_complex", {x.storage(), numbers, complex_type(x.dtype())}, x,
+                      view_as_real);
+}
+
+Tensor real(const Tensor& z) { return is_complex(z.dtype()) ? view_as_real(z).select(-1, 0) : z; }
+
+Tensor imag(const Tensor& z) {
+  check_complex("imag", z);
+  return view_as_real(z).select(-1, 1);
+}
+
+Tensor complex(const Tensor& real, const Tensor& imag) {
+  check_same_type("complex", real, imag);
+  const Shape shape = broadcast_shapes("complex", real.shape(), imag.shape());
+  return view_as_complex(stack({real.expand(shape), imag.expand(shape)}, -1));
+}
+
+Tensor polar(const Tensor& abs, const Tensor& angle) {
+  check_same_type("polar", abs, angle);
+  return complex(abs * cos(angle), abs * sin(angle));
 }
 
 }  // namespace triad

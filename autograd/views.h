@@ -1,5 +1,5 @@
-// Views and joins as ops. The view methods of Tensor (reshape, permute, slice, ...) are defined
-// beside.
+// Views and joins as ops, and complex numbers, which are pairs seen as one. The view methods of
+// Tensor (reshape, permute, slice, ...) are defined beside.
 #pragma once
 
 #include <triad/autograd/autograd.h>
@@ -20,5 +20,21 @@ Tensor pad(const Tensor& x, const Shape& widths, double value = 0);
 // The part of x that `cut`, a function from layout to layout made of the functions of
 // core/layout.h, cuts out, as one step of history. No element may occur twice in it.
 Tensor window(const char* name, const Tensor& x, const Function<Layout(const Layout&)>& cut);
+
+// Complex numbers: c64 and c128, as pairs of f32 or f64. The gradient of a real loss with respect
+// to z = x + i y is dL/dx + i dL/dy, PyTorch's convention: the direction of steepest ascent. A rule
+// therefore multiplies by conjugates.
+
+// Views: c64 [...] <-> f32 [...,2], the real part first. The second copies where the pairs do not
+// lie together.
+Tensor view_as_real(const Tensor& z);
+Tensor view_as_complex(const Tensor& pairs);
+
+Tensor real(const Tensor& z);  // views; of real numbers themselves
+Tensor imag(const Tensor& z);
+Tensor conj(const Tensor& z);  // of real numbers themselves
+
+Tensor complex(const Tensor& real, const Tensor& imag);  // broadcast
+Tensor polar(const Tensor& abs, const Tensor& angle);    // abs (cos angle + i sin angle)
 
 }  // namespace triad
