@@ -14,11 +14,6 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-bool decays(const std::string& name, const Tensor& parameter) {
-  auto is = [path = "." + name](const char* end) { return path.ends_with(end); };
-  return parameter.dim() >= 2 && !is(".log_gain") && !is(".phase") && !is(".pos.weight");
-}
-
 // Blends from lr to final_lr by `share`, a function from how much of the way after the warm-up is
 // done, 0 to 1, to how much of lr is left.
 template <class Share>
@@ -35,12 +30,13 @@ double scheduled(const char* op, std::int64_t step, const Schedule& s, Share sha
 
 std::vector<ParameterGroup> decay_groups(const Module& model, double weight_decay) {
   ParameterGroup decayed{{}, weight_decay}, kept{{}, 0};
-  for (const auto& [name, p] : model.named_parameters())
-    (decays(name, p) ? decayed : kept).parameters.emplace_back(name, p);
+  for (const auto& [name, p] : model.named_parameters()) {
+    auto is = [path = "." + name](const char* end) { return path.ends_with(end); };
+    const bool decays = p.dim() >= 2 && !is(".log_gain") && !is(".phase") && !is(".pos.weight");
+    (decays ? decayed : kept).parameters.emplace_back(name, p);
+  }
   return {decayed, kept};
 }
-
-// ---------------------------------------------------------------------- Optimizer
 
 Optimizer::Optimizer(const char* type, const std::vector<ParameterGroup>& groups, double lr,
                      double weight_decay, std::vector<const char*> state_names)
@@ -117,8 +113,6 @@ void Optimizer::load_state_dict(const StateDict& dict) {
   for (Parameter& p : parameters_) p.step = own.at(p.name + ".step").item<std::int64_t>();
 }
 
-// ---------------------------------------------------------------------- SGD
-
 SGD::SGD(const std::vector<ParameterGroup>& groups, const SGDOptions& options)
     : Optimizer(
           "SGD", groups, options.lr, options.weight_decay,
@@ -141,8 +135,6 @@ void SGD::update(const Parameter& p, const Tensor& gradient, double lr) {
   p.value.copy_(p.value - d * lr);
 }
 
-// ---------------------------------------------------------------------- Adam
-
 Adam::Adam(const char* type, const std::vector<ParameterGroup>& groups, const AdamOptions& options,
            bool decoupled_weight_decay)
     : Optimizer(type, groups, options.lr, options.weight_decay, {"exp_avg", "exp_avg_sq"}),
@@ -164,8 +156,6 @@ void Adam::update(const Parameter& p, const Tensor& gradient, double lr) {
     kernels::adam_step(device, args, gradient, p.value, p.state[0], p.state[1]);
   });
 }
-
-// ---------------------------------------------------------------------- Lion, Muon
 
 Lion::Lion(const std::vector<ParameterGroup>& groups, const LionOptions& options)
     : Optimizer("Lion", groups, options.lr, options.weight_decay, {"exp_avg"}), options_(options) {
@@ -205,21 +195,17 @@ void Muon::update(const Parameter& p, const Tensor& gradient, double lr) {
                 turn() * (lr * std::sqrt(std::max(1.0, ratio))));
 }
 
-// ---------------------------------------------------------------------- clipping
-
 double clip_grad_norm(const std::vector<Tensor>& parameters, double max_norm) {
   if (!(max_norm > 0))
     throw_error<ValueError>("clip_grad_norm: needs max_norm > 0, got {}", max_norm);
   std::vector<Tensor> gradients;
+  for (const Tensor& p : parameters)
+    if (Tensor g = p.grad(); g.defined()) gradients.push_back(g.detach());
   double squares = 0;
-  for (const Tensor& p : parameters) {
-    Tensor gradient = p.grad();
-    if (!gradient.defined()) continue;
-    Tensor own = scalar(0, {.dtype = f64, .device = gradient.device()});
-    Tensor values = gradient.detach().to(wide_type(gradient.dtype()));
-    on(gradient.device(), [&](auto device) { kernels::sum_of_squares(device, values, own); });
+  for (const Tensor& g : gradients) {
+    Tensor own = scalar(0, {.dtype = f64, .device = g.device()}), x = g.to(wide_type(g.dtype()));
+    on(g.device(), [&](auto device) { kernels::sum_of_squares(device, x, own); });
     squares += own.item<double>();
-    gradients.push_back(gradient.detach());
   }
   const double total = std::sqrt(squares);
   // PyTorch's 1e-6 keeps the factor below 1 where the norm is max_norm but for rounding.
@@ -229,24 +215,20 @@ double clip_grad_norm(const std::vector<Tensor>& parameters, double max_norm) {
   return total;
 }
 
-// ---------------------------------------------------------------------- learning rates
-
-double constant_lr(std::int64_t step, const Schedule& schedule) {
-  Schedule endless = schedule;
-  endless.steps = endless.warmup_steps + 1;
+double constant_lr(std::int64_t step, const Schedule& s) {
+  const Schedule endless{.lr = s.lr,
+                         .steps = s.warmup_steps + 1,
+                         .warmup_steps = s.warmup_steps,
+                         .final_lr = s.final_lr};
   return scheduled("constant_lr", step, endless, [](double) { return 1.0; });
 }
-
-double linear_lr(std::int64_t step, const Schedule& schedule) {
-  return scheduled("linear_lr", step, schedule, [](double done) { return 1 - done; });
+double linear_lr(std::int64_t step, const Schedule& s) {
+  return scheduled("linear_lr", step, s, [](double done) { return 1 - done; });
 }
-
-double cosine_lr(std::int64_t step, const Schedule& schedule) {
-  return scheduled("cosine_lr", step, schedule,
-                   [](double done) { return (1 + std::cos(std::numbers::pi * done)) / 2; });
+double cosine_lr(std::int64_t step, const Schedule& s) {
+  auto share = [](double done) { return (1 + std::cos(std::numbers::pi * done)) / 2; };
+  return scheduled("cosine_lr", step, s, share);
 }
-
-// ---------------------------------------------------------------------- means of weights
 
 EMA::EMA(Module& model, double decay) : model_(model), decay_(decay) {
   if (!(decay >= 0 && decay <= 1))

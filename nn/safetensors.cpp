@@ -141,11 +141,9 @@ Tensor make_tensor(const Entry& entry, char* data, const MappedFile& file) {
       bad("tensor {} of BOOL has a byte that is neither 0 nor 1 at its place {}",
           quoted(entry.name), wrong - data);
   }
-  auto storage = Storage::borrow(data, bytes, file.data);
-  if (std::uintptr_t(data) % item_size(entry.dtype) != 0) {  // old writers do not pad the header
-    storage = Storage::allocate(bytes);
-    std::memcpy(storage->data(), data, bytes);
-  }
+  const bool aligned = std::uintptr_t(data) % item_size(entry.dtype) == 0;
+  auto storage = aligned ? Storage::borrow(data, bytes, file.data) : Storage::allocate(bytes);
+  if (!aligned) std::memcpy(storage->data(), data, bytes);  // old writers do not pad the header
   return {std::move(storage), contiguous_layout(entry.shape), entry.dtype};
 }
 
@@ -192,34 +190,34 @@ TensorMap load_safetensors(const std::string& path, Texts* metadata) {
 // ---- writing
 
 void save_safetensors(const std::string& path, const TensorMap& tensors, const Texts& metadata) {
-  // The widest types first, then by name, as the reference implementation does it: with the header
-  // padded to a multiple of 8 every tensor is aligned, and a mapped file needs no copies.
   std::vector<std::pair<std::string, Tensor>> sorted;
-  for (const auto& [name, tensor] : tensors) {
-    if (tensor.defined() && tensor.dtype() == c128)
+  for (const auto& [name, x] : tensors) {
+    if (!x.defined()) throw_error<ValueError>("save_safetensors: {} is undefined", quoted(name));
+    if (x.dtype() == c128)
       throw_error<DTypeError>("save_safetensors: the format has no c128 for {}; write x.to(c64)",
                               quoted(name));
-    if (name == "__metadata__" || !tensor.defined())
-      throw_error<ValueError>("save_safetensors: {} {}", quoted(name),
-                              tensor.defined() ? "is not a name for a tensor" : "is undefined");
-    sorted.emplace_back(name, tensor.detach().contiguous());
+    if (name == "__metadata__")
+      throw_error<ValueError>("save_safetensors: {} is not a name for a tensor", quoted(name));
+    sorted.emplace_back(name, x.detach().contiguous());
   }
-  std::ranges::stable_sort(sorted, std::greater(),
-                           [](const auto& entry) { return find_dtype(entry.second.dtype()); });
+  // The widest types first, then by name, as the reference implementation does it: with the header
+  // padded to a multiple of 8 every tensor is aligned, and a mapped file needs no copies.
+  auto type_of = [](const auto& entry) { return find_dtype(entry.second.dtype()); };
+  std::ranges::stable_sort(sorted, std::greater(), type_of);
 
   std::vector<std::string_view> parts(2);  // the size of the header, the header, the tensors
   std::string header = "{";
   try {
     if (!metadata.empty()) header += "\"__metadata__\":" + json(metadata).dump();
     std::size_t place = 0;
-    for (const auto& [name, tensor] : sorted) {
-      const std::size_t bytes = std::size_t(tensor.numel()) * item_size(tensor.dtype());
+    for (const auto& entry : sorted) {
+      const auto& [name, x] = entry;
+      const std::size_t size = item_size(x.dtype()), bytes = std::size_t(x.numel()) * size;
       header += fmt::format(R"({}{}:{{"dtype":"{}","shape":{},"data_offsets":[{},{}]}})",
-                            header.size() > 1 ? "," : "", json(name).dump(),
-                            find_dtype(tensor.dtype())->name, tensor.shape(), place, place + bytes);
+                            header.size() > 1 ? "," : "", json(name).dump(), type_of(entry)->name,
+                            x.shape(), place, place + bytes);
       place += bytes;
-      const auto* data =
-          tensor.storage()->data() + tensor.layout().offset * item_size(tensor.dtype());
+      const std::byte* data = x.storage()->data() + x.layout().offset * size;
       parts.emplace_back(reinterpret_cast<const char*>(data), bytes);
     }
   } catch (const json::type_error&) {
