@@ -27,7 +27,7 @@ struct BatchLoader::State {
 
   std::vector<std::int64_t> take() {
     if (taken.batch == batches) taken = {taken.epoch + 1, 0};
-    if (ordered_epoch != taken.epoch) order.clear();
+    if (std::exchange(ordered_epoch, taken.epoch) != taken.epoch) order.clear();
     // Fisher & Yates, from the inside out. The generator, which may have this seed, takes its
     // streams from the other end.
     for (std::uint64_t i = order.size(); i < std::uint64_t(size); ++i) {
@@ -36,7 +36,6 @@ struct BatchLoader::State {
       if (options.shuffle)
         std::swap(order[i], order[(std::uint64_t(bits[0]) << 32 | bits[1]) % (i + 1)]);
     }
-    ordered_epoch = taken.epoch;
     const auto begin = order.begin() + options.batch_size * taken.batch++;
     return {begin, begin + std::min(options.batch_size, order.end() - begin)};
   }

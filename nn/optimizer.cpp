@@ -28,7 +28,7 @@ double scheduled(const char* op, std::int64_t step, const Schedule& s, Share sha
 
 }  // namespace
 
-std::vector<ParameterGroup> decay_groups(const Module& model, double weight_decay) {
+ParameterGroups decay_groups(const Module& model, double weight_decay) {
   ParameterGroup decayed{{}, weight_decay}, kept{{}, 0};
   for (const auto& [name, p] : model.named_parameters()) {
     auto is = [path = "." + name](const char* end) { return path.ends_with(end); };
@@ -38,7 +38,7 @@ std::vector<ParameterGroup> decay_groups(const Module& model, double weight_deca
   return {decayed, kept};
 }
 
-Optimizer::Optimizer(const char* type, const std::vector<ParameterGroup>& groups, double lr,
+Optimizer::Optimizer(const char* type, const ParameterGroups& groups, double lr,
                      double weight_decay, std::vector<const char*> state_names)
     : type_(type), lr_(lr), state_names_(std::move(state_names)) {
   check_option("lr", lr, 0, kInfinity);
@@ -56,7 +56,7 @@ Optimizer::Optimizer(const char* type, const std::vector<ParameterGroup>& groups
       if (!names.insert(name).second || !leaves.insert(leaf.node().get()).second)
         throw_error<ValueError>("{}: needs every parameter once, got {} twice", type_, name);
       Parameter& p = parameters_.emplace_back(name, leaf.detach(), leaf, decay, group.lr_factor);
-      for (std::size_t i = 0; i < state_names_.size(); ++i)
+      while (p.state.size() < state_names_.size())
         p.state.push_back(zeros_like(p.value.to(wide_type(leaf.dtype()))));
     }
   }
@@ -105,18 +105,16 @@ StateDict Optimizer::state_dict() const {
 void Optimizer::load_state_dict(const StateDict& dict) {
   const StateDict own = state_dict();
   for (const auto& [name, value] : dict)
-    if (name.ends_with(".step") && value.dtype() == i64 && value.numel() == 1 &&
-        value.item<std::int64_t>() < 0)
-      throw_error<ValueError>("load_state_dict of {}: {} is {}", type_, name,
-                              value.item<std::int64_t>());
+    if (name.ends_with(".step") && value.dtype() == i64 && value.numel() == 1)
+      if (const auto step = value.item<std::int64_t>(); step < 0)
+        throw_error<ValueError>("load_state_dict of {}: {} is {}", type_, name, step);
   load_state(type_, own, dict, true);
   for (Parameter& p : parameters_) p.step = own.at(p.name + ".step").item<std::int64_t>();
 }
 
-SGD::SGD(const std::vector<ParameterGroup>& groups, const SGDOptions& options)
-    : Optimizer(
-          "SGD", groups, options.lr, options.weight_decay,
-          options.momentum != 0 ? std::vector{"momentum_buffer"} : std::vector<const char*>()),
+SGD::SGD(const ParameterGroups& groups, const SGDOptions& options)
+    : Optimizer("SGD", groups, options.lr, options.weight_decay,
+                std::vector<const char*>(options.momentum != 0, "momentum_buffer")),
       options_(options) {
   check_option("momentum", options.momentum, 0, kInfinity);
   check_option("dampening", options.dampening, -kInfinity, kInfinity);
@@ -135,12 +133,11 @@ void SGD::update(const Parameter& p, const Tensor& gradient, double lr) {
   p.value.copy_(p.value - d * lr);
 }
 
-Adam::Adam(const char* type, const std::vector<ParameterGroup>& groups, const AdamOptions& options,
-           bool decoupled_weight_decay)
+Adam::Adam(const char* type, const ParameterGroups& groups, const AdamOptions& options,
+           bool decoupled)
     : Optimizer(type, groups, options.lr, options.weight_decay, {"exp_avg", "exp_avg_sq"}),
-      options_(options), decoupled_weight_decay_(decoupled_weight_decay) {
-  check_option("betas", options.betas.first, 0, 1);
-  check_option("betas", options.betas.second, 0, 1);
+      options_(options), decoupled_(decoupled) {
+  for (double beta : {options.betas.first, options.betas.second}) check_option("betas", beta, 0, 1);
   check_option("eps", options.eps, 0, kInfinity);
 }
 
@@ -149,18 +146,17 @@ void Adam::update(const Parameter& p, const Tensor& gradient, double lr) {
                                .beta1 = options_.betas.first,
                                .beta2 = options_.betas.second,
                                .eps = options_.eps,
-                               .weight_decay = decoupled_weight_decay_ ? p.weight_decay : 0,
-                               .l2 = decoupled_weight_decay_ ? 0 : p.weight_decay,
+                               .weight_decay = decoupled_ ? p.weight_decay : 0,
+                               .l2 = decoupled_ ? 0 : p.weight_decay,
                                .step = p.step};
   on(gradient.device(), [&](auto device) {
     kernels::adam_step(device, args, gradient, p.value, p.state[0], p.state[1]);
   });
 }
 
-Lion::Lion(const std::vector<ParameterGroup>& groups, const LionOptions& options)
+Lion::Lion(const ParameterGroups& groups, const LionOptions& options)
     : Optimizer("Lion", groups, options.lr, options.weight_decay, {"exp_avg"}), options_(options) {
-  check_option("betas", options.betas.first, 0, 1);
-  check_option("betas", options.betas.second, 0, 1);
+  for (double beta : {options.betas.first, options.betas.second}) check_option("betas", beta, 0, 1);
 }
 
 void Lion::update(const Parameter& p, const Tensor& gradient, double lr) {
@@ -169,7 +165,7 @@ void Lion::update(const Parameter& p, const Tensor& gradient, double lr) {
   m.copy_(lerp(gradient, m, options_.betas.second));
 }
 
-Muon::Muon(const std::vector<ParameterGroup>& groups, const MuonOptions& options)
+Muon::Muon(const ParameterGroups& groups, const MuonOptions& options)
     : Optimizer("Muon", groups, options.lr, options.weight_decay, {"momentum_buffer"}),
       options_(options) {
   check_option("momentum", options.momentum, 0, 1);
