@@ -58,8 +58,8 @@ BatchLoader::BatchLoader(std::int64_t size, Make make, const Options& options) {
   const auto [b, shuffle, drop_last, seed, workers, prefetch] = options;
   if (b < 1 || size < (drop_last ? b : 1) || workers < 0 || prefetch < 1)
     throw_error<ValueError>(
-        "BatchLoader: needs batch_size, prefetch >= 1, workers >= 0 and a batch, got {}, {}, {} of "
-        "{}",
+        "BatchLoader: needs batch_size, prefetch >= 1, workers >= 0 and a batch, got {}, {}, "
+        "{} of {}",
         b, prefetch, workers, size);
   const std::int64_t batches = size / b + (!drop_last && size % b != 0);
   state_.reset(new State{size, batches, std::move(make), options});

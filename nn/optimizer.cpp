@@ -112,15 +112,15 @@ void Optimizer::load_state_dict(const StateDict& dict) {
   for (Parameter& p : parameters_) p.step = own.at(p.name + ".step").item<std::int64_t>();
 }
 
-SGD::SGD(const ParameterGroups& groups, const SGDOptions& options)
-    : Optimizer("SGD", groups, options.lr, options.weight_decay,
-                std::vector<const char*>(options.momentum != 0, "momentum_buffer")),
-      options_(options) {
-  check_option("momentum", options.momentum, 0, kInfinity);
-  check_option("dampening", options.dampening, -kInfinity, kInfinity);
-  if (options.nesterov && (options.momentum == 0 || options.dampening != 0))
+SGD::SGD(const ParameterGroups& groups, const SGDOptions& o)
+    : Optimizer("SGD", groups, o.lr, o.weight_decay,
+                std::vector<const char*>(o.momentum != 0, "momentum_buffer")),
+      options_(o) {
+  check_option("momentum", o.momentum, 0, kInfinity);
+  check_option("dampening", o.dampening, -kInfinity, kInfinity);
+  if (o.nesterov && (o.momentum == 0 || o.dampening != 0))
     throw_error<ValueError>("SGD: nesterov needs a momentum and no dampening, got {} and {}",
-                            options.momentum, options.dampening);
+                            o.momentum, o.dampening);
 }
 
 void SGD::update(const Parameter& p, const Tensor& gradient, double lr) {
@@ -133,12 +133,11 @@ void SGD::update(const Parameter& p, const Tensor& gradient, double lr) {
   p.value.copy_(p.value - d * lr);
 }
 
-Adam::Adam(const char* type, const ParameterGroups& groups, const AdamOptions& options,
-           bool decoupled)
-    : Optimizer(type, groups, options.lr, options.weight_decay, {"exp_avg", "exp_avg_sq"}),
-      options_(options), decoupled_(decoupled) {
-  for (double beta : {options.betas.first, options.betas.second}) check_option("betas", beta, 0, 1);
-  check_option("eps", options.eps, 0, kInfinity);
+Adam::Adam(const char* type, const ParameterGroups& groups, const AdamOptions& o, bool decoupled)
+    : Optimizer(type, groups, o.lr, o.weight_decay, {"exp_avg", "exp_avg_sq"}), options_(o),
+      decoupled_(decoupled) {
+  for (double beta : {o.betas.first, o.betas.second}) check_option("betas", beta, 0, 1);
+  check_option("eps", o.eps, 0, kInfinity);
 }
 
 void Adam::update(const Parameter& p, const Tensor& gradient, double lr) {
@@ -154,9 +153,9 @@ void Adam::update(const Parameter& p, const Tensor& gradient, double lr) {
   });
 }
 
-Lion::Lion(const ParameterGroups& groups, const LionOptions& options)
-    : Optimizer("Lion", groups, options.lr, options.weight_decay, {"exp_avg"}), options_(options) {
-  for (double beta : {options.betas.first, options.betas.second}) check_option("betas", beta, 0, 1);
+Lion::Lion(const ParameterGroups& groups, const LionOptions& o)
+    : Optimizer("Lion", groups, o.lr, o.weight_decay, {"exp_avg"}), options_(o) {
+  for (double beta : {o.betas.first, o.betas.second}) check_option("betas", beta, 0, 1);
 }
 
 void Lion::update(const Parameter& p, const Tensor& gradient, double lr) {
@@ -165,10 +164,9 @@ void Lion::update(const Parameter& p, const Tensor& gradient, double lr) {
   m.copy_(lerp(gradient, m, options_.betas.second));
 }
 
-Muon::Muon(const ParameterGroups& groups, const MuonOptions& options)
-    : Optimizer("Muon", groups, options.lr, options.weight_decay, {"momentum_buffer"}),
-      options_(options) {
-  check_option("momentum", options.momentum, 0, 1);
+Muon::Muon(const ParameterGroups& groups, const MuonOptions& o)
+    : Optimizer("Muon", groups, o.lr, o.weight_decay, {"momentum_buffer"}), options_(o) {
+  check_option("momentum", o.momentum, 0, 1);
   for (const ParameterGroup& group : groups)
     for (const auto& [name, p] : group.parameters)
       if (p.requires_grad() && p.dim() != 2)
