@@ -40,7 +40,7 @@ std::string read_file(const fs::path& path) {
   std::error_code error;
   const fs::file_type type = fs::status(path, error).type();
   if (type == fs::file_type::directory) fail(path, "read", EISDIR);
-  // A pipe may never end, nor may a device.
+  // A pipe or a device may never end.
   if (type != fs::file_type::regular && type != fs::file_type::not_found && !error)
     throw FileError(path.string() + ": cannot read: it is not a regular file");
   errno = 0;

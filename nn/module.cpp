@@ -10,7 +10,7 @@
 namespace triad::nn {
 namespace {
 
-// Calls on_parameter and on_buffer with the dotted name of every one below a module, and on_module
+// Calls on_parameter and on_buffer with each one below a module by its dotted name, and on_module
 // before each module's parts.
 class Walk : public Visitor {
  public:
@@ -33,8 +33,7 @@ class Walk : public Visitor {
   }
   void operator()(const std::string& name, Module& module) override {
     if (on_module_) on_module_(prefix_ + name, module);
-    const std::string outer = prefix_;
-    prefix_ += name + ".";
+    const std::string outer = std::exchange(prefix_, prefix_ + name + ".");
     module.visit(*this);
     prefix_ = outer;
   }
@@ -122,12 +121,9 @@ LoadReport load_state(const std::string& whose, const StateDict& own, const Stat
   std::map<const Storage*, Tensor> given;  // by the memory that it goes to: tied names share theirs
   for (const auto& [name, here] : own) {
     auto it = state.find(name);
-    if (it == state.end()) {
-      report.missing.push_back(name);
-      continue;
-    }
-    const Tensor& there = it->second;
-    if (there.shape() != here.shape() || there.dtype() != here.dtype())
+    if (it == state.end()) report.missing.push_back(name);
+    else if (const Tensor& there = it->second;
+             there.shape() != here.shape() || there.dtype() != here.dtype())
       report.mismatched.push_back(fmt::format("{} (here {}{}, there {}{})", name, here.dtype(),
                                               here.shape(), there.dtype(), there.shape()));
     else if (!same_bits(given.try_emplace(here.storage().get(), there).first->second, there))
