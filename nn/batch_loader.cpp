@@ -70,7 +70,6 @@ BatchLoader::BatchLoader(std::int64_t size, Make make, const Options& options) {
 BatchLoader::~BatchLoader() {
   for (std::jthread& worker : state_->workers) worker.request_stop();
 }
-
 BatchLoader::Position BatchLoader::position() const { return state_->position; }
 
 void BatchLoader::set_position(const Position& p) {

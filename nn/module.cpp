@@ -93,7 +93,7 @@ NamedTensors Module::named_parameters() const {
 
 std::vector<Tensor> Module::parameters() const {
   std::vector<Tensor> found;
-  for (auto& [name, p] : named_parameters()) found.push_back(p);
+  for (const auto& [name, p] : named_parameters()) found.push_back(p);
   return found;
 }
 

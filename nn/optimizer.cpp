@@ -73,6 +73,9 @@ void Optimizer::set_lr(double lr) {
   check_option("lr", lr, 0, kInfinity);
   lr_ = lr;
 }
+void Optimizer::zero_grad() {
+  for (const Parameter& p : parameters_) p.leaf.set_grad({});
+}
 
 void Optimizer::step() {
   for (Parameter& p : parameters_) {
@@ -86,10 +89,6 @@ void Optimizer::step() {
     if (wide != p.value.dtype()) p.value.copy_(in_wide.value);
     else ++p.value.storage()->writes;  // by a kernel
   }
-}
-
-void Optimizer::zero_grad() {
-  for (const Parameter& p : parameters_) p.leaf.set_grad({});
 }
 
 StateDict Optimizer::state_dict() const {
@@ -210,10 +209,7 @@ double clip_grad_norm(const std::vector<Tensor>& parameters, double max_norm) {
 }
 
 double constant_lr(std::int64_t step, const Schedule& s) {
-  const Schedule endless{.lr = s.lr,
-                         .steps = s.warmup_steps + 1,
-                         .warmup_steps = s.warmup_steps,
-                         .final_lr = s.final_lr};
+  const Schedule endless{.lr = s.lr, .steps = s.warmup_steps + 1, .warmup_steps = s.warmup_steps};
   return scheduled("constant_lr", step, endless, [](double) { return 1.0; });
 }
 double linear_lr(std::int64_t step, const Schedule& s) {
