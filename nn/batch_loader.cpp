@@ -27,7 +27,7 @@ struct BatchLoader::State {
 
   std::vector<std::int64_t> take() {
     if (taken.batch == batches) taken = {taken.epoch + 1, 0};
-    if (ordered_epoch != taken.epoch) order.clear();
+    if (std::exchange(ordered_epoch, taken.epoch) != taken.epoch) order.clear();
     // Fisher & Yates, from the inside out. The generator, which may have this seed, takes its
     // streams from the other end.
     for (std::uint64_t i = order.size(); i < std::uint64_t(size); ++i) {
@@ -36,7 +36,6 @@ struct BatchLoader::State {
       if (options.shuffle)
         std::swap(order[i], order[(std::uint64_t(bits[0]) << 32 | bits[1]) % (i + 1)]);
     }
-    ordered_epoch = taken.epoch;
     const auto begin = order.begin() + options.batch_size * taken.batch++;
     return {begin, begin + std::min(options.batch_size, order.end() - begin)};
   }
@@ -59,8 +58,8 @@ BatchLoader::BatchLoader(std::int64_t size, Make make, const Options& options) {
   const auto [b, shuffle, drop_last, seed, workers, prefetch] = options;
   if (b < 1 || size < (drop_last ? b : 1) || workers < 0 || prefetch < 1)
     throw_error<ValueError>(
-        "BatchLoader: needs batch_size, prefetch >= 1, workers >= 0 and a batch, got {}, {}, {} of "
-        "{}",
+        "BatchLoader: needs batch_size, prefetch >= 1, workers >= 0 and a batch, got {}, {}, "
+        "{} of {}",
         b, prefetch, workers, size);
   const std::int64_t batches = size / b + (!drop_last && size % b != 0);
   state_.reset(new State{size, batches, std::move(make), options});
@@ -71,7 +70,6 @@ BatchLoader::BatchLoader(std::int64_t size, Make make, const Options& options) {
 BatchLoader::~BatchLoader() {
   for (std::jthread& worker : state_->workers) worker.request_stop();
 }
-
 BatchLoader::Position BatchLoader::position() const { return state_->position; }
 
 void BatchLoader::set_position(const Position& p) {

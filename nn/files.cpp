@@ -25,17 +25,13 @@ namespace {
 }
 
 struct OpenFile {
-  int descriptor;  // negative: none
-  ~OpenFile() { close(); }
-  int close() { return descriptor < 0 ? 0 : ::close(std::exchange(descriptor, -1)); }
-};
-
-// A file that leaves nothing behind unless it was renamed.
-struct TemporaryFile : OpenFile {
-  std::string path;  // empty: renamed
-  ~TemporaryFile() {
-    if (!path.empty()) unlink(path.c_str());
+  int descriptor;              // negative: none
+  std::string temporary = {};  // the path of a file that is to go unless it was renamed
+  ~OpenFile() {
+    close();
+    if (!temporary.empty()) unlink(temporary.c_str());
   }
+  int close() { return descriptor < 0 ? 0 : ::close(std::exchange(descriptor, -1)); }
 };
 
 }  // namespace
@@ -44,7 +40,7 @@ std::string read_file(const fs::path& path) {
   std::error_code error;
   const fs::file_type type = fs::status(path, error).type();
   if (type == fs::file_type::directory) fail(path, "read", EISDIR);
-  // A pipe may never end, nor may a device.
+  // A pipe or a device may never end.
   if (type != fs::file_type::regular && type != fs::file_type::not_found && !error)
     throw FileError(path.string() + ": cannot read: it is not a regular file");
   errno = 0;
@@ -83,27 +79,22 @@ void write_file_atomically(const fs::path& path, std::span<const std::string_vie
   if (type != fs::file_type::not_found && type != fs::file_type::regular)
     throw FileError(path.string() + ": cannot write: it is there and is not a regular file");
 
-  auto check = [&](bool done) {
-    if (!done) fail(target, "write");
-  };
   // The id of the process keeps two programs, writing the same file at once, out of each other's
   // way. open() and not mkstemp(), which would make the file private to its user.
   const std::string name = target.string() + ".tmp" + std::to_string(getpid());
-  const int descriptor = open(name.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  check(descriptor >= 0);
-  TemporaryFile file{{descriptor}, name};
+  OpenFile file{open(name.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)};
+  if (file.descriptor < 0) fail(target, "write");
+  file.temporary = name;
   for (std::string_view part : parts)
     while (!part.empty()) {
-      const ssize_t written = write(descriptor, part.data(), part.size());
-      if (written < 0 && errno == EINTR) continue;  // a signal, Ctrl-C perhaps
-      check(written >= 0);
-      part.remove_prefix(std::size_t(written));
+      const ssize_t written = write(file.descriptor, part.data(), part.size());
+      if (written >= 0) part.remove_prefix(std::size_t(written));
+      else if (errno != EINTR) fail(target, "write");  // EINTR: a signal, Ctrl-C perhaps
     }
   // Disks and network file systems may report only here that a write did not fit.
-  check(fsync(descriptor) == 0);
-  check(file.close() == 0);
-  check(std::rename(name.c_str(), target.c_str()) == 0);
-  file.path.clear();
+  if (fsync(file.descriptor) != 0 || file.close() != 0) fail(target, "write");
+  if (std::rename(name.c_str(), target.c_str()) != 0) fail(target, "write");
+  file.temporary.clear();
 }
 
 }  // namespace triad::nn

@@ -10,7 +10,7 @@
 namespace triad::nn {
 namespace {
 
-// Calls on_parameter and on_buffer with the dotted name of every one below a module, and on_module
+// Calls on_parameter and on_buffer with each one below a module by its dotted name, and on_module
 // before each module's parts.
 class Walk : public Visitor {
  public:
@@ -33,8 +33,7 @@ class Walk : public Visitor {
   }
   void operator()(const std::string& name, Module& module) override {
     if (on_module_) on_module_(prefix_ + name, module);
-    const std::string outer = prefix_;
-    prefix_ += name + ".";
+    const std::string outer = std::exchange(prefix_, prefix_ + name + ".");
     module.visit(*this);
     prefix_ = outer;
   }
@@ -72,9 +71,9 @@ template <class Target> void move_tensors(Module& module, Target target) {
 
 bool same_bits(const Tensor& a, const Tensor& b) {
   auto bytes = [](const Tensor& x) {
-    const auto size = std::int64_t(item_size(x.dtype()));
+    const std::size_t size = item_size(x.dtype());
     const std::byte* first = x.storage()->data() + x.layout().offset * size;
-    return std::string_view(reinterpret_cast<const char*>(first), std::size_t(x.numel() * size));
+    return std::string_view(reinterpret_cast<const char*>(first), std::size_t(x.numel()) * size);
   };
   return bytes(a.contiguous()) == bytes(b.contiguous());
 }
@@ -94,7 +93,7 @@ NamedTensors Module::named_parameters() const {
 
 std::vector<Tensor> Module::parameters() const {
   std::vector<Tensor> found;
-  for (auto& [name, p] : named_parameters()) found.push_back(p);
+  for (const auto& [name, p] : named_parameters()) found.push_back(p);
   return found;
 }
 
@@ -122,17 +121,14 @@ LoadReport load_state(const std::string& whose, const StateDict& own, const Stat
   std::map<const Storage*, Tensor> given;  // by the memory that it goes to: tied names share theirs
   for (const auto& [name, here] : own) {
     auto it = state.find(name);
-    if (it == state.end()) {
-      report.missing.push_back(name);
-    } else if (const Tensor& there = it->second;
-               there.shape() != here.shape() || there.dtype() != here.dtype()) {
+    if (it == state.end()) report.missing.push_back(name);
+    else if (const Tensor& there = it->second;
+             there.shape() != here.shape() || there.dtype() != here.dtype())
       report.mismatched.push_back(fmt::format("{} (here {}{}, there {}{})", name, here.dtype(),
                                               here.shape(), there.dtype(), there.shape()));
-    } else if (!same_bits(given.try_emplace(here.storage().get(), there).first->second, there)) {
+    else if (!same_bits(given.try_emplace(here.storage().get(), there).first->second, there))
       report.mismatched.push_back(name + " (tied to a name that has other values)");
-    } else {
-      pairs.emplace_back(here, there);
-    }
+    else pairs.emplace_back(here, there);
   }
   for (const auto& [name, value] : state)
     if (!own.contains(name)) report.unexpected.push_back(name);
@@ -147,14 +143,11 @@ LoadReport load_state(const std::string& whose, const StateDict& own, const Stat
 void Module::apply(const Function<void(Module&)>& f) {
   Walk(*this, {}, [&](const std::string&, Module& module) { f(module); });
 }
-
 void Module::train(bool on) {
   apply([on](Module& module) { module.training_ = on; });
 }
-
 void Module::to(DType dtype) { move_tensors(*this, dtype); }
 void Module::to(Device device) { move_tensors(*this, device); }
-
 void Module::zero_grad() {
   for (const Tensor& p : parameters())
     if (p.requires_grad()) p.set_grad({});

@@ -14,11 +14,6 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-bool decays(const std::string& name, const Tensor& parameter) {
-  auto is = [path = "." + name](const char* end) { return path.ends_with(end); };
-  return parameter.dim() >= 2 && !is(".log_gain") && !is(".phase") && !is(".pos.weight");
-}
-
 // Blends from lr to final_lr by `share`, a function from how much of the way after the warm-up is
 // done, 0 to 1, to how much of lr is left.
 template <class Share>
@@ -33,16 +28,17 @@ double scheduled(const char* op, std::int64_t step, const Schedule& s, Share sha
 
 }  // namespace
 
-std::vector<ParameterGroup> decay_groups(const Module& model, double weight_decay) {
+ParameterGroups decay_groups(const Module& model, double weight_decay) {
   ParameterGroup decayed{{}, weight_decay}, kept{{}, 0};
-  for (const auto& [name, p] : model.named_parameters())
-    (decays(name, p) ? decayed : kept).parameters.emplace_back(name, p);
+  for (const auto& [name, p] : model.named_parameters()) {
+    auto is = [path = "." + name](const char* end) { return path.ends_with(end); };
+    const bool decays = p.dim() >= 2 && !is(".log_gain") && !is(".phase") && !is(".pos.weight");
+    (decays ? decayed : kept).parameters.emplace_back(name, p);
+  }
   return {decayed, kept};
 }
 
-// ---------------------------------------------------------------------- Optimizer
-
-Optimizer::Optimizer(const char* type, const std::vector<ParameterGroup>& groups, double lr,
+Optimizer::Optimizer(const char* type, const ParameterGroups& groups, double lr,
                      double weight_decay, std::vector<const char*> state_names)
     : type_(type), lr_(lr), state_names_(std::move(state_names)) {
   check_option("lr", lr, 0, kInfinity);
@@ -60,7 +56,7 @@ Optimizer::Optimizer(const char* type, const std::vector<ParameterGroup>& groups
       if (!names.insert(name).second || !leaves.insert(leaf.node().get()).second)
         throw_error<ValueError>("{}: needs every parameter once, got {} twice", type_, name);
       Parameter& p = parameters_.emplace_back(name, leaf.detach(), leaf, decay, group.lr_factor);
-      for (std::size_t i = 0; i < state_names_.size(); ++i)
+      while (p.state.size() < state_names_.size())
         p.state.push_back(zeros_like(p.value.to(wide_type(leaf.dtype()))));
     }
   }
@@ -77,6 +73,9 @@ void Optimizer::set_lr(double lr) {
   check_option("lr", lr, 0, kInfinity);
   lr_ = lr;
 }
+void Optimizer::zero_grad() {
+  for (const Parameter& p : parameters_) p.leaf.set_grad({});
+}
 
 void Optimizer::step() {
   for (Parameter& p : parameters_) {
@@ -92,10 +91,6 @@ void Optimizer::step() {
   }
 }
 
-void Optimizer::zero_grad() {
-  for (const Parameter& p : parameters_) p.leaf.set_grad({});
-}
-
 StateDict Optimizer::state_dict() const {
   StateDict dict;
   for (const Parameter& p : parameters_) {
@@ -109,26 +104,22 @@ StateDict Optimizer::state_dict() const {
 void Optimizer::load_state_dict(const StateDict& dict) {
   const StateDict own = state_dict();
   for (const auto& [name, value] : dict)
-    if (name.ends_with(".step") && value.dtype() == i64 && value.numel() == 1 &&
-        value.item<std::int64_t>() < 0)
-      throw_error<ValueError>("load_state_dict of {}: {} is {}", type_, name,
-                              value.item<std::int64_t>());
+    if (name.ends_with(".step") && value.dtype() == i64 && value.numel() == 1)
+      if (const auto step = value.item<std::int64_t>(); step < 0)
+        throw_error<ValueError>("load_state_dict of {}: {} is {}", type_, name, step);
   load_state(type_, own, dict, true);
   for (Parameter& p : parameters_) p.step = own.at(p.name + ".step").item<std::int64_t>();
 }
 
-// ---------------------------------------------------------------------- SGD
-
-SGD::SGD(const std::vector<ParameterGroup>& groups, const SGDOptions& options)
-    : Optimizer(
-          "SGD", groups, options.lr, options.weight_decay,
-          options.momentum != 0 ? std::vector{"momentum_buffer"} : std::vector<const char*>()),
-      options_(options) {
-  check_option("momentum", options.momentum, 0, kInfinity);
-  check_option("dampening", options.dampening, -kInfinity, kInfinity);
-  if (options.nesterov && (options.momentum == 0 || options.dampening != 0))
+SGD::SGD(const ParameterGroups& groups, const SGDOptions& o)
+    : Optimizer("SGD", groups, o.lr, o.weight_decay,
+                std::vector<const char*>(o.momentum != 0, "momentum_buffer")),
+      options_(o) {
+  check_option("momentum", o.momentum, 0, kInfinity);
+  check_option("dampening", o.dampening, -kInfinity, kInfinity);
+  if (o.nesterov && (o.momentum == 0 || o.dampening != 0))
     throw_error<ValueError>("SGD: nesterov needs a momentum and no dampening, got {} and {}",
-                            options.momentum, options.dampening);
+                            o.momentum, o.dampening);
 }
 
 void SGD::update(const Parameter& p, const Tensor& gradient, double lr) {
@@ -141,15 +132,11 @@ void SGD::update(const Parameter& p, const Tensor& gradient, double lr) {
   p.value.copy_(p.value - d * lr);
 }
 
-// ---------------------------------------------------------------------- Adam
-
-Adam::Adam(const char* type, const std::vector<ParameterGroup>& groups, const AdamOptions& options,
-           bool decoupled_weight_decay)
-    : Optimizer(type, groups, options.lr, options.weight_decay, {"exp_avg", "exp_avg_sq"}),
-      options_(options), decoupled_weight_decay_(decoupled_weight_decay) {
-  check_option("betas", options.betas.first, 0, 1);
-  check_option("betas", options.betas.second, 0, 1);
-  check_option("eps", options.eps, 0, kInfinity);
+Adam::Adam(const char* type, const ParameterGroups& groups, const AdamOptions& o, bool decoupled)
+    : Optimizer(type, groups, o.lr, o.weight_decay, {"exp_avg", "exp_avg_sq"}), options_(o),
+      decoupled_(decoupled) {
+  for (double beta : {o.betas.first, o.betas.second}) check_option("betas", beta, 0, 1);
+  check_option("eps", o.eps, 0, kInfinity);
 }
 
 void Adam::update(const Parameter& p, const Tensor& gradient, double lr) {
@@ -157,20 +144,17 @@ void Adam::update(const Parameter& p, const Tensor& gradient, double lr) {
                                .beta1 = options_.betas.first,
                                .beta2 = options_.betas.second,
                                .eps = options_.eps,
-                               .weight_decay = decoupled_weight_decay_ ? p.weight_decay : 0,
-                               .l2 = decoupled_weight_decay_ ? 0 : p.weight_decay,
+                               .weight_decay = decoupled_ ? p.weight_decay : 0,
+                               .l2 = decoupled_ ? 0 : p.weight_decay,
                                .step = p.step};
   on(gradient.device(), [&](auto device) {
     kernels::adam_step(device, args, gradient, p.value, p.state[0], p.state[1]);
   });
 }
 
-// ---------------------------------------------------------------------- Lion, Muon
-
-Lion::Lion(const std::vector<ParameterGroup>& groups, const LionOptions& options)
-    : Optimizer("Lion", groups, options.lr, options.weight_decay, {"exp_avg"}), options_(options) {
-  check_option("betas", options.betas.first, 0, 1);
-  check_option("betas", options.betas.second, 0, 1);
+Lion::Lion(const ParameterGroups& groups, const LionOptions& o)
+    : Optimizer("Lion", groups, o.lr, o.weight_decay, {"exp_avg"}), options_(o) {
+  for (double beta : {o.betas.first, o.betas.second}) check_option("betas", beta, 0, 1);
 }
 
 void Lion::update(const Parameter& p, const Tensor& gradient, double lr) {
@@ -179,10 +163,9 @@ void Lion::update(const Parameter& p, const Tensor& gradient, double lr) {
   m.copy_(lerp(gradient, m, options_.betas.second));
 }
 
-Muon::Muon(const std::vector<ParameterGroup>& groups, const MuonOptions& options)
-    : Optimizer("Muon", groups, options.lr, options.weight_decay, {"momentum_buffer"}),
-      options_(options) {
-  check_option("momentum", options.momentum, 0, 1);
+Muon::Muon(const ParameterGroups& groups, const MuonOptions& o)
+    : Optimizer("Muon", groups, o.lr, o.weight_decay, {"momentum_buffer"}), options_(o) {
+  check_option("momentum", o.momentum, 0, 1);
   for (const ParameterGroup& group : groups)
     for (const auto& [name, p] : group.parameters)
       if (p.requires_grad() && p.dim() != 2)
@@ -205,21 +188,17 @@ void Muon::update(const Parameter& p, const Tensor& gradient, double lr) {
                 turn() * (lr * std::sqrt(std::max(1.0, ratio))));
 }
 
-// ---------------------------------------------------------------------- clipping
-
 double clip_grad_norm(const std::vector<Tensor>& parameters, double max_norm) {
   if (!(max_norm > 0))
     throw_error<ValueError>("clip_grad_norm: needs max_norm > 0, got {}", max_norm);
   std::vector<Tensor> gradients;
+  for (const Tensor& p : parameters)
+    if (Tensor g = p.grad(); g.defined()) gradients.push_back(g.detach());
   double squares = 0;
-  for (const Tensor& p : parameters) {
-    Tensor gradient = p.grad();
-    if (!gradient.defined()) continue;
-    Tensor own = scalar(0, {.dtype = f64, .device = gradient.device()});
-    Tensor values = gradient.detach().to(wide_type(gradient.dtype()));
-    on(gradient.device(), [&](auto device) { kernels::sum_of_squares(device, values, own); });
+  for (const Tensor& g : gradients) {
+    Tensor own = scalar(0, {.dtype = f64, .device = g.device()}), x = g.to(wide_type(g.dtype()));
+    on(g.device(), [&](auto device) { kernels::sum_of_squares(device, x, own); });
     squares += own.item<double>();
-    gradients.push_back(gradient.detach());
   }
   const double total = std::sqrt(squares);
   // PyTorch's 1e-6 keeps the factor below 1 where the norm is max_norm but for rounding.
@@ -229,24 +208,17 @@ double clip_grad_norm(const std::vector<Tensor>& parameters, double max_norm) {
   return total;
 }
 
-// ---------------------------------------------------------------------- learning rates
-
-double constant_lr(std::int64_t step, const Schedule& schedule) {
-  Schedule endless = schedule;
-  endless.steps = endless.warmup_steps + 1;
+double constant_lr(std::int64_t step, const Schedule& s) {
+  const Schedule endless{.lr = s.lr, .steps = s.warmup_steps + 1, .warmup_steps = s.warmup_steps};
   return scheduled("constant_lr", step, endless, [](double) { return 1.0; });
 }
-
-double linear_lr(std::int64_t step, const Schedule& schedule) {
-  return scheduled("linear_lr", step, schedule, [](double done) { return 1 - done; });
+double linear_lr(std::int64_t step, const Schedule& s) {
+  return scheduled("linear_lr", step, s, [](double done) { return 1 - done; });
 }
-
-double cosine_lr(std::int64_t step, const Schedule& schedule) {
-  return scheduled("cosine_lr", step, schedule,
-                   [](double done) { return (1 + std::cos(std::numbers::pi * done)) / 2; });
+double cosine_lr(std::int64_t step, const Schedule& s) {
+  auto share = [](double done) { return (1 + std::cos(std::numbers::pi * done)) / 2; };
+  return scheduled("cosine_lr", step, s, share);
 }
-
-// ---------------------------------------------------------------------- means of weights
 
 EMA::EMA(Module& model, double decay) : model_(model), decay_(decay) {
   if (!(decay >= 0 && decay <= 1))

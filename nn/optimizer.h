@@ -22,11 +22,12 @@ struct ParameterGroup {
   std::optional<double> weight_decay = {};  // the optimizer's, unless given here
   double lr_factor = 1;                     // times the optimizer's lr
 };
+using ParameterGroups = std::vector<ParameterGroup>;
 
 // What decays, and what must not: vectors (biases, weights of norms), position embeddings
 // (pos.weight) and the filters of spectral heads (log_gain, phase) are in the second group, which
 // has weight_decay 0.
-std::vector<ParameterGroup> decay_groups(const Module& model, double weight_decay);
+ParameterGroups decay_groups(const Module& model, double weight_decay);
 
 class Optimizer {
  public:
@@ -60,8 +61,8 @@ class Optimizer {
 
   // Frozen parameters, which require no gradient, are left out. One that is no leaf, not contiguous
   // or there twice is a ValueError, as is a list with nothing left.
-  Optimizer(const char* type, const std::vector<ParameterGroup>& groups, double lr,
-            double weight_decay, std::vector<const char*> state_names);
+  Optimizer(const char* type, const ParameterGroups& groups, double lr, double weight_decay,
+            std::vector<const char*> state_names);
   // p.step counts this update already.
   virtual void update(const Parameter& p, const Tensor& gradient, double lr) = 0;
   // Throws a ValueError unless low <= value < high.
@@ -84,9 +85,8 @@ struct SGDOptions {
 // p -= lr (g + momentum b). Sutskever et al. 2013.
 class SGD : public Optimizer {
  public:
-  explicit SGD(const std::vector<ParameterGroup>& groups, const SGDOptions& options = {});
-  explicit SGD(const NamedTensors& parameters, const SGDOptions& options = {})
-      : SGD(std::vector<ParameterGroup>{{parameters}}, options) {}
+  explicit SGD(const ParameterGroups& groups, const SGDOptions& options = {});
+  explicit SGD(const NamedTensors& p, const SGDOptions& o = {}) : SGD(ParameterGroups{{p}}, o) {}
 
  private:
   void update(const Parameter& p, const Tensor& gradient, double lr) override;
@@ -105,19 +105,17 @@ struct AdamOptions {
 // Kingma & Ba 2015, arXiv 1412.6980.
 class Adam : public Optimizer {
  public:
-  explicit Adam(const std::vector<ParameterGroup>& groups, const AdamOptions& options = {})
+  explicit Adam(const ParameterGroups& groups, const AdamOptions& options = {})
       : Adam("Adam", groups, options, false) {}
-  explicit Adam(const NamedTensors& parameters, const AdamOptions& options = {})
-      : Adam(std::vector<ParameterGroup>{{parameters}}, options) {}
+  explicit Adam(const NamedTensors& p, const AdamOptions& o = {}) : Adam(ParameterGroups{{p}}, o) {}
 
  protected:
-  Adam(const char* type, const std::vector<ParameterGroup>& groups, const AdamOptions& options,
-       bool decoupled_weight_decay);
+  Adam(const char* type, const ParameterGroups& groups, const AdamOptions& options, bool decoupled);
 
  private:
   void update(const Parameter& p, const Tensor& gradient, double lr) override;
   const AdamOptions options_;
-  const bool decoupled_weight_decay_;
+  const bool decoupled_;  // from the gradient: the weight decay
 };
 
 struct AdamWOptions {
@@ -130,11 +128,10 @@ struct AdamWOptions {
 // Adam whose weight decay does not pass through m and v. Loshchilov & Hutter, arXiv 1711.05101.
 class AdamW : public Adam {
  public:
-  explicit AdamW(const std::vector<ParameterGroup>& groups, const AdamWOptions& options = {})
-      : Adam("AdamW", groups, {options.lr, options.betas, options.eps, options.weight_decay},
-             true) {}
-  explicit AdamW(const NamedTensors& parameters, const AdamWOptions& options = {})
-      : AdamW(std::vector<ParameterGroup>{{parameters}}, options) {}
+  explicit AdamW(const ParameterGroups& groups, const AdamWOptions& o = {})
+      : Adam("AdamW", groups, {o.lr, o.betas, o.eps, o.weight_decay}, true) {}
+  explicit AdamW(const NamedTensors& p, const AdamWOptions& o = {})
+      : AdamW(ParameterGroups{{p}}, o) {}
 };
 
 struct LionOptions {
@@ -146,9 +143,8 @@ struct LionOptions {
 // 2302.06675.
 class Lion : public Optimizer {
  public:
-  explicit Lion(const std::vector<ParameterGroup>& groups, const LionOptions& options = {});
-  explicit Lion(const NamedTensors& parameters, const LionOptions& options = {})
-      : Lion(std::vector<ParameterGroup>{{parameters}}, options) {}
+  explicit Lion(const ParameterGroups& groups, const LionOptions& options = {});
+  explicit Lion(const NamedTensors& p, const LionOptions& o = {}) : Lion(ParameterGroups{{p}}, o) {}
 
  private:
   void update(const Parameter& p, const Tensor& gradient, double lr) override;
@@ -164,9 +160,8 @@ struct MuonOptions {
 // from 0.7 to 1.2, by a Newton-Schulz iteration. K. Jordan 2024, kellerjordan.github.io/posts/muon.
 class Muon : public Optimizer {
  public:
-  explicit Muon(const std::vector<ParameterGroup>& groups, const MuonOptions& options = {});
-  explicit Muon(const NamedTensors& parameters, const MuonOptions& options = {})
-      : Muon(std::vector<ParameterGroup>{{parameters}}, options) {}
+  explicit Muon(const ParameterGroups& groups, const MuonOptions& options = {});
+  explicit Muon(const NamedTensors& p, const MuonOptions& o = {}) : Muon(ParameterGroups{{p}}, o) {}
 
  private:
   void update(const Parameter& p, const Tensor& gradient, double lr) override;
