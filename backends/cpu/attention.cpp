@@ -3,7 +3,7 @@
 // "Online normalizer calculation for softmax", 2018; Dao et al., "FlashAttention", 2022.)
 #include <triad/backends/cpu/gemm_tile.h>
 #include <triad/backends/cpu/philox.h>
-#include <triad/backends/cpu/registers.h>
+#include <triad/backends/cpu/vec.h>
 #include <triad/backends/kernels.h>
 #include <triad/core/visit.h>
 

@@ -7,7 +7,7 @@
 #include <cstdint>
 
 #include <triad/backends/cpu/philox.h>
-#include <triad/backends/cpu/registers.h>
+#include <triad/backends/cpu/vec.h>
 #include <triad/backends/kernels.h>
 #include <triad/backends/math.h>
 #include <triad/core/visit.h>
