@@ -216,11 +216,6 @@ Tensor SpectralAttention::forward(const Tensor& x, const AttentionMasks& masks) 
   return finish(x, v, filtered(v));
 }
 
-Tensor SpectralAttention::step(const Tensor& x, LayerCache& cache) {
-  cache.groups.resize(1, {.capacity = cache.capacity});
-  return step(x, cache.groups[0]);
-}
-
 // The convolution at its newest position: one dot product with the taps, for each channel.
 Tensor SpectralAttention::step(const Tensor& x, HeadCache& cache) {
   if (!causal) throw ValueError("step: needs causal attention");
@@ -244,16 +239,6 @@ void SpectralAttention::visit(Visitor& visitor) {
 std::string SpectralAttention::options_text() const {
   return fmt::format("{} heads of {}, {} control points{}{}{}", n_heads, d_head, log_gain.size(1),
                      causal ? ", causal" : "", use_dct ? ", dct" : "", alpha ? ", token gate" : "");
-}
-
-Tensor SpectralHeads::forward(const Tensor& q, const Tensor&, const Tensor&, const Context& c) {
-  Tensor x = q.transpose(1, 2);  // [B,T,H,D]
-  return spectral_attn(x.flatten(2), c.masks).reshape(x.shape()).transpose(1, 2);
-}
-
-Tensor SpectralHeads::step(const Tensor& q, const Tensor&, const Tensor&, HeadCache& cache) {
-  Tensor x = q.transpose(1, 2);
-  return spectral_attn.step(x.flatten(2), cache).reshape(x.shape()).transpose(1, 2);
 }
 
 // ---------------------------------------------------------------------- heads of several types
