@@ -11,6 +11,7 @@ namespace triad::nn {
 namespace {
 
 constexpr const char* kHeadNames[] = {"standard", "spectral", "holonomy"};
+constexpr const char* kAllowed = "standard, spectral, holonomy";
 constexpr int kMaxHeads = 1024;  // of one entry: a mistyped count should not fill the memory
 
 std::string_view trimmed(std::string_view text) {
@@ -21,9 +22,8 @@ std::string_view trimmed(std::string_view text) {
 HeadType head_type(std::string_view word, std::string_view text) {
   for (HeadType type : {HeadType::standard, HeadType::spectral, HeadType::holonomy})
     if (word == name(type)) return type;
-  throw_error<ValueError>(
-      "heads: unknown head type '{}' in '{}'; allowed are standard, spectral, holonomy", word,
-      text);
+  throw_error<ValueError>("heads: unknown head type '{}' in '{}'; allowed are {}", word, text,
+                          kAllowed);
 }
 
 int head_count(std::string_view digits, std::string_view text) {
@@ -36,13 +36,12 @@ int head_count(std::string_view digits, std::string_view text) {
   return count;
 }
 
-// Heads, of which there are `n`, share the width d_model equally.
-std::int64_t checked_head_size(const char* layer, std::int64_t d_model, const char* what,
-                               std::int64_t n) {
-  if (n < 1 || d_model < 1 || d_model % n != 0)
-    throw_error<ValueError>("{}: needs a d_model that {} divides, got {} and {}", layer, what,
-                            d_model, n);
-  return d_model / n;
+// Heads, of which there are `n`, share the width M equally.
+std::int64_t head_size(const char* layer, std::int64_t M, const char* what, std::int64_t n) {
+  if (n < 1 || M < 1 || M % n != 0)
+    throw_error<ValueError>("{}: needs a d_model that {} divides, got {} and {}", layer, what, M,
+                            n);
+  return M / n;
 }
 
 void check_input(const char* layer, const Tensor& x, std::int64_t M) {
@@ -51,12 +50,11 @@ void check_input(const char* layer, const Tensor& x, std::int64_t M) {
                             x.shape());
 }
 
-std::int64_t checked_head_size(const HybridAttentionLayer::Options& o) {
-  if (o.head_types.empty())
-    throw ValueError(
-        "HybridAttentionLayer: needs at least one head; allowed are standard, spectral, holonomy");
-  return checked_head_size("HybridAttentionLayer", o.d_model, "the number of heads",
-                           std::int64_t(o.head_types.size()));
+std::int64_t number_of(const std::vector<HeadType>& types) {
+  if (types.empty())
+    throw_error<ValueError>("HybridAttentionLayer: needs at least one head; allowed are {}",
+                            kAllowed);
+  return std::int64_t(types.size());
 }
 
 // The initial log-gain: a gentle low-pass slope, smoothed by a 5-tap kernel with reflected ends.
@@ -68,9 +66,9 @@ Tensor smooth_low_pass(std::int64_t bins) {
   constexpr double kernel[5] = {0.05, 0.2, 0.5, 0.2, 0.05};
   std::vector<float> values;
   for (std::int64_t k = 0; k < bins; ++k) {
-    double value = bins > 5 ? 0 : slope(k);
-    for (int j = 0; bins > 5 && j < 5; ++j) value += kernel[j] * slope(k + j - 2);
-    values.push_back(float(value));
+    double smooth = 0;
+    for (int j = 0; j < 5; ++j) smooth += kernel[j] * slope(k + j - 2);
+    values.push_back(float(bins > 5 ? smooth : slope(k)));
   }
   return from_vector(values);
 }
@@ -79,24 +77,16 @@ std::unique_ptr<HeadGroup> make_heads(HeadType type, std::int64_t count, std::in
                                       const HybridAttentionLayer::Options& o) {
   switch (type) {
     case HeadType::standard:
-      return std::make_unique<StandardAttention>(
-          StandardAttention::Options{.causal = o.causal, .dropout = o.dropout});
+      return std::make_unique<StandardAttention>(StandardAttention::Options{o.causal, o.dropout});
     case HeadType::spectral:
-      return std::make_unique<SpectralHeads>(
-          SpectralAttention::Options{.d_model = count * d_head,
-                                     .n_heads = count,
-                                     .max_seq_len = o.max_seq_len,
-                                     .causal = o.causal,
-                                     .token_gate = o.token_gate,
-                                     .use_dct = o.use_dct,
-                                     .dropout = o.dropout});
+      return std::make_unique<SpectralHeads>(SpectralHeads::Options{
+          count * d_head, count, o.max_seq_len, o.causal, o.token_gate, o.use_dct, o.dropout});
     case HeadType::holonomy:
-      return std::make_unique<HolonomyAttention>(HolonomyAttention::Options{
-          .d_head = d_head, .n_heads = count, .causal = o.causal, .dropout = o.dropout});
+      return std::make_unique<HolonomyAttention>(
+          HolonomyAttention::Options{d_head, count, o.causal, o.dropout});
   }
-  throw_error<ValueError>(
-      "HybridAttentionLayer: unknown head type {}; allowed are standard, spectral, holonomy",
-      int(type));
+  throw_error<ValueError>("HybridAttentionLayer: unknown head type {}; allowed are {}", int(type),
+                          kAllowed);
 }
 
 }  // namespace
@@ -172,8 +162,7 @@ Tensor StandardAttention::step(const Tensor& q, const Tensor& k, const Tensor& v
 // ---------------------------------------------------------------------- spectral
 
 SpectralAttention::SpectralAttention(const Options& o)
-    : n_heads(o.n_heads),
-      d_head(checked_head_size("SpectralAttention", o.d_model, "n_heads", n_heads)),
+    : n_heads(o.n_heads), d_head(head_size("SpectralAttention", o.d_model, "n_heads", n_heads)),
       causal(o.causal), use_dct(o.use_dct), W_qkv(o.d_model, 3 * o.d_model),
       W_o(o.d_model, o.d_model), drop(o.dropout) {
   if (o.max_seq_len < 1)
@@ -227,11 +216,6 @@ Tensor SpectralAttention::forward(const Tensor& x, const AttentionMasks& masks) 
   return finish(x, v, filtered(v));
 }
 
-Tensor SpectralAttention::step(const Tensor& x, LayerCache& cache) {
-  cache.groups.resize(1, {.capacity = cache.capacity});
-  return step(x, cache.groups[0]);
-}
-
 // The convolution at its newest position: one dot product with the taps, for each channel.
 Tensor SpectralAttention::step(const Tensor& x, HeadCache& cache) {
   if (!causal) throw ValueError("step: needs causal attention");
@@ -257,22 +241,13 @@ std::string SpectralAttention::options_text() const {
                      causal ? ", causal" : "", use_dct ? ", dct" : "", alpha ? ", token gate" : "");
 }
 
-Tensor SpectralHeads::forward(const Tensor& q, const Tensor&, const Tensor&, const Context& c) {
-  Tensor x = q.transpose(1, 2);  // [B,T,H,D]
-  return spectral_attn(x.flatten(2), c.masks).reshape(x.shape()).transpose(1, 2);
-}
-
-Tensor SpectralHeads::step(const Tensor& q, const Tensor&, const Tensor&, HeadCache& cache) {
-  Tensor x = q.transpose(1, 2);
-  return spectral_attn.step(x.flatten(2), cache).reshape(x.shape()).transpose(1, 2);
-}
-
 // ---------------------------------------------------------------------- heads of several types
 
 HybridAttentionLayer::HybridAttentionLayer(const Options& o)
-    : head_types(o.head_types), n_heads(std::int64_t(head_types.size())),
-      d_head(checked_head_size(o)), causal(o.causal), residual(o.residual),
-      W_qkv(o.d_model, 3 * o.d_model), W_o(o.d_model, o.d_model), drop(o.dropout) {
+    : head_types(o.head_types), n_heads(number_of(head_types)),
+      d_head(head_size("HybridAttentionLayer", o.d_model, "the number of heads", n_heads)),
+      causal(o.causal), residual(o.residual), W_qkv(o.d_model, 3 * o.d_model),
+      W_o(o.d_model, o.d_model), drop(o.dropout) {
   for (HeadType type : head_types) ++head_type_counts[type];
   std::int64_t first = 0;
   for (const auto& [type, count] : head_type_counts) {
@@ -290,31 +265,30 @@ std::vector<HybridAttentionLayer::QKV> HybridAttentionLayer::project(const Tenso
     Tensor y;
   };
   std::vector<Stretch> stretches;
-  auto first_row = [this](const Group& group, std::int64_t part) {
-    return (part * n_heads + group.first) * d_head;
-  };
+  auto first_row = [&](auto& group, auto part) { return (part * n_heads + group.first) * d_head; };
   for (std::int64_t part = 0; part < 3; ++part)
     for (const Group& group : groups_) {
       if (part >= group.parts) continue;
-      const std::int64_t begin = first_row(group, part), end = begin + group.count * d_head;
-      if (!stretches.empty() && stretches.back().end == begin) stretches.back().end = end;
-      else stretches.push_back({begin, end, {}});
+      const std::int64_t begin = first_row(group, part);
+      if (stretches.empty() || stretches.back().end != begin)
+        stretches.push_back({begin, begin, {}});
+      stretches.back().end += group.count * d_head;
     }
   for (Stretch& s : stretches) s.y = W_qkv.forward_rows(x, s.begin, s.end);
 
   auto heads = [&](const Group& group, std::int64_t part) {
     const std::int64_t begin = first_row(group, part);
     const auto s = std::ranges::find_if(stretches, [&](auto& s) { return begin < s.end; });
+    const std::int64_t first = begin - s->begin, end = first + group.count * d_head;
     const Shape sizes{x.size(0), x.size(1), group.count, d_head};
-    return window("heads", s->y,
-                  [at = begin - s->begin, width = group.count * d_head, sizes](const Layout& y) {
-                    return transposed(*reshaped(sliced(y, 2, at, at + width, 1), sizes), 1, 2);
-                  });
+    return window("heads", s->y, [=](const Layout& y) {
+      return transposed(*reshaped(sliced(y, 2, first, end, 1), sizes), 1, 2);
+    });
   };
-  std::vector<QKV> projected(groups_.size());
-  for (std::size_t i = 0; i < groups_.size(); ++i)
-    for (int part = 0; part < groups_[i].parts; ++part)
-      projected[i][std::size_t(part)] = heads(groups_[i], part);
+  std::vector<QKV> projected;
+  for (const Group& g : groups_)
+    if (g.parts == 1) projected.push_back({heads(g, 0)});
+    else projected.push_back({heads(g, 0), heads(g, 1), heads(g, 2)});
   return projected;
 }
 
@@ -330,7 +304,8 @@ Tensor HybridAttentionLayer::forward(const Tensor& x, const AttentionMasks& mask
     throw ValueError(
         "HybridAttentionLayer: spectral heads honour no mask [T,T]; use the option causal, or a "
         "token_mask");
-  if (mask.defined() && mask.dim() == 4 && mask.size(1) != 1 && mask.size(1) != n_heads)
+  const std::int64_t mask_heads = mask.defined() && mask.dim() == 4 ? mask.size(1) : 1;
+  if (mask_heads != 1 && mask_heads != n_heads)
     throw_error<ShapeError>("HybridAttentionLayer: needs a mask for 1 or {} heads, got {}", n_heads,
                             mask.shape());
   const std::vector<QKV> inputs = project(x);
@@ -342,8 +317,7 @@ Tensor HybridAttentionLayer::forward(const Tensor& x, const AttentionMasks& mask
     const auto& [q, k, v] = inputs[i];
     Tensor place = buffer.slice(2, first, first + count).transpose(1, 2);
     AttentionMasks own = masks;
-    if (mask.defined() && mask.dim() == 4 && mask.size(1) == n_heads)
-      own.mask = mask.slice(1, first, first + count);
+    if (mask_heads > 1) own.mask = mask.slice(1, first, first + count);
     outputs.push_back(heads->forward(q, k, v, {.masks = own, .out = place}).transpose(1, 2));
   }
   return finish(x, outputs.size() == 1 ? outputs[0] : cat(outputs, 2, buffer));

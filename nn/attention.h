@@ -139,7 +139,10 @@ class SpectralAttention : public SelfAttention {
   explicit SpectralAttention(const Options& options);
 
   Tensor forward(const Tensor& x, const AttentionMasks& masks) override;  // token_mask only
-  Tensor step(const Tensor& x, LayerCache& cache) override;
+  Tensor step(const Tensor& x, LayerCache& cache) override {
+    cache.groups.resize(1, {.capacity = cache.capacity});
+    return step(x, cache.groups[0]);
+  }
   Tensor step(const Tensor& x, HeadCache& cache);
   void visit(Visitor& visitor) override;
   std::string type_name() const override { return "SpectralAttention"; }
@@ -165,8 +168,14 @@ class SpectralHeads : public HeadGroup {
   using Options = SpectralAttention::Options;
   explicit SpectralHeads(const Options& options) : spectral_attn(options) {}
 
-  Tensor forward(const Tensor& q, const Tensor& k, const Tensor& v, const Context& c) override;
-  Tensor step(const Tensor& q, const Tensor& k, const Tensor& v, HeadCache& cache) override;
+  Tensor forward(const Tensor& q, const Tensor&, const Tensor&, const Context& c) override {
+    Tensor x = q.transpose(1, 2);  // [B,T,H,D]
+    return spectral_attn(x.flatten(2), c.masks).reshape(x.shape()).transpose(1, 2);
+  }
+  Tensor step(const Tensor& q, const Tensor&, const Tensor&, HeadCache& cache) override {
+    Tensor x = q.transpose(1, 2);
+    return spectral_attn.step(x.flatten(2), cache).reshape(x.shape()).transpose(1, 2);
+  }
   bool uses_keys_and_values() const override { return false; }
   void visit(Visitor& visitor) override { visitor("spectral_attn", spectral_attn); }
   std::string type_name() const override { return "SpectralHeads"; }

@@ -22,8 +22,8 @@ Tensor Linear::forward_rows(const Tensor& x, std::int64_t begin, std::int64_t en
 }
 
 std::string Linear::options_text() const {
-  const char* rest = bias.defined() ? "" : ", no bias";
-  return fmt::format("{} -> {}{}", weight.size(1), weight.size(0), rest);
+  return fmt::format("{} -> {}{}", weight.size(1), weight.size(0),
+                     bias.defined() ? "" : ", no bias");
 }
 std::string Embedding::options_text() const {
   return fmt::format("{} x {}", weight.size(0), weight.size(1));
@@ -36,12 +36,6 @@ std::string Dropout::options_text() const { return fmt::format("{}", p); }
 
 Dropout::Dropout(double p) : p(p) {
   if (!(p >= 0 && p < 1)) throw_error<ValueError>("Dropout: needs 0 <= p < 1, got {}", p);
-}
-
-Tensor Sequential::forward(const Tensor& x) {
-  Tensor y = x;
-  for (auto& layer : layers_) y = (*layer)(y);
-  return y;
 }
 
 }  // namespace triad::nn

@@ -144,7 +144,11 @@ class Sequential : public Layer {
   std::size_t size() const { return layers_.size(); }
   Layer& operator[](std::size_t i) { return layers_[i]; }
 
-  Tensor forward(const Tensor& x) override;
+  Tensor forward(const Tensor& x) override {
+    Tensor y = x;
+    for (auto& layer : layers_) y = (*layer)(y);
+    return y;
+  }
   void visit(Visitor& visitor) override { layers_.visit(visitor); }
   std::string type_name() const override { return "Sequential"; }
 

@@ -7,8 +7,8 @@
 #include <type_traits>
 #include <utility>
 
-#include <triad/backends/cpu/registers.h>
 #include <triad/backends/cpu/strided.h>
+#include <triad/backends/cpu/vec.h>
 #include <triad/backends/kernels.h>
 #include <triad/backends/math.h>
 #include <triad/core/visit.h>

@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include <triad/backends/cpu/parallel.h>
-#include <triad/backends/cpu/registers.h>
+#include <triad/backends/cpu/vec.h>
 #include <triad/backends/kernels.h>
 #include <triad/core/visit.h>
 

@@ -7,7 +7,7 @@
 #include <cstdint>
 
 #include <triad/backends/cpu/philox.h>
-#include <triad/backends/cpu/registers.h>
+#include <triad/backends/cpu/vec.h>
 #include <triad/backends/kernels.h>
 #include <triad/backends/math.h>
 #include <triad/core/visit.h>
@@ -32,15 +32,6 @@ template <class F> void for_each_tile(RandomStream random, Index n, Index per_el
   });
 }
 
-// out[k] = u[k], v[k] in turn, n numbers in all.
-template <class T> void interleave(const double* u, const double* v, Index n, T* out) {
-  for (Index k = 0; k < n / 2; ++k) {
-    out[2 * k] = T(u[k]);
-    out[2 * k + 1] = T(v[k]);
-  }
-  if (n % 2) out[n - 1] = T(u[n / 2]);
-}
-
 }  // namespace
 
 void uniform(Cpu, RandomStream random, const Tensor& y) {
@@ -57,13 +48,12 @@ void uniform(Cpu, RandomStream random, const Tensor& y) {
 }
 
 void normal(Cpu, RandomStream random, const Tensor& y) {
+  using V = Vec<double>;
   visit_float("normal", y.dtype(), [&]<class T>(T) {
-    constexpr Index words_per_pair = sizeof(T) / 2, pairs_per_tile = kTile / words_per_pair;
-    constexpr Index lanes = Vec<double>::lanes;
-    static_assert(pairs_per_tile % lanes == 0);
-    T* out = y.data<T>();
+    constexpr Index words_per_pair = sizeof(T) / 2;
+    static_assert(kTile / words_per_pair % V::lanes == 0);
     auto fill = [&](Index first, Index n, const std::uint32_t* words) {
-      double u1[pairs_per_tile], u2[pairs_per_tile];
+      double u1[kTile / 2], u2[kTile / 2], normals[kTile];
       for (Index k = 0; k < n; ++k, words += words_per_pair) {
         if constexpr (sizeof(T) == 4) {
           u1[k] = (double(words[0]) + 1) * 0x1p-32;
@@ -73,13 +63,13 @@ void normal(Cpu, RandomStream random, const Tensor& y) {
           u2[k] = uniform_double(words[2], words[3]);
         }
       }
-      for (Index k = n; k % lanes != 0; ++k) u1[k] = u2[k] = 1;
-      for (Index k = 0; k < n; k += lanes) {
-        const auto pair = math::normal_pair(Vec<double>::load(u1 + k), Vec<double>::load(u2 + k));
-        pair.cos.store(u1 + k);
-        pair.sin.store(u2 + k);
+      for (Index k = n; k % V::lanes != 0; ++k) u1[k] = u2[k] = 1;
+      for (Index k = 0; k < n; k += V::lanes) {
+        const auto [cos, sin] = math::normal_pair(V::load(u1 + k), V::load(u2 + k));
+        hn::StoreInterleaved2(cos.raw, sin.raw, V::tag, normals + 2 * k);
       }
-      interleave(u1, u2, std::min(2 * n, y.numel() - 2 * first), out + 2 * first);
+      const Index count = std::min(2 * n, y.numel() - 2 * first);
+      std::copy_n(normals, count, y.data<T>() + 2 * first);
     };
     for_each_tile(random, ceil_div(y.numel(), 2), words_per_pair, fill);
   });

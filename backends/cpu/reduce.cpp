@@ -10,8 +10,8 @@
 #include <type_traits>
 #include <vector>
 
-#include <triad/backends/cpu/registers.h>
 #include <triad/backends/cpu/strided.h>
+#include <triad/backends/cpu/vec.h>
 #include <triad/backends/kernels.h>
 #include <triad/core/visit.h>
 

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include <triad/backends/cpu/parallel.h>
-#include <triad/backends/cpu/registers.h>
+#include <triad/backends/cpu/vec.h>
 #include <triad/backends/kernels.h>
 #include <triad/core/visit.h>
 
