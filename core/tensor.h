@@ -66,14 +66,16 @@ class Tensor {
   const std::shared_ptr<Storage>& storage() const { return storage_; }
   bool is_contiguous() const { return triad::is_contiguous(layout_); }
 
-  // The first element; a T that is not the dtype is a DTypeError. Strides are the caller's
-  // business.
+  // The first element; a T that is not the dtype is a DTypeError. Strides are the caller's affair.
   template <class T> T* data() const {
     check_dtype(dtype_of<T>());
     return reinterpret_cast<T*>(storage_->data()) + layout_.offset;
   }
   // The value of a tensor with one element, converted as .to() would; T is the C++ type of a dtype.
-  template <class T> T item() const;
+  template <class T> T item() const {
+    check_single();
+    return *detach().to(dtype_of<T>()).template data<T>();
+  }
   // All elements in row-major order; T must be the dtype.
   template <class T> std::vector<T> to_vector() const {
     check_dtype(dtype_of<T>());
@@ -129,6 +131,7 @@ class Tensor {
 
  private:
   void check_dtype(DType asked) const;
+  void check_single() const;
 
   std::shared_ptr<Storage> storage_;
   Layout layout_;

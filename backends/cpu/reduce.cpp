@@ -66,7 +66,6 @@ template <auto of, class T, class Y>
 void sum_sequences(const Axes& summed, const Axes& kept, const T* x, Y* y) {
   const Index results = kept.size.numel(), length = summed.size.numel();
   const Index blocks = ceil_div(length, kSumBlock);
-  const bool contiguous = summed.size.rank() == 1 && summed.x[0] == 1;
   std::vector<Sum<T>> partial(blocks > 1 ? results * blocks : 0);
   parallel_for(results * blocks, 1 + kGrain / std::min(length, kSumBlock), [&](Index unit) {
     const Index result = unit / blocks, first = unit % blocks * kSumBlock;
@@ -74,8 +73,7 @@ void sum_sequences(const Axes& summed, const Axes& kept, const T* x, Y* y) {
     const T* source = x + kept.place(result, kept.x);
     Sum<T> total = 0;
     auto add = [&](Index, const T* run, Index count) { total += of(run, count); };
-    if (contiguous) add(0, source + first, n);
-    else Reader<T>(source, summed.size, summed.x, first).runs(n, add);
+    for_runs(source, summed.size, summed.x, first, n, add);
     if (blocks > 1) partial[unit] = total;
     else y[kept.place(result, kept.y)] = Y(total);
   });
@@ -198,28 +196,29 @@ void sum_of_squares(Cpu, const Tensor& x, const Tensor& y) {
 }
 
 void cumsum_last(Cpu, const Tensor& x, const Tensor& y) {
-  const Index n = x.shape().back(), rows = n == 0 ? 0 : x.numel() / n;
   visit_wide(x.dtype(), [&]<class T>(T) {
     if constexpr (!is_summed<T>) throw DTypeError("cumsum: no numbers");
-    else
-      parallel_for(rows, 1 + kGrain / (n + 1), [&](Index r) {
-        T* out = y.data<T>() + r * n;
+    else {
+      const RowsOf<T> rows{x};
+      parallel_for(rows.count, 1 + kGrain / (rows.length + 1), [&](Index r) {
+        T* out = y.data<T>() + r * rows.length;
         Sum<T> sum = 0;
-        Reader<T>(x.data<T>(), x.shape(), x.strides(), r * n)
-            .runs(n, [&](Index i, const T* run, Index count) {
-              for (Index j = 0; j < count; ++j) out[i + j] = T(sum += run[j]);
-            });
+        auto add = [&](Index i, const T* run, Index n) {
+          for (Index j = 0; j < n; ++j) out[i + j] = T(sum += run[j]);
+        };
+        for_runs(rows.at(r), {rows.length}, {rows.step}, 0, rows.length, add);
       });
+    }
   });
 }
 
 void max_last(Cpu, const Tensor& x, const Tensor& y, const Tensor& index) {
-  std::int64_t* places = index.data<std::int64_t>();
   visit_wide(x.dtype(), [&]<class T>(T) {
     if constexpr (is_complex_v<T>) throw DTypeError("max: complex numbers have no order");
     else {
       const RowsOf<T> rows{x};
       T* values = y.data<T>();
+      Index* places = index.data<Index>();
       parallel_for(rows.count, 1 + kGrain / (rows.length + 1), [&](Index r) {
         T& largest = values[r];
         auto see = [&](Index i, const T* run, Index n) {
@@ -229,8 +228,7 @@ void max_last(Cpu, const Tensor& x, const Tensor& y, const Tensor& index) {
           largest = top;
           places[r] = i + place;
         };
-        if (rows.step == 1) see(0, rows.at(r), rows.length);
-        else Reader<T>(rows.at(r), {rows.length}, {rows.step}, 0).runs(rows.length, see);
+        for_runs(rows.at(r), {rows.length}, {rows.step}, 0, rows.length, see);
       });
     }
   });

@@ -157,17 +157,21 @@ template <class T> class Reader {
     return buffer_;
   }
 
-  // Calls f(i, run, count) for the runs of the next n elements; run[0] is number i of them.
-  template <class F> void runs(Index n, F f) {
-    for (Index i = 0, count; i < n; i += count) {
-      count = std::min(n - i, span());
-      f(i, next(count), count);
-    }
-  }
-
  private:
   Cursor<const T> cursor_;
   T buffer_[kTile];
 };
+
+// Calls f(i, run, count) for the runs of n elements of a strided array, from number `first` on;
+// run[0] is number i of the n.
+template <class T, class F>
+void for_runs(const T* data, const Shape& shape, const Shape& strides, Index first, Index n, F f) {
+  if (shape.rank() == 1 && strides[0] == 1) return f(Index(0), data + first, n);
+  Reader<T> reader(data, shape, strides, first);
+  for (Index i = 0, count; i < n; i += count) {
+    count = std::min(n - i, reader.span());
+    f(i, reader.next(count), count);
+  }
+}
 
 }  // namespace triad::cpu
