@@ -131,13 +131,6 @@ void sum_rows(const Axes& summed, const Axes& kept, Index columns, Index x_strid
   });
 }
 
-// The axes of x and y in the order of x's memory.
-Loop<2> in_memory_order(const Tensor& x, Shape y_strides) {
-  Shape shape = x.shape(), x_strides = x.strides();
-  sort_axes(shape, x_strides, y_strides);
-  return {shape, {&x_strides, &y_strides}};
-}
-
 // ---------------------------------------------------------------------- maximum
 
 // The place of the first of the largest of n elements, NaN being larger than all.
@@ -169,7 +162,8 @@ void sum(Cpu, const Tensor& x, const Tensor& y) {
   Shape y_strides = y.strides();
   for (int i = 0; i < x.dim(); ++i)
     if (y.shape()[i] != x.shape()[i]) y_strides[i] = 0;
-  const Loop<2> loop = in_memory_order(x, y_strides);
+  const Pair pair(x.shape(), x.strides(), y_strides);
+  const Loop<2> loop(pair.shape, {&pair.first, &pair.second});
   const int inner = loop.rank - 1;
   const Index x_stride = loop.stride[0][inner], y_stride = loop.stride[1][inner];
   const bool sequences = y_stride == 0;
@@ -187,7 +181,8 @@ void sum(Cpu, const Tensor& x, const Tensor& y) {
 
 void sum_of_squares(Cpu, const Tensor& x, const Tensor& y) {
   if (x.numel() == 0) return fill(Cpu{}, 0, y);
-  const Loop<2> loop = in_memory_order(x, x.strides());
+  const Pair pair(x.shape(), x.strides(), x.strides());
+  const Loop<2> loop(pair.shape, {&pair.first, &pair.second});
   Axes summed;
   for (int i = 0; i < loop.rank; ++i) summed.add(loop, i);
   visit_float("sum_of_squares", x.dtype(), [&]<class T>(T) {

@@ -54,14 +54,19 @@ template <int N> struct Loop {
   }
 };
 
-// Permutes the axes of two operands of one shape alike, into the order of the first one's memory:
-// its strides descend, and axes that it repeats (stride 0) come before all others.
-inline void sort_axes(Shape& shape, Shape& first, Shape& second) {
-  auto is_outside = [](Index a, Index b) { return b != 0 && (a == 0 || a > b); };
-  for (int i = 1; i < shape.rank(); ++i)
-    for (int j = i; j > 0 && is_outside(first[j], first[j - 1]); --j)
-      for (Shape* each : {&shape, &first, &second}) std::swap((*each)[j - 1], (*each)[j]);
-}
+// The strides of two operands of one shape, their axes permuted alike into the order of the first
+// one's memory: its strides descend, and axes that it repeats (stride 0) come before all others.
+struct Pair {
+  Shape shape, first, second;
+
+  Pair(const Shape& sizes, const Shape& strides, const Shape& others)
+      : shape(sizes), first(strides), second(others) {
+    auto is_outside = [](Index a, Index b) { return b != 0 && (a == 0 || a > b); };
+    for (int i = 1; i < shape.rank(); ++i)
+      for (int j = i; j > 0 && is_outside(first[j], first[j - 1]); --j)
+        for (Shape* each : {&shape, &first, &second}) std::swap((*each)[j - 1], (*each)[j]);
+  }
+};
 
 // A place in a strided array, moving forward in row-major order.
 template <class T> class Cursor {
