@@ -162,8 +162,7 @@ void sum(Cpu, const Tensor& x, const Tensor& y) {
   Shape y_strides = y.strides();
   for (int i = 0; i < x.dim(); ++i)
     if (y.shape()[i] != x.shape()[i]) y_strides[i] = 0;
-  const Pair pair(x.shape(), x.strides(), y_strides);
-  const Loop<2> loop(pair.shape, {&pair.first, &pair.second});
+  const Loop<2> loop = Pair(x.shape(), x.strides(), y_strides).loop();
   const int inner = loop.rank - 1;
   const Index x_stride = loop.stride[0][inner], y_stride = loop.stride[1][inner];
   const bool sequences = y_stride == 0;
@@ -181,8 +180,7 @@ void sum(Cpu, const Tensor& x, const Tensor& y) {
 
 void sum_of_squares(Cpu, const Tensor& x, const Tensor& y) {
   if (x.numel() == 0) return fill(Cpu{}, 0, y);
-  const Pair pair(x.shape(), x.strides(), x.strides());
-  const Loop<2> loop(pair.shape, {&pair.first, &pair.second});
+  const Loop<2> loop = Pair(x.shape(), x.strides(), x.strides()).loop();
   Axes summed;
   for (int i = 0; i < loop.rank; ++i) summed.add(loop, i);
   visit_float("sum_of_squares", x.dtype(), [&]<class T>(T) {

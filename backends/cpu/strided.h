@@ -66,6 +66,7 @@ struct Pair {
       for (int j = i; j > 0 && is_outside(first[j], first[j - 1]); --j)
         for (Shape* each : {&shape, &first, &second}) std::swap((*each)[j - 1], (*each)[j]);
   }
+  Loop<2> loop() const { return {shape, {&first, &second}}; }
 };
 
 // A place in a strided array, moving forward in row-major order.
