@@ -7,8 +7,6 @@
 
 namespace triad {
 
-// ---------------------------------------------------------------------- Shape
-
 Shape Shape::filled(int rank, std::int64_t value) {
   Shape shape;
   for (int i = 0; i < rank; ++i) shape.push_back(value);
@@ -43,8 +41,6 @@ std::int64_t Shape::numel() const {
 }
 
 std::string Shape::str() const { return fmt::format("[{}]", fmt::join(begin(), end(), ",")); }
-
-// ---------------------------------------------------------------------- Layout
 
 Layout contiguous_layout(const Shape& shape) {
   Layout layout{shape, shape, 0};

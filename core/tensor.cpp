@@ -23,12 +23,6 @@ Tensor empty(const Shape& shape, DType dtype, Device device) {
   return {Storage::allocate(std::size_t(bytes), device), contiguous_layout(shape), dtype};
 }
 
-std::int64_t Tensor::size(std::int64_t axis) const {
-  return shape()[normalize_axis("size", axis, dim())];
-}
-
-Device Tensor::device() const { return storage_ ? storage_->device() : Device::cpu(); }
-
 void Tensor::check_dtype(DType asked) const {
   if (!defined()) throw_error<Error>("data: the tensor is undefined");
   if (asked != dtype_) throw_error<DTypeError>("data: the tensor is {}, not {}", dtype_, asked);

@@ -59,10 +59,12 @@ class Tensor {
   const Shape& strides() const { return layout_.strides; }
   const Layout& layout() const { return layout_; }
   int dim() const { return layout_.shape.rank(); }
-  std::int64_t size(std::int64_t axis) const;  // negative axes count from the end
+  std::int64_t size(std::int64_t axis) const {
+    return shape()[normalize_axis("size", axis, dim())];
+  }
   std::int64_t numel() const { return layout_.shape.numel(); }
   DType dtype() const { return dtype_; }
-  Device device() const;
+  Device device() const { return storage_ ? storage_->device() : Device::cpu(); }
   const std::shared_ptr<Storage>& storage() const { return storage_; }
   bool is_contiguous() const { return triad::is_contiguous(layout_); }
 

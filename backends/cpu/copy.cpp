@@ -53,9 +53,9 @@ void transpose(Index rows, Index columns, const T* x, Index x_stride, T* y, Inde
 
 // A copy without conversion.
 template <class T> void move(const Pair& pair, const T* x, T* y) {
-  const Loop<2> loop = pair.loop();
+  const Loop loop = pair.loop();
   const int inner = loop.rank - 1;
-  const auto &to = loop.stride[0], &from = loop.stride[1];
+  const auto &to = loop.first, &from = loop.second;
   if (from[inner] == 1 && to[inner] == 1)
     return parallel_ranges(pair.shape.numel(), kGrain, [&](Index begin, Index end) {
       Cursor<const T> in(x, pair.shape, pair.second, begin);

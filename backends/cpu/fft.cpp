@@ -105,7 +105,7 @@ Index good_fft_size(Index n) {
 template <class T> Fft<T>::Fft(Index n) : frequency_(n), row_of_(n) {
   Index rows = n;
   for (int r : stage_radices(n, leaf_)) {
-    Stage stage{r, rows / r, {}};
+    FftStage<T> stage{r, rows / r, {}};
     for (Index j = 0; j < stage.step; ++j)
       for (int q = 1; q < r; ++q) append(stage.roots, unit_root(q * j, rows));
     stages_.push_back(std::move(stage));
@@ -115,7 +115,7 @@ template <class T> Fft<T>::Fft(Index n) : frequency_(n), row_of_(n) {
   // Block q of a stage holds the frequencies q, q + radix, q + 2 radix, ...
   for (Index p = 0; p < n; ++p) {
     Index rest = p, k = 0, scale = 1;
-    for (const Stage& stage : stages_) {
+    for (const FftStage<T>& stage : stages_) {
       k += rest / stage.step * scale;
       rest %= stage.step;
       scale *= stage.radix;
@@ -131,10 +131,10 @@ template <class T> void Fft<T>::first_stage(Rows<const T> in, T* x) const {
 template <class T> void Fft<T>::last_stage(const T* x, Rows<T> out) const {
   run<true>(stages_[0], rows_of(x), out);
 }
-template <class T> void Fft<T>::down(const Stage& stage, T* x) {
+template <class T> void Fft<T>::down(const FftStage<T>& stage, T* x) {
   run<false>(stage, rows_of(x), rows_of(x));
 }
-template <class T> void Fft<T>::up(const Stage& stage, T* x) {
+template <class T> void Fft<T>::up(const FftStage<T>& stage, T* x) {
   run<true>(stage, rows_of(x), rows_of(x));
 }
 
@@ -179,10 +179,8 @@ template <class T> void AnyFft<T>::forward(T* x) const {
 template <class T> void AnyFft<T>::inverse(T* x) const {
   if (chirp_.empty()) return fft_->inverse(x);
   auto swap_rows = [&] {
-    for (Index t = 0; t < n_; ++t) {
-      T* row = x + t * Row<T>::size;
+    for (T* row = x; row < x + n_ * Row<T>::size; row += Row<T>::size)
       swapped(Row<T>::load(row)).store(row);
-    }
   };
   swap_rows();
   forward(x);

@@ -52,10 +52,10 @@ template <class T> double squares_of(const T* x, Index n) {
 struct Axes {
   Shape size, x, y;
 
-  void add(const Loop<2>& loop, int axis) {
+  void add(const Loop& loop, int axis) {
     size.push_back(loop.size[axis]);
-    x.push_back(loop.stride[0][axis]);
-    y.push_back(loop.stride[1][axis]);
+    x.push_back(loop.first[axis]);
+    y.push_back(loop.second[axis]);
   }
   Index place(Index index, const Shape& strides) const {
     return place_of(index, size, strides, size.rank());
@@ -162,13 +162,13 @@ void sum(Cpu, const Tensor& x, const Tensor& y) {
   Shape y_strides = y.strides();
   for (int i = 0; i < x.dim(); ++i)
     if (y.shape()[i] != x.shape()[i]) y_strides[i] = 0;
-  const Loop<2> loop = Pair(x.shape(), x.strides(), y_strides).loop();
+  const Loop loop = Pair(x.shape(), x.strides(), y_strides).loop();
   const int inner = loop.rank - 1;
-  const Index x_stride = loop.stride[0][inner], y_stride = loop.stride[1][inner];
+  const Index x_stride = loop.first[inner], y_stride = loop.second[inner];
   const bool sequences = y_stride == 0;
   Axes summed, kept;
   for (int i = 0; i < loop.rank - !sequences; ++i)
-    (loop.stride[1][i] == 0 ? summed : kept).add(loop, i);
+    (loop.second[i] == 0 ? summed : kept).add(loop, i);
   visit_wide(x.dtype(), [&]<class T>(T) {
     const T* from = x.data<T>();
     T* to = y.data<T>();
@@ -180,7 +180,7 @@ void sum(Cpu, const Tensor& x, const Tensor& y) {
 
 void sum_of_squares(Cpu, const Tensor& x, const Tensor& y) {
   if (x.numel() == 0) return fill(Cpu{}, 0, y);
-  const Loop<2> loop = Pair(x.shape(), x.strides(), x.strides()).loop();
+  const Loop loop = Pair(x.shape(), x.strides(), x.strides()).loop();
   Axes summed;
   for (int i = 0; i < loop.rank; ++i) summed.add(loop, i);
   visit_float("sum_of_squares", x.dtype(), [&]<class T>(T) {

@@ -32,25 +32,23 @@ template <class T> struct RowsOf {
   T* at(Index r) const { return data + place_of(r, x.shape(), x.strides(), x.dim() - 1); }
 };
 
-// The axes of a loop over N operands of one shape: size-1 axes dropped, and neighbours that one
-// stride describes in every operand merged. At least one axis; the last is the innermost.
-template <int N> struct Loop {
+// The axes of a loop over two operands of one shape: size-1 axes dropped, and neighbours that one
+// stride describes in both merged. At least one axis; the last is the innermost.
+struct Loop {
   int rank = 0;
-  Index size[kMaxRank], stride[N][kMaxRank];
+  Index size[kMaxRank], first[kMaxRank], second[kMaxRank];  // the sizes, and the strides of both
 
-  Loop(const Shape& shape, const Shape* const (&strides)[N]) {
-    for (int i = 0; i < shape.rank(); ++i) {
+  Loop(const Shape& shape, const Shape& a, const Shape& b) {
+    for (int i = 0, last = -1; i < shape.rank(); ++i) {
       if (shape[i] == 1) continue;
-      bool merge = rank > 0;
-      for (int k = 0; k < N && merge; ++k)
-        merge = stride[k][rank - 1] == (*strides[k])[i] * shape[i];
-      if (!merge) size[rank++] = 1;
-      size[rank - 1] *= shape[i];
-      for (int k = 0; k < N; ++k) stride[k][rank - 1] = (*strides[k])[i];
+      const bool merge =
+          rank > 0 && first[last] == a[i] * shape[i] && second[last] == b[i] * shape[i];
+      if (!merge) size[last = rank++] = 1;
+      size[last] *= shape[i];
+      first[last] = a[i];
+      second[last] = b[i];
     }
-    if (rank > 0) return;
-    rank = size[0] = 1;
-    for (int k = 0; k < N; ++k) stride[k][0] = 1;
+    if (rank == 0) rank = size[0] = first[0] = second[0] = 1;
   }
 };
 
@@ -66,7 +64,7 @@ struct Pair {
       for (int j = i; j > 0 && is_outside(first[j], first[j - 1]); --j)
         for (Shape* each : {&shape, &first, &second}) std::swap((*each)[j - 1], (*each)[j]);
   }
-  Loop<2> loop() const { return {shape, {&first, &second}}; }
+  Loop loop() const { return {shape, first, second}; }
 };
 
 // A place in a strided array, moving forward in row-major order.
@@ -74,7 +72,7 @@ template <class T> class Cursor {
  public:
   // At element `first` of the array whose first element is `data`.
   Cursor(T* data, const Shape& shape, const Shape& strides, Index first)
-      : loop_(shape, {&strides}), at_(data) {
+      : loop_(shape, strides, strides), at_(data) {
     for (int i = loop_.rank; first > 0 && i-- > 0; first /= loop_.size[i]) {
       index_[i] = first % loop_.size[i];
       at_ += index_[i] * step(i);
@@ -121,7 +119,7 @@ template <class T> class Cursor {
   static constexpr Index kShort = 256;  // runs shorter than this are gathered with others
 
   int inner() const { return loop_.rank - 1; }
-  Index step(int axis) const { return loop_.stride[0][axis]; }
+  Index step(int axis) const { return loop_.first[axis]; }
   bool lies_contiguous() const { return step(inner()) == 1; }
 
   // Where it stood before it went forward by n, not beyond the end of the innermost axis.
@@ -143,7 +141,7 @@ template <class T> class Cursor {
     }
   }
 
-  Loop<1> loop_;
+  Loop loop_;
   T* at_;
   Index index_[kMaxRank] = {};
 };
