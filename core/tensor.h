@@ -59,7 +59,7 @@ class Tensor {
   const Shape& strides() const { return layout_.strides; }
   const Layout& layout() const { return layout_; }
   int dim() const { return layout_.shape.rank(); }
-  std::int64_t size(std::int64_t axis) const {
+  std::int64_t size(std::int64_t axis) const {  // negative axes count from the end
     return shape()[normalize_axis("size", axis, dim())];
   }
   std::int64_t numel() const { return layout_.shape.numel(); }

@@ -53,7 +53,7 @@ void gather_last(Cpu, const Tensor& x, const Tensor& index, const Tensor& y) {
   const RowsOf<Index> ids{index};
   visit_any(x.dtype(), [&]<class T>(T) {
     const RowsOf<T> in{x}, out{y};
-    parallel_for(ids.count, 1 + kGrain / (ids.length + 1), [&](Index r) {
+    parallel_for(ids.count, 1 + kGrain / (std::max(in.length, ids.length) + 1), [&](Index r) {
       const T* from = in.at(r);
       const Index* id = ids.at(r);
       T* to = out.at(r);
