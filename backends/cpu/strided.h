@@ -14,12 +14,12 @@ namespace triad::cpu {
 
 inline constexpr Index kTile = 1024;
 
-// Where entry `index` of the first `axes` axes, in row-major order, lies.
+// Where entry `index` of the first `axes` axes, in row-major order, lies. There is such an entry,
+// so that the outermost axis needs no division.
 inline Index place_of(Index index, const Shape& shape, const Shape& strides, int axes) {
   Index place = 0;
-  for (int i = axes; index > 0 && i-- > 0; index /= shape[i])
-    place += index % shape[i] * strides[i];
-  return place;
+  for (int i = axes - 1; i > 0; index /= shape[i--]) place += index % shape[i] * strides[i];
+  return place + index * strides[0];
 }
 
 // The rows of a tensor along its last axis: element j of row r is at(r)[j * step].
