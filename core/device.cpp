@@ -41,7 +41,6 @@ void free_block(void* block) { ::operator delete(block, std::align_val_t(kAlignm
 // Freed blocks are kept for the next allocation of about their size: a training step asks for the
 // same sizes over and over, and fresh memory from the system costs a page fault every 4 KiB.
 struct Cache {
-  std::mutex mutex;  // held by whoever calls a function or reads what follows
   std::map<std::size_t, std::vector<void*>> free;
   MemoryStats stats;
 
@@ -87,33 +86,36 @@ struct Cache {
   }
 };
 
-// Never destroyed: a tensor with static lifetime may outlive any other object.
-Cache& cache() {
-  static Cache& cache = *new Cache;
-  return cache;
-}
+std::mutex mutex;  // of the cache
+
+// The cache, for one thread at a time. Never destroyed: a tensor with static lifetime may outlive
+// any other object.
+struct LockedCache {
+  std::lock_guard<std::mutex> lock{mutex};
+
+  Cache* operator->() const {
+    static Cache& cache = *new Cache;
+    return &cache;
+  }
+};
 
 }  // namespace
 
 Storage::Storage(void* data, std::size_t bytes, Device device, std::shared_ptr<void> owner)
     : data_(static_cast<std::byte*>(data)), bytes_(bytes), device_(device),
       owner_(std::move(owner)) {
-  std::lock_guard lock(cache().mutex);
-  cache().count(1, std::int64_t(bytes));
+  LockedCache()->count(1, std::int64_t(bytes));
 }
 
 Storage::~Storage() {
-  std::lock_guard lock(cache().mutex);
-  cache().count(-1, -std::int64_t(bytes_));
-  if (!owner_) cache().give_back(data_, bytes_);
+  const LockedCache cache;
+  cache->count(-1, -std::int64_t(bytes_));
+  if (!owner_) cache->give_back(data_, bytes_);
 }
 
 std::shared_ptr<Storage> Storage::allocate(std::size_t bytes, Device device) {
-  auto take = [bytes] {
-    std::lock_guard lock(cache().mutex);
-    return cache().take(bytes);
-  };
-  return std::shared_ptr<Storage>(new Storage(take(), bytes, device, nullptr));
+  void* block = LockedCache()->take(bytes);
+  return std::shared_ptr<Storage>(new Storage(block, bytes, device, nullptr));
 }
 
 std::shared_ptr<Storage> Storage::borrow(void* data, std::size_t bytes,
@@ -121,14 +123,7 @@ std::shared_ptr<Storage> Storage::borrow(void* data, std::size_t bytes,
   return std::shared_ptr<Storage>(new Storage(data, bytes, {}, std::move(owner)));
 }
 
-MemoryStats memory_stats() {
-  std::lock_guard lock(cache().mutex);
-  return cache().stats;
-}
-
-void empty_cache() {
-  std::lock_guard lock(cache().mutex);
-  cache().clear();
-}
+MemoryStats memory_stats() { return LockedCache()->stats; }
+void empty_cache() { LockedCache()->clear(); }
 
 }  // namespace triad

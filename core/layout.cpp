@@ -7,8 +7,6 @@
 
 namespace triad {
 
-// ---------------------------------------------------------------------- Shape
-
 Shape Shape::filled(int rank, std::int64_t value) {
   Shape shape;
   for (int i = 0; i < rank; ++i) shape.push_back(value);
@@ -44,8 +42,6 @@ std::int64_t Shape::numel() const {
 
 std::string Shape::str() const { return fmt::format("[{}]", fmt::join(begin(), end(), ",")); }
 
-// ---------------------------------------------------------------------- Layout
-
 Layout contiguous_layout(const Shape& shape) {
   Layout layout{shape, shape, 0};
   std::int64_t stride = 1;
@@ -55,12 +51,9 @@ Layout contiguous_layout(const Shape& shape) {
 }
 
 bool is_contiguous(const Layout& x) {
-  if (x.shape.numel() == 0) return true;
   std::int64_t stride = 1;
-  for (int i = x.shape.rank(); i-- > 0;) {
-    if (x.shape[i] != 1 && x.strides[i] != stride) return false;
-    stride *= x.shape[i];
-  }
+  for (int i = x.shape.rank(); i-- > 0; stride *= x.shape[i])
+    if (x.shape[i] != 1 && x.strides[i] != stride) return x.shape.numel() == 0;
   return true;
 }
 
@@ -109,25 +102,17 @@ Layout sliced(const Layout& x, std::int64_t axis, std::int64_t start, std::int64
   return y;
 }
 
-namespace {
-
-Layout without_axis(Layout x, int axis) {
+static Layout without_axis(Layout x, int axis) {
   x.shape.erase(axis);
   x.strides.erase(axis);
   return x;
 }
 
-}  // namespace
-
 Layout selected(const Layout& x, std::int64_t axis, std::int64_t index) {
   const int i = normalize_axis("select", axis, x.shape.rank());
-  const std::int64_t size = x.shape[i];
-  if (index < -size || index >= size)
-    throw_error<IndexError>("select: index {} is out of range for axis {} of {}", index, i,
-                            x.shape);
-  Layout y = without_axis(x, i);
-  y.offset += (index < 0 ? index + size : index) * x.strides[i];
-  return y;
+  const std::int64_t size = x.shape[i], at = index < 0 ? index + size : index;
+  if (at >= 0 && at < size) return without_axis(sliced(x, i, at, at + 1, 1), i);
+  throw_error<IndexError>("select: index {} is out of range for axis {} of {}", index, i, x.shape);
 }
 
 Layout squeezed(const Layout& x, std::int64_t axis) {
@@ -175,12 +160,9 @@ Shape reshape_sizes(const char* op, const Shape& from, const Shape& to) {
 // Walks both shapes from the last axis. Each run of old axes that lies evenly in memory can be cut
 // into new axes at will; a new axis that would span two runs needs a copy.
 std::optional<Layout> reshaped(const Layout& x, const Shape& shape) {
-  if (is_contiguous(x) || x.shape.numel() == 0) {
-    Layout y = contiguous_layout(shape);
-    y.offset = x.offset;
-    return y;
-  }
-  Layout y{shape, shape, x.offset};
+  Layout y = contiguous_layout(shape);
+  y.offset = x.offset;
+  if (is_contiguous(x)) return y;
   int at = shape.rank() - 1;
   for (int i = x.shape.rank() - 1; i >= 0;) {
     const std::int64_t unit = x.strides[i];

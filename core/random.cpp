@@ -3,12 +3,9 @@
 #include <mutex>
 
 namespace triad {
-namespace {
 
-std::mutex mutex;
-RandomStream next;  // what next_stream() will give; guarded by `mutex`
-
-}  // namespace
+static std::mutex mutex;
+static RandomStream next;  // what next_stream() will give; guarded by `mutex`
 
 RandomStream next_stream() {
   std::lock_guard lock(mutex);

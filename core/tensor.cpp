@@ -23,31 +23,16 @@ Tensor empty(const Shape& shape, DType dtype, Device device) {
   return {Storage::allocate(std::size_t(bytes), device), contiguous_layout(shape), dtype};
 }
 
-std::int64_t Tensor::size(std::int64_t axis) const {
-  return shape()[normalize_axis("size", axis, dim())];
-}
-
-Device Tensor::device() const { return storage_ ? storage_->device() : Device::cpu(); }
-
 void Tensor::check_dtype(DType asked) const {
   if (!defined()) throw_error<Error>("data: the tensor is undefined");
   if (asked != dtype_) throw_error<DTypeError>("data: the tensor is {}, not {}", dtype_, asked);
 }
 
-template <class T> T Tensor::item() const {
+void Tensor::check_single() const {
   if (!defined()) throw_error<Error>("item: the tensor is undefined");
   if (numel() != 1)
     throw_error<ShapeError>("item: needs a tensor with one element, got {}", shape());
-  return visit_any(dtype_, [&](auto zero) { return converted<T>(*data<decltype(zero)>()); });
 }
-template float Tensor::item() const;
-template double Tensor::item() const;
-template bfloat16 Tensor::item() const;
-template std::complex<float> Tensor::item() const;
-template std::complex<double> Tensor::item() const;
-template std::int32_t Tensor::item() const;
-template std::int64_t Tensor::item() const;
-template bool Tensor::item() const;
 
 namespace {
 
@@ -62,25 +47,24 @@ std::string element(const Tensor& x) {
   });
 }
 
-// Appends x to `out`, each element `width` wide, and notes the longest of them.
-void print(const Tensor& x, int depth, std::size_t width, std::string& out, std::size_t& widest) {
+// x with its lines `indent` to the right, each element at least `width` wide; notes the longest.
+std::string print(const Tensor& x, std::size_t indent, std::size_t width, std::size_t& widest) {
   if (x.dim() == 0) {
     const std::string text = element(x);
     widest = std::max(widest, text.size());
-    out += fmt::format("{:>{}}", text, width);
-    return;
+    return fmt::format("{:>{}}", text, width);
   }
-  out += '[';
   const std::int64_t size = x.shape()[0];
+  std::string text = "[";
   for (std::int64_t i = 0; i < size; ++i) {
-    if (i > 0) out += x.dim() == 1 ? ", " : ",\n" + std::string(std::size_t(depth) + 1, ' ');
+    if (i > 0) text += x.dim() == 1 ? ", " : ",\n" + std::string(indent + 1, ' ');
     if (size > kShown && i == kShown / 2) {
-      out += "..., ";
+      text += "..., ";
       i = size - kShown / 2;
     }
-    print(x.with_layout(selected(x.layout(), 0, i)), depth + 1, width, out, widest);
+    text += print(x.with_layout(selected(x.layout(), 0, i)), indent + 1, width, widest);
   }
-  out += ']';
+  return text + ']';
 }
 
 }  // namespace
@@ -88,12 +72,9 @@ void print(const Tensor& x, int depth, std::size_t width, std::string& out, std:
 std::string Tensor::str() const {
   if (!defined()) return "undefined tensor";
   const std::string head = fmt::format("{}{} ", name(dtype_), shape());
-  std::string text;
-  std::size_t widest = 0, unused = 0;
-  print(*this, int(head.size()), 0, text, widest);
-  if (dim() < 2) return head + text;
-  text.clear();  // once more, with columns aligned
-  print(*this, int(head.size()), widest, text, unused);
+  std::size_t widest = 0;
+  std::string text = print(*this, head.size(), 0, widest);
+  if (dim() > 1) text = print(*this, head.size(), widest, widest);  // with columns aligned
   return head + text;
 }
 

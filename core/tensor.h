@@ -59,21 +59,25 @@ class Tensor {
   const Shape& strides() const { return layout_.strides; }
   const Layout& layout() const { return layout_; }
   int dim() const { return layout_.shape.rank(); }
-  std::int64_t size(std::int64_t axis) const;  // negative axes count from the end
+  std::int64_t size(std::int64_t axis) const {  // negative axes count from the end
+    return shape()[normalize_axis("size", axis, dim())];
+  }
   std::int64_t numel() const { return layout_.shape.numel(); }
   DType dtype() const { return dtype_; }
-  Device device() const;
+  Device device() const { return storage_ ? storage_->device() : Device::cpu(); }
   const std::shared_ptr<Storage>& storage() const { return storage_; }
   bool is_contiguous() const { return triad::is_contiguous(layout_); }
 
-  // The first element; a T that is not the dtype is a DTypeError. Strides are the caller's
-  // business.
+  // The first element; a T that is not the dtype is a DTypeError. Strides are the caller's affair.
   template <class T> T* data() const {
     check_dtype(dtype_of<T>());
     return reinterpret_cast<T*>(storage_->data()) + layout_.offset;
   }
   // The value of a tensor with one element, converted as .to() would; T is the C++ type of a dtype.
-  template <class T> T item() const;
+  template <class T> T item() const {
+    check_single();
+    return *detach().to(dtype_of<T>()).template data<T>();
+  }
   // All elements in row-major order; T must be the dtype.
   template <class T> std::vector<T> to_vector() const {
     check_dtype(dtype_of<T>());
@@ -129,6 +133,7 @@ class Tensor {
 
  private:
   void check_dtype(DType asked) const;
+  void check_single() const;
 
   std::shared_ptr<Storage> storage_;
   Layout layout_;

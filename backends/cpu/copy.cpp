@@ -17,23 +17,13 @@ using namespace cpu;
 
 constexpr Index kSide = 64;  // of the squares that are transposed in cache
 
-// The layouts of source and destination, in the order of the destination's memory.
-struct Pair {
-  Shape shape, x, y;
-
-  Pair(const Tensor& from, const Tensor& to)
-      : shape(to.shape()), x(from.strides()), y(to.strides()) {
-    sort_axes(shape, y, x);
-  }
-};
-
-// Calls f(n, source run, destination run) over all elements, with the destination gathered before
-// when `read` and scattered after.
+// Calls f(n, source run, destination run) over all elements of a pair (y, x), the destination
+// gathered before when `read` and scattered after.
 template <class From, class To, class F>
 void for_each_run(const Pair& pair, const From* x, To* y, bool read, F f) {
   parallel_ranges(pair.shape.numel(), kGrain, [&](Index begin, Index end) {
-    Reader<From> in(x, pair.shape, pair.x, begin);
-    Cursor<To> out(y, pair.shape, pair.y, begin);
+    Reader<From> in(x, pair.shape, pair.second, begin);
+    Cursor<To> out(y, pair.shape, pair.first, begin);
     To buffer[kTile];
     for (Index i = begin, n; i < end; i += n) {
       n = std::min({end - i, in.span(), out.span()});
@@ -63,13 +53,13 @@ void transpose(Index rows, Index columns, const T* x, Index x_stride, T* y, Inde
 
 // A copy without conversion.
 template <class T> void move(const Pair& pair, const T* x, T* y) {
-  const Loop<2> loop(pair.shape, {&pair.x, &pair.y});
+  const Loop loop = pair.loop();
   const int inner = loop.rank - 1;
-  const auto &from = loop.stride[0], &to = loop.stride[1];
+  const auto &to = loop.first, &from = loop.second;
   if (from[inner] == 1 && to[inner] == 1)
     return parallel_ranges(pair.shape.numel(), kGrain, [&](Index begin, Index end) {
-      Cursor<const T> in(x, pair.shape, pair.x, begin);
-      Cursor<T> out(y, pair.shape, pair.y, begin);
+      Cursor<const T> in(x, pair.shape, pair.second, begin);
+      Cursor<T> out(y, pair.shape, pair.first, begin);
       for (Index i = begin, n; i < end; i += n) {
         n = std::min({end - i, in.left(), out.left()});
         std::copy_n(in.here(n), n, out.here(n));
@@ -109,7 +99,7 @@ template <class From, class To> void convert(Index n, const From* x, To* y) {
 
 void copy(Cpu, const Tensor& x, const Tensor& y) {
   if (y.numel() == 0) return;
-  const Pair pair(x, y);
+  const Pair pair(y.shape(), y.strides(), x.strides());
   visit_any(x.dtype(), [&]<class From>(From) {
     visit_any(y.dtype(), [&]<class To>(To) {
       if constexpr (std::is_same_v<From, To>) move(pair, x.data<From>(), y.data<To>());
@@ -119,7 +109,7 @@ void copy(Cpu, const Tensor& x, const Tensor& y) {
 }
 
 void add_into(Cpu, const Tensor& x, const Tensor& y) {
-  const Pair pair(x, y);
+  const Pair pair(y.shape(), y.strides(), x.strides());
   visit_any(y.dtype(), [&]<class T>(T) {
     auto add = [](Index n, const T* a, T* b) {
       for (Index i = 0; i < n; ++i) b[i] = T(b[i] + a[i]);
@@ -131,9 +121,9 @@ void add_into(Cpu, const Tensor& x, const Tensor& y) {
 
 void fill(Cpu, double value, const Tensor& y) {
   visit_any(y.dtype(), [&]<class T>(T) {
-    const Pair pair(y, y);
+    const Pair pair(y.shape(), y.strides(), y.strides());
     parallel_ranges(y.numel(), kGrain, [&](Index begin, Index end) {
-      Cursor(y.data<T>(), pair.shape, pair.y, begin).fill(end - begin, converted<T>(value));
+      Cursor(y.data<T>(), pair.shape, pair.first, begin).fill(end - begin, converted<T>(value));
     });
   });
 }

@@ -186,12 +186,10 @@ template <class T> class Fft {
  private:
   static constexpr Index kRow = Row<T>::size;
 
-  using Stage = FftStage<T>;
-
   void first_stage(Rows<const T> in, T* x) const;
   void last_stage(const T* x, Rows<T> out) const;
-  static void down(const Stage& stage, T* x);
-  static void up(const Stage& stage, T* x);
+  static void down(const FftStage<T>& stage, T* x);
+  static void up(const FftStage<T>& stage, T* x);
 
   // `count` adjacent blocks at one level of the plan; x is row `first` of the whole.
   template <bool go_down, bool go_up, class Bin>
@@ -199,7 +197,7 @@ template <class T> class Fft {
     if (level == stages_.size())
       return leaf_ == 8 ? leaves<8, go_down, go_up>(x, first, count, bin)
                         : leaves<1, go_down, go_up>(x, first, count, bin);
-    const Stage& stage = stages_[level];
+    const FftStage<T>& stage = stages_[level];
     const Index rows = stage.radix * stage.step;
     for (int i = 0; i < count; ++i, x += rows * kRow, first += rows) {
       if constexpr (go_down) down(stage, x);
@@ -225,8 +223,8 @@ template <class T> class Fft {
     }
   }
 
-  std::vector<Stage> stages_;  // at least one
-  int leaf_;                   // the radix of the last butterflies: 8, or 1 where stages do it all
+  std::vector<FftStage<T>> stages_;  // at least one
+  int leaf_;  // the radix of the last butterflies: 8, or 1 where stages do it all
   std::vector<Index> frequency_, row_of_;
 };
 

@@ -49,76 +49,64 @@ void embedding_backward(Cpu, const Tensor& dy, const Tensor& ids, const Tensor& 
   });
 }
 
-namespace {
-
-// Calls f(row of a, row of b, row of c) for the rows of tensors that differ in the last axis alone;
-// a row is where its first element lies.
-template <class A, class B, class C, class F>
-void for_each_row(const Tensor& a, const Tensor& b, const Tensor& c, F f) {
-  const Index columns = std::max(a.shape().back(), b.shape().back());
-  const Index rows = Shape(b.shape().begin(), b.shape().end() - 1).numel();
-  parallel_for(rows, 1 + kGrain / (columns + 1), [&](Index r) {
-    Index at[3] = {};
-    for (int i = b.dim() - 2; i >= 0; r /= b.shape()[i--]) {
-      const Index place = r % b.shape()[i];
-      at[0] += place * a.strides()[i], at[1] += place * b.strides()[i];
-      at[2] += place * c.strides()[i];
-    }
-    f(a.data<A>() + at[0], b.data<B>() + at[1], c.data<C>() + at[2]);
-  });
-}
-
-}  // namespace
-
 void gather_last(Cpu, const Tensor& x, const Tensor& index, const Tensor& y) {
-  const Index k = index.shape().back();
-  const Index sx = x.strides().back(), si = index.strides().back(), sy = y.strides().back();
+  const RowsOf<Index> ids{index};
   visit_any(x.dtype(), [&]<class T>(T) {
-    for_each_row<T, Index, T>(x, index, y, [=](const T* from, const Index* id, T* to) {
-      for (Index j = 0; j < k; ++j) to[j * sy] = from[id[j * si] * sx];
+    const RowsOf<T> in{x}, out{y};
+    parallel_for(ids.count, 1 + kGrain / (std::max(in.length, ids.length) + 1), [&](Index r) {
+      const T* from = in.at(r);
+      const Index* id = ids.at(r);
+      T* to = out.at(r);
+      for (Index j = 0; j < ids.length; ++j) to[j * out.step] = from[id[j * ids.step] * in.step];
     });
   });
 }
 
 void scatter_add_last(Cpu, const Tensor& x, const Tensor& index, const Tensor& y) {
-  const Index k = index.shape().back();
-  const Index sx = x.strides().back(), si = index.strides().back(), sy = y.strides().back();
+  const RowsOf<Index> ids{index};
   visit_wide(x.dtype(), [&]<class T>(T) {
+    const RowsOf<T> in{x}, out{y};
     if constexpr (!is_complex_v<T> && !std::is_same_v<T, bool>)
-      for_each_row<T, Index, T>(x, index, y, [=](const T* from, const Index* id, T* to) {
-        for (Index j = 0; j < k; ++j) to[id[j * si] * sy] += from[j * sx];
+      parallel_for(ids.count, 1 + kGrain / (ids.length + 1), [&](Index r) {
+        const T* from = in.at(r);
+        const Index* id = ids.at(r);
+        T* to = out.at(r);
+        for (Index j = 0; j < ids.length; ++j) to[id[j * ids.step] * out.step] += from[j * in.step];
       });
   });
 }
 
 void topk_last(Cpu, const Tensor& x, bool largest, const Tensor& index) {
-  const Index n = x.shape().back(), k = index.shape().back();
-  const Index sx = x.strides().back(), si = index.strides().back();
+  const RowsOf<Index> out{index};
   visit_wide(x.dtype(), [&]<class T>(T) {
+    const RowsOf<T> in{x};
     if constexpr (!is_complex_v<T>)
-      for_each_row<T, Index, T>(x, index, x, [=](const T* from, Index* to, const T*) {
-        std::vector<Index> order(n);
+      parallel_for(out.count, 1 + kGrain / (in.length + 1), [&](Index r) {
+        const T* from = in.at(r);
+        Index* to = out.at(r);
+        std::vector<Index> order(in.length);
         std::iota(order.begin(), order.end(), Index(0));
         auto above = [&](T a, T b) { return a > b || (a != a && b == b); };
-        std::partial_sort(order.begin(), order.begin() + k, order.end(), [&](Index i, Index j) {
-          const T a = from[i * sx], b = from[j * sx];
+        auto before = [&](Index i, Index j) {
+          const T a = from[i * in.step], b = from[j * in.step];
           if (largest ? above(a, b) : above(b, a)) return true;
           return !(largest ? above(b, a) : above(a, b)) && i < j;
-        });
-        for (Index j = 0; j < k; ++j) to[j * si] = order[j];
+        };
+        std::partial_sort(order.begin(), order.begin() + out.length, order.end(), before);
+        for (Index j = 0; j < out.length; ++j) to[j * out.step] = order[j];
       });
   });
 }
 
 void index_range(Cpu, const Tensor& ids, const Tensor& range) {
   Index low = std::numeric_limits<Index>::max(), high = -low - 1;
-  Reader<Index>(ids.data<Index>(), ids.shape(), ids.strides(), 0)
-      .runs(ids.numel(), [&](Index, const Index* id, Index n) {
-        for (Index k = 0; k < n; ++k) {
-          low = std::min(low, id[k]);
-          high = std::max(high, id[k]);
-        }
-      });
+  auto see = [&](Index, const Index* id, Index n) {
+    for (Index k = 0; k < n; ++k) {
+      low = std::min(low, id[k]);
+      high = std::max(high, id[k]);
+    }
+  };
+  for_runs(ids.data<Index>(), ids.shape(), ids.strides(), 0, ids.numel(), see);
   range.data<Index>()[0] = low;
   range.data<Index>()[1] = high;
 }

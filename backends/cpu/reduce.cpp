@@ -52,10 +52,10 @@ template <class T> double squares_of(const T* x, Index n) {
 struct Axes {
   Shape size, x, y;
 
-  void add(const Loop<2>& loop, int axis) {
+  void add(const Loop& loop, int axis) {
     size.push_back(loop.size[axis]);
-    x.push_back(loop.stride[0][axis]);
-    y.push_back(loop.stride[1][axis]);
+    x.push_back(loop.first[axis]);
+    y.push_back(loop.second[axis]);
   }
   Index place(Index index, const Shape& strides) const {
     return place_of(index, size, strides, size.rank());
@@ -66,7 +66,6 @@ template <auto of, class T, class Y>
 void sum_sequences(const Axes& summed, const Axes& kept, const T* x, Y* y) {
   const Index results = kept.size.numel(), length = summed.size.numel();
   const Index blocks = ceil_div(length, kSumBlock);
-  const bool contiguous = summed.size.rank() == 1 && summed.x[0] == 1;
   std::vector<Sum<T>> partial(blocks > 1 ? results * blocks : 0);
   parallel_for(results * blocks, 1 + kGrain / std::min(length, kSumBlock), [&](Index unit) {
     const Index result = unit / blocks, first = unit % blocks * kSumBlock;
@@ -74,8 +73,7 @@ void sum_sequences(const Axes& summed, const Axes& kept, const T* x, Y* y) {
     const T* source = x + kept.place(result, kept.x);
     Sum<T> total = 0;
     auto add = [&](Index, const T* run, Index count) { total += of(run, count); };
-    if (contiguous) add(0, source + first, n);
-    else Reader<T>(source, summed.size, summed.x, first).runs(n, add);
+    for_runs(source, summed.size, summed.x, first, n, add);
     if (blocks > 1) partial[unit] = total;
     else y[kept.place(result, kept.y)] = Y(total);
   });
@@ -133,13 +131,6 @@ void sum_rows(const Axes& summed, const Axes& kept, Index columns, Index x_strid
   });
 }
 
-// The axes of x and y in the order of x's memory.
-Loop<2> in_memory_order(const Tensor& x, Shape y_strides) {
-  Shape shape = x.shape(), x_strides = x.strides();
-  sort_axes(shape, x_strides, y_strides);
-  return {shape, {&x_strides, &y_strides}};
-}
-
 // ---------------------------------------------------------------------- maximum
 
 // The place of the first of the largest of n elements, NaN being larger than all.
@@ -171,13 +162,13 @@ void sum(Cpu, const Tensor& x, const Tensor& y) {
   Shape y_strides = y.strides();
   for (int i = 0; i < x.dim(); ++i)
     if (y.shape()[i] != x.shape()[i]) y_strides[i] = 0;
-  const Loop<2> loop = in_memory_order(x, y_strides);
+  const Loop loop = Pair(x.shape(), x.strides(), y_strides).loop();
   const int inner = loop.rank - 1;
-  const Index x_stride = loop.stride[0][inner], y_stride = loop.stride[1][inner];
+  const Index x_stride = loop.first[inner], y_stride = loop.second[inner];
   const bool sequences = y_stride == 0;
   Axes summed, kept;
   for (int i = 0; i < loop.rank - !sequences; ++i)
-    (loop.stride[1][i] == 0 ? summed : kept).add(loop, i);
+    (loop.second[i] == 0 ? summed : kept).add(loop, i);
   visit_wide(x.dtype(), [&]<class T>(T) {
     const T* from = x.data<T>();
     T* to = y.data<T>();
@@ -189,7 +180,7 @@ void sum(Cpu, const Tensor& x, const Tensor& y) {
 
 void sum_of_squares(Cpu, const Tensor& x, const Tensor& y) {
   if (x.numel() == 0) return fill(Cpu{}, 0, y);
-  const Loop<2> loop = in_memory_order(x, x.strides());
+  const Loop loop = Pair(x.shape(), x.strides(), x.strides()).loop();
   Axes summed;
   for (int i = 0; i < loop.rank; ++i) summed.add(loop, i);
   visit_float("sum_of_squares", x.dtype(), [&]<class T>(T) {
@@ -198,28 +189,29 @@ void sum_of_squares(Cpu, const Tensor& x, const Tensor& y) {
 }
 
 void cumsum_last(Cpu, const Tensor& x, const Tensor& y) {
-  const Index n = x.shape().back(), rows = n == 0 ? 0 : x.numel() / n;
   visit_wide(x.dtype(), [&]<class T>(T) {
     if constexpr (!is_summed<T>) throw DTypeError("cumsum: no numbers");
-    else
-      parallel_for(rows, 1 + kGrain / (n + 1), [&](Index r) {
-        T* out = y.data<T>() + r * n;
+    else {
+      const RowsOf<T> rows{x};
+      parallel_for(rows.count, 1 + kGrain / (rows.length + 1), [&](Index r) {
+        T* out = y.data<T>() + r * rows.length;
         Sum<T> sum = 0;
-        Reader<T>(x.data<T>(), x.shape(), x.strides(), r * n)
-            .runs(n, [&](Index i, const T* run, Index count) {
-              for (Index j = 0; j < count; ++j) out[i + j] = T(sum += run[j]);
-            });
+        auto add = [&](Index i, const T* run, Index n) {
+          for (Index j = 0; j < n; ++j) out[i + j] = T(sum += run[j]);
+        };
+        for_runs(rows.at(r), {rows.length}, {rows.step}, 0, rows.length, add);
       });
+    }
   });
 }
 
 void max_last(Cpu, const Tensor& x, const Tensor& y, const Tensor& index) {
-  std::int64_t* places = index.data<std::int64_t>();
   visit_wide(x.dtype(), [&]<class T>(T) {
     if constexpr (is_complex_v<T>) throw DTypeError("max: complex numbers have no order");
     else {
       const RowsOf<T> rows{x};
       T* values = y.data<T>();
+      Index* places = index.data<Index>();
       parallel_for(rows.count, 1 + kGrain / (rows.length + 1), [&](Index r) {
         T& largest = values[r];
         auto see = [&](Index i, const T* run, Index n) {
@@ -229,8 +221,7 @@ void max_last(Cpu, const Tensor& x, const Tensor& y, const Tensor& index) {
           largest = top;
           places[r] = i + place;
         };
-        if (rows.step == 1) see(0, rows.at(r), rows.length);
-        else Reader<T>(rows.at(r), {rows.length}, {rows.step}, 0).runs(rows.length, see);
+        for_runs(rows.at(r), {rows.length}, {rows.step}, 0, rows.length, see);
       });
     }
   });
