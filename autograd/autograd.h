@@ -28,8 +28,7 @@ namespace triad {
 using Tensors = std::vector<Tensor>;
 
 // From the gradient of an op's result to those of its inputs, in their order. An undefined Tensor,
-// or a shorter list, means "no gradient"; x.requires_grad() of a captured input tells what is
-// wanted.
+// or a shorter list, means "no gradient"; x.requires_grad() of a captured x tells if it is wanted.
 using Rule = Function<Tensors(const Tensor& gradient)>;
 
 // A tensor that a rule may read, and the writes to its memory when the op ran.

@@ -229,8 +229,7 @@ Tensor operator/(double a, const Tensor& b) {
       Binary::div, b, a, [a, b](auto& g) { return g * -a / square(conj(b)); }, true);
 }
 
-// Common exponents by what is faster, as in PyTorch. Where the exponent is 0 the derivative is 0,
-// at x = 0 too.
+// Common exponents by what is faster, as in PyTorch. Of exponent 0 the derivative is 0, at 0 too.
 Tensor pow(const Tensor& x, double exponent) {
   check_float("pow", x);
   if (exponent == 0.5) return sqrt(x);

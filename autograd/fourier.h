@@ -29,8 +29,7 @@ Tensor dct(const Tensor& x, std::int64_t axis = -1);
 Tensor idct(const Tensor& x, std::int64_t axis = -1);
 
 // Filters along time in the frequency domain: the ops of spectral attention. docs/attention.md has
-// the derivations. Sequences are [B,T,H,D]: batch, time, heads, channels of a head; a head's
-// channels share one filter.
+// the derivations. Sequences are [B,T,H,D]; the D channels of a head share one filter.
 
 // values [H,F], control points spread evenly over the frequencies 0..pi, read at `bins` even points
 // by linear interpolation -> [H,bins]; one bin reads point 0.

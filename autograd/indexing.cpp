@@ -85,8 +85,7 @@ Tensor roll(const Tensor& x, std::int64_t shift, std::int64_t axis) {
 
 namespace {
 
-// x, cut to the index's sizes along the other axes, and `index`, both with the axis last, where
-// gather and scatter_add work.
+// x, cut to the index's sizes along the other axes, and `index`, both with the axis last.
 struct Aligned {
   Tensor x, index;
   int axis;

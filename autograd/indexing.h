@@ -13,8 +13,7 @@ Tensor embedding(const Tensor& ids, const Tensor& weight);
 // The entries index [n] of an axis, in their order.
 Tensor index_select(const Tensor& x, std::int64_t axis, const Tensor& index);
 
-// y[i][j][k] = x[i][index[i][j][k]][k] for axis 1 of three: index has y's sizes, and no more than
-// x's along the other axes.
+// y[i][j][k] = x[i][index[i][j][k]][k] for axis 1 of three; index: no longer than x elsewhere.
 Tensor gather(const Tensor& x, std::int64_t axis, const Tensor& index);
 
 // x with source[i][j][k] added at [i][index[i][j][k]][k], in order: the transpose of gather.

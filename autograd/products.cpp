@@ -12,8 +12,7 @@
 namespace triad {
 namespace {
 
-// x as a kernel reads it: one of the last two axes has stride 1 (or is of size 1 with nothing
-// between).
+// x as a kernel reads it: one of the last two axes has stride 1, or one entry.
 Tensor readable(const Tensor& x) {
   const int last = x.dim() - 1;
   const bool rows = x.strides()[last] == 1 || x.shape()[last] == 1;

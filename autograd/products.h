@@ -9,8 +9,7 @@
 namespace triad {
 
 // torch.matmul: a [...,M,K] b [...,K,N] -> [...,M,N], leading axes broadcast; a 1-d argument is a
-// row (left) or a column (right) whose axis disappears from the result. Transposed views are read
-// as they lie.
+// row (left) or a column (right) and leaves no axis. Transposed views are read as they lie.
 Tensor matmul(const Tensor& a, const Tensor& b);
 
 // x [...,K] weight[N,K]^T + bias[N] -> [...,N]; bias may be undefined.
@@ -33,8 +32,7 @@ struct AttentionOptions {
 
 // dropout(softmax(scale q k^T + restrictions)) v, by tiles with the running softmax of Milakov &
 // Gimelshein 2018 (arXiv 1805.02867) and Dao et al. 2022 (arXiv 2205.14135); backward recomputes.
-// q [B,H,T,D], k and v [B,H,S,D] -> [B,H,T,D], stored as [B,T,H,D]. A query that may attend to
-// nothing gives zeros.
+// q [B,H,T,D], k, v [B,H,S,D] -> [B,H,T,D], stored as [B,T,H,D]; zeros where nothing is attended.
 Tensor scaled_dot_product_attention(const Tensor& q, const Tensor& k, const Tensor& v,
                                     const AttentionOptions& options = {});
 

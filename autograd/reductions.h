@@ -14,15 +14,13 @@ inline const Axes kAllAxes{INT64_MIN};  // whatever x's rank
 
 Tensor sum(const Tensor& x, const Axes& axes = kAllAxes, bool keepdim = false);  // i32, bool: i64
 Tensor mean(const Tensor& x, const Axes& axes = kAllAxes, bool keepdim = false);
-// The variance, divided by n - correction, and its root, torch.std: a function named std would be
-// ambiguous with the namespace.
+// The variance, divided by n - correction, and its root, torch.std, a name that a namespace has.
 Tensor var(const Tensor& x, const Axes& axes = kAllAxes, bool keepdim = false,
            double correction = 1);
 Tensor stddev(const Tensor& x, const Axes& axes = kAllAxes, bool keepdim = false,
               double correction = 1);
 
-// The largest element along an axis and its index (i64); the first of equal ones, which alone gets
-// the gradient; NaN before all.
+// The largest element along an axis, and its index (i64); of equal ones the first; NaN before all.
 std::pair<Tensor, Tensor> max(const Tensor& x, std::int64_t axis, bool keepdim = false);
 std::pair<Tensor, Tensor> min(const Tensor& x, std::int64_t axis, bool keepdim = false);
 Tensor argmax(const Tensor& x, std::int64_t axis, bool keepdim = false);

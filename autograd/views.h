@@ -25,8 +25,7 @@ Tensor window(const char* name, const Tensor& x, const Function<Layout(const Lay
 // to z = x + i y is dL/dx + i dL/dy, PyTorch's convention: the direction of steepest ascent. A rule
 // therefore multiplies by conjugates.
 
-// Views: c64 [...] <-> f32 [...,2], the real part first. The second copies where the pairs do not
-// lie together.
+// Views: c64 [...] <-> f32 [...,2], real parts first. The second copies pairs that lie apart.
 Tensor view_as_real(const Tensor& z);
 Tensor view_as_complex(const Tensor& pairs);
 

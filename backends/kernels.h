@@ -22,8 +22,7 @@ namespace triad::kernels {
 
 using math::Unary, math::Binary;  // listed, with their formulas, in backends/math.h
 
-// y = f(x), x and y of one shape. The first four also of i64; neg, square, conj and exp of complex
-// numbers, abs of them to real ones.
+// y = f(x). The first four also of i64; neg, square, conj, exp, abs (to real ones) also of complex.
 void unary(Cpu, Unary f, const Tensor& x, const Tensor& y);
 // y = f(a, b), a and b already expanded to y's shape. Logical operators take bool, min and max
 // return NaN where either is NaN; complex numbers have no order.
@@ -53,8 +52,7 @@ void dropout(Cpu, RandomStream random, double p, const Tensor& x, const Tensor& 
 
 // y has x's rank; its axes of size 1 are summed over. In a fixed order, pairwise or better.
 void sum(Cpu, const Tensor& x, const Tensor& y);
-// max over the last axis: y [...], index [...] (i64) of its first occurrence. NaN is larger than
-// all. f32, f64, i64 or bool.
+// max over the last axis, index [...] (i64) of the first. NaN is largest. f32, f64, i64 or bool.
 void max_last(Cpu, const Tensor& x, const Tensor& y, const Tensor& index);
 // y[..., i] = x[..., 0] + ... + x[..., i], in double; f32, f64 or i64.
 void cumsum_last(Cpu, const Tensor& x, const Tensor& y);

@@ -88,8 +88,7 @@ struct Cache {
 
 std::mutex mutex;  // of the cache
 
-// The cache, for one thread at a time. Never destroyed: a tensor with static lifetime may outlive
-// any other object.
+// For one thread at a time. Never destroyed: a tensor with static lifetime may outlive all else.
 struct LockedCache {
   std::lock_guard<std::mutex> lock{mutex};
 

@@ -24,8 +24,7 @@ struct Device {
 // link error with its signature in it.
 template <class F> auto on(Device, F&& f) { return f(Cpu{}); }
 
-// How many threads the ops that the calling thread runs may use. The default is OpenMP's:
-// OMP_NUM_THREADS, else all cores.
+// How many threads the calling thread's ops may use: by default OMP_NUM_THREADS, else all cores.
 void set_num_threads(int threads);  // at least 1
 int get_num_threads();
 

@@ -52,12 +52,10 @@ class SelfAttention : public Module {
   virtual Tensor step(const Tensor& x, LayerCache& cache) = 0;
 };
 
-// Heads of one type, side by side in a HybridAttentionLayer: from q, k, v [B,count,T,D] to
-// [B,count,T,D].
+// Heads of one type in a HybridAttentionLayer: from q, k, v [B,count,T,D] to the same sizes.
 class HeadGroup : public Module {
  public:
-  // Beside q, k and v: the masks of this group, and where to write the result (a view
-  // [B,count,T,D]; optional).
+  // Beside q, k, v: the masks of this group, and (optional) a view to write the result to.
   struct Context {
     AttentionMasks masks = {};
     Tensor out = {};
@@ -124,8 +122,7 @@ class HolonomyAttention : public StandardAttention {
 // The filter is given by F = max_seq_len / 2 + 1 control points over the frequencies 0..pi and is
 // read at whatever T comes. With `causal` it is the minimum-phase filter of that gain, and no
 // position hears the future (attention.md, section 2). Parameters: W_qkv.{weight,bias} [3M,M] (only
-// the last third takes part), W_o.{weight,bias}, log_gain and phase [H,F], with token_gate
-// alpha.{weight,bias}.
+// the last third acts), W_o.{weight,bias}, log_gain, phase [H,F]; token_gate: alpha.{weight,bias}.
 class SpectralAttention : public SelfAttention {
  public:
   struct Options {
@@ -161,8 +158,7 @@ class SpectralAttention : public SelfAttention {
   Tensor finish(const Tensor& x, const Tensor& v, Tensor y);
 };
 
-// A group of spectral heads: SpectralAttention of width count * D on the group's queries. Keys and
-// values are not used.
+// A group of spectral heads: SpectralAttention of width count * D on its queries alone.
 class SpectralHeads : public HeadGroup {
  public:
   using Options = SpectralAttention::Options;

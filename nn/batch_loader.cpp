@@ -28,8 +28,7 @@ struct BatchLoader::State {
   std::vector<std::int64_t> take() {
     if (taken.batch == batches) taken = {taken.epoch + 1, 0};
     if (std::exchange(ordered_epoch, taken.epoch) != taken.epoch) order.clear();
-    // Fisher & Yates, from the inside out. The generator, which may have this seed, takes its
-    // streams from the other end.
+    // Fisher & Yates. The generator, which may have this seed, takes streams from the other end.
     for (std::uint64_t i = order.size(); i < std::uint64_t(size); ++i) {
       order.push_back(std::int64_t(i));
       const auto [bits] = philox(options.seed, ~std::uint64_t(taken.epoch), i);

@@ -10,8 +10,7 @@
 namespace triad::nn {
 namespace {
 
-// Calls on_parameter and on_buffer with each one below a module by its dotted name, and on_module
-// before each module's parts.
+// Calls on_parameter and on_buffer with each by its dotted name, on_module before a module's parts.
 class Walk : public Visitor {
  public:
   using OnTensor = Function<void(const std::string&, Tensor&)>;

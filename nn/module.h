@@ -63,8 +63,7 @@ class Module {
   virtual std::string type_name() const { return "Module"; }  // "Linear"
   virtual std::string options_text() const { return ""; }     // what the summary shows in brackets
 
-  // By dotted name, in the order of visit(). A parameter that has two names (tied weights) comes
-  // once, under the first.
+  // By dotted name, in the order of visit(). One that has two names (tied) comes under the first.
   NamedTensors named_parameters() const;
   std::vector<Tensor> parameters() const;
   std::int64_t parameter_count() const;

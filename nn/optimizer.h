@@ -25,8 +25,7 @@ struct ParameterGroup {
 using ParameterGroups = std::vector<ParameterGroup>;
 
 // What decays, and what must not: vectors (biases, weights of norms), position embeddings
-// (pos.weight) and the filters of spectral heads (log_gain, phase) are in the second group, which
-// has weight_decay 0.
+// (pos.weight) and spectral filters (log_gain, phase) are in the second group, with weight_decay 0.
 ParameterGroups decay_groups(const Module& model, double weight_decay);
 
 class Optimizer {
@@ -101,8 +100,7 @@ struct AdamOptions {
 };
 
 // m and v are running means of the gradient and of its square, corrected for their start at zero:
-// p -= lr (m / (1 - beta1^n)) / (sqrt(v / (1 - beta2^n)) + eps) at step n.
-// Kingma & Ba 2015, arXiv 1412.6980.
+// p -= lr (m / (1 - beta1^n)) / (sqrt(v / (1 - beta2^n)) + eps) at step n. arXiv 1412.6980.
 class Adam : public Optimizer {
  public:
   explicit Adam(const ParameterGroups& groups, const AdamOptions& options = {})
@@ -139,8 +137,7 @@ struct LionOptions {
   std::pair<double, double> betas = {0.9, 0.99};
   double weight_decay = 0;
 };
-// p -= lr sign(beta1 m + (1 - beta1) g), then m = beta2 m + (1 - beta2) g. Chen et al. 2023, arXiv
-// 2302.06675.
+// p -= lr sign(beta1 m + (1 - beta1) g), then m = beta2 m + (1 - beta2) g. arXiv 2302.06675.
 class Lion : public Optimizer {
  public:
   explicit Lion(const ParameterGroups& groups, const LionOptions& options = {});

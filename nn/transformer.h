@@ -93,8 +93,7 @@ class TransformerClassifier : public Transformer {
   const Options options;
 };
 
-// Does a language model see the future? One that does copies the answer it is trained to predict,
-// and its loss looks splendid.
+// Does a language model see the future? One that does copies its answers, at a splendid loss.
 //
 // Changes the ids from several positions on and compares the logits before them. They may differ by
 // what rounding explains (an FFT mixes all positions); more is a ValueError that says where and by

@@ -24,8 +24,7 @@ constexpr Index kKeys = 64;
 
 // Queries of a tile. Forward, more of them read keys and values less often (128 against 64: 20 %
 // faster at T = 4096); fewer leave fewer tiles half empty under a causal mask (64 against 128: 16 %
-// at T = 256; both on 2 AVX-512 cores, D = 64). Backward, two tiles of weights fit the first cache
-// level.
+// at T = 256; on 2 AVX-512 cores, D = 64). Backward, two tiles of weights fit the first cache.
 constexpr Index kQueries = 128, kCausalQueries = 64, kBackwardQueries = 64;
 
 template <class T> constexpr T kInf = std::numeric_limits<T>::infinity();
@@ -44,8 +43,7 @@ template <class T> struct Heads {
   T* row(Index i, Index j, Index k) const { return data + i * b + j * h + k * t; }
 };
 
-// The part of the weights that is worked on: queries t .. t + rows of head (b, h), keys
-// s .. s + columns.
+// The weights that are worked on: queries t .. t + rows of head (b, h), keys s .. s + columns.
 struct Tile {
   Index b, h, t = 0, rows = 0, s, columns;
 };
@@ -79,8 +77,7 @@ template <class T> struct Attention {
   // The row of a head tensor at such a place.
   auto at(const auto& x, Index row) const { return x.row(row / Tq / H, row / Tq % H, row % Tq); }
 
-  // Which queries may attend to which keys: fills allowed[rows][kKeys] with ones and zeros unless
-  // the answer is the same everywhere.
+  // Which queries may attend to which keys, in allowed[rows][kKeys] unless it is all the same.
   Allowed restrictions(const Tile& tile, std::uint8_t* allowed) const {
     const bool diagonal = args.causal && tile.s + tile.columns > tile.t + shift + 1;
     std::uint8_t key[kKeys] = {};  // zero past the last key
@@ -238,8 +235,7 @@ void attend(const Forward<T>& p, const Workspace<T>& work, Index b, Index h, Ind
 //
 // (FlashAttention, algorithm 4.) A task is a range of keys of one head. It walks along its key
 // tiles, and for each along the queries, and so makes dk and dv alone. To dq every task of the head
-// contributes: where a head has more than one, each has a dq of its own, and they are added up in
-// order at the end.
+// contributes: where a head has more than one, each has its own dq, added up in order at the end.
 
 // Heads are split into ranges of keys until there are this many tasks, enough to keep many cores
 // busy, but none shorter than this many key tiles, so that adding up dq stays cheap.

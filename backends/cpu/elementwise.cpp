@@ -18,8 +18,6 @@ namespace {
 
 using namespace cpu;
 
-// ---------------------------------------------------------------------- the driver
-
 // n elements of the output from n of each input.
 template <class Out, class... In> using Row = void (*)(Index n, Out* y, const In*... inputs);
 
@@ -57,8 +55,6 @@ void apply(Index grain, Row<Out, In...> row, const Tensor& y, const Input<In>&..
     run(Reader<In>(inputs.data, inputs.shape, inputs.strides, begin)...);
   });
 }
-
-// ---------------------------------------------------------------------- rows
 
 // Whether math::evaluate<f> takes registers of the elements that the row reads and writes.
 template <auto f, class Y, class... X> constexpr bool in_registers() {

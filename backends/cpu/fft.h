@@ -230,8 +230,7 @@ template <class T> class Fft {
 
 // The transform of any number of points. Sizes with a prime factor above 5 go by Bluestein's
 // identity k t = (k^2 + t^2 - (k - t)^2) / 2, which makes of it a convolution with the chirp
-// exp(i pi t^2 / n), done at a good size of at least 2n - 1. L. Bluestein, IEEE Trans. Audio
-// Electroacoust. 18 (1970).
+// exp(i pi t^2 / n) at a good size >= 2n - 1. L. Bluestein, IEEE Trans. Audio Electroac. 18, 1970.
 template <class T> class AnyFft {
  public:
   explicit AnyFft(Index n);

@@ -15,8 +15,7 @@ using namespace cpu;
 
 // ---------------------------------------------------------------------- transforms
 //
-// As many rows side by side as a register has lanes. Of real rows twice as many, half of them in
-// the imaginary parts.
+// As many rows side by side as a register has lanes; of real ones twice that, half as imaginary.
 
 // Calls f(plan of n points, z, first, size) for groups of at most `width` of `count` rows: `first`
 // to first + size - 1; z is room for a transform.
@@ -116,8 +115,7 @@ template <class T> void half_to_real(const Tensor& x, double scale, const Tensor
 
 using Complex = std::complex<double>;
 
-// Per head the value at each of n frequencies, divided by n, in the order of the plan's rows; of
-// the adjoint the conjugate.
+// Per head the value (of the adjoint: conjugate) at n frequencies, over n, in the plan's order.
 template <class T>
 std::vector<T> make_response(const Fft<T>& plan, const Tensor& spectrum, bool adjoint) {
   const Index n = plan.size(), heads = spectrum.shape()[0];
@@ -144,8 +142,7 @@ Index grain(Index n) { return 1 + 512 / n; }
 //
 // A transform of n points reads and writes full tiles where they lie, but its first and last stage
 // do so a whole step apart. Past 2048 points that costs more in the TLB than one more trip through
-// the cache in order does (EPYC 9005, T = 4096: 2.3 ms against 1.5); then, and where a tile is not
-// full, the rows are copied.
+// the cache does (EPYC 9005, T = 4096: 2.3 ms against 1.5); then, as in part of a tile, rows copy.
 template <class T> class ChannelTile {
  public:
   static constexpr Index kLanes = Vec<T>::lanes, kRow = Row<T>::size;

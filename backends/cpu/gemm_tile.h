@@ -9,8 +9,7 @@
 // "Anatomy of high-performance matrix multiplication", 2008.) A is read scalar by scalar and may
 // have any strides, so a transposed A costs nothing; B and C have contiguous rows.
 //
-// The sum over k runs in order, whatever the sizes: the bits of an element of C depend on its row
-// of A and its column of B only.
+// The sum over k runs in order: an element's bits depend on its row of A and column of B alone.
 #pragma once
 
 #include <triad/backends/cpu/vec.h>
@@ -29,8 +28,7 @@ template <class T> struct Strided {
 // of B, 1 a scalar of A; of 16, they are 6 x 2, 2 and 1.
 inline constexpr int kTileRows = 6, kTileCols = sizeof(Vec<float>) == 64 ? 4 : 2;
 
-// One block of C: Rows rows, Cols registers. Unless Whole, only the lanes `in_use` of the last
-// register exist in memory.
+// A block of C: Rows rows, Cols registers, of the last one only the lanes `in_use` unless Whole.
 template <class T, int Rows, int Cols, bool Whole>
 inline void gemm_block(Index k, Strided<T> a, const T* b, Index b_row, T* c, Index c_row,
                        hn::Mask<typename Vec<T>::Tag> in_use, bool accumulate) {
@@ -71,8 +69,7 @@ inline void gemm_block(Index k, Strided<T> a, const T* b, Index b_row, T* c, Ind
   }
 }
 
-// All rows of C in a strip of Cols registers: blocks of Rows rows, then the rest in blocks of
-// fewer.
+// All rows of C in a strip of Cols registers: blocks of Rows rows, then blocks of fewer.
 template <class T, int Rows, int Cols>
 inline void gemm_strip(Index m, Index k, Strided<T> a, const T* b, Index b_row, T* c, Index c_row,
                        Index last, bool accumulate) {

@@ -1,5 +1,4 @@
-// The matrix product: brings the batch into the simplest shape, then oneDNN or our own blocked
-// product.
+// The matrix product: the batch in its simplest shape, then oneDNN or our own blocked product.
 #include <triad/backends/cpu/gemm_tile.h>
 #include <triad/backends/cpu/parallel.h>
 #include <triad/backends/kernels.h>
@@ -65,8 +64,7 @@ MatrixProduct simplest(const Tensor& a, const Tensor& b) {
   return p;
 }
 
-// ---- fp32 by oneDNN's matmul primitive: measured at 480 GFLOP/s on 2 AVX-512 cores where its
-// sgemm reaches 310 to 490.
+// ---- fp32 by oneDNN's matmul: 480 GFLOP/s on 2 AVX-512 cores where its sgemm reaches 310 to 490.
 //
 // Making a primitive takes 200 us the first time and 4 us when oneDNN finds it in its own cache, as
 // long as a small product. So primitives are kept here, with the memory objects they run on; every

@@ -1,6 +1,5 @@
 // One pass over the memory of a parameter and its state per optimizer step: that memory is all that
-// a step costs. The arithmetic is that of torch.optim; factors that the step number or the learning
-// rate make are computed in double.
+// a step costs. The arithmetic is that of torch.optim; what depends on the step alone is in double.
 #include <cmath>
 
 #include <triad/backends/cpu/parallel.h>

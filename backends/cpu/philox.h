@@ -71,8 +71,7 @@ inline void uniform_bits(RandomStream random, std::uint64_t first, Index n, std:
   }
 }
 
-// An element is dropped when its uniform is below p, which in whole numbers is
-// bits >> 8 < dropout_threshold(p).
+// An element is dropped when its uniform is below p, that is, bits >> 8 < dropout_threshold(p).
 inline std::uint32_t dropout_threshold(double p) {
   const double scaled = p * 0x1p24;
   const auto whole = std::uint32_t(scaled);

@@ -1,6 +1,5 @@
 // Random numbers: element i is a function of (seed, stream, i) alone, as core/random.h lays down,
-// so any thread may make any part. A tile of random words is drawn at a time and turned into
-// numbers while it is in cache.
+// so any thread may make any part. Words become numbers a tile at a time, while it is in cache.
 //
 // Words per element: f32 one (word i); f64 and i64 two (words 2i, the high half, and 2i + 1). A
 // pair of normals (elements 2j and 2j + 1) takes two words as f32 and four as f64.

@@ -1,5 +1,4 @@
-// Softmax, what is made of it, and layer normalisation, one row of [R,C] at a time while it is in
-// cache.
+// Softmax, cross entropy and layer normalisation, one row of [R,C] at a time while it is in cache.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -28,8 +27,7 @@ template <class F> void for_each_row(const char* op, const Tensor& x, F f) {
 }
 
 // ---- Softmax. The largest element m is taken off before exp, so that nothing overflows and
-// exp_weight serves: softmax(x) = exp(x - m) / sum exp(x - m). A row of only -inf gives NaN, as
-// does a NaN in it.
+// exp_weight serves: exp(x - m) / sum exp(x - m). A row of only -inf, or with a NaN, gives NaN.
 
 template <class T> T row_max(const T* x, Index C) {
   constexpr T lowest = -std::numeric_limits<T>::infinity();
@@ -85,8 +83,7 @@ inline void add_to(double* sums, Vec<float> row) {
 }
 
 // With h = (x - mean) rstd and g = dy weight, the gradient of a row of layer_norm is
-// dx = rstd (g - mean(g) - h mean(g h)); dy h and dy are added to those of weight and bias. Nothing
-// is done for null.
+// dx = rstd (g - mean(g) - h mean(g h)); dy h and dy add to those of weight and bias, unless null.
 template <class T>
 void layer_norm_row_backward(Index C, const T* dy, const T* x, const T* weight, T mean, T rstd,
                              T* dx, double* dweight, double* dbias) {

@@ -166,8 +166,7 @@ template <class T> class Reader {
   T buffer_[kTile];
 };
 
-// Calls f(i, run, count) for the runs of n elements of a strided array, from number `first` on;
-// run[0] is number i of the n.
+// f(i, run, count) for the runs of n elements from number `first` on; run[0] is number i of the n.
 template <class T, class F>
 void for_runs(const T* data, const Shape& shape, const Shape& strides, Index first, Index n, F f) {
   if (shape.rank() == 1 && strides[0] == 1) return f(Index(0), data + first, n);

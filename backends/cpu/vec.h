@@ -2,8 +2,7 @@
 // loops over arrays, a register at a time.
 //
 // A formula written as a template over its number type (backends/math.h) runs on float, on double
-// and, through this file, on a whole register at a time. Static dispatch: the widest instructions
-// that the compiler's -march allows.
+// and, through this file, on a register at a time. Static dispatch: the widest that -march allows.
 #pragma once
 
 #define HWY_COMPILE_ONLY_STATIC  // no run-time choice: one build, one machine
@@ -159,8 +158,7 @@ template <class T> struct FullRegister {
   Vec<T> keep(Vec<T> v) const { return v; }
 };
 
-// The first `count` lanes, count < lanes. The others read as `rest`, are not written, and in what
-// is kept become zero.
+// The first `count` lanes, not all. The others read as `rest`, are not written, and kept as zero.
 template <class T> struct PartOfRegister {
   Index count;
 
@@ -182,8 +180,7 @@ template <class T, class F> inline void for_each_register(Index n, F f) {
 
 // A running sum of registers of T, in double. On f32 that costs two conversions a register, which
 // memory hides, and makes the order of a sum of floats all but irrelevant. Sums of doubles go over
-// blocks of kSumBlock elements, whose sums are added in pairs: the rounding then grows with the
-// logarithm of the length.
+// blocks of kSumBlock, whose sums are added in pairs: rounding grows with the log of the length.
 template <class T> class Accumulator {
  public:
   void add(Vec<T> x) {
