@@ -254,8 +254,6 @@ Tensor clamp(const Tensor& x, std::optional<double> low, std::optional<double> h
   });
 }
 
-// ---------------------------------------------------------------------- that give bool
-
 Tensor operator==(const Tensor& a, const Tensor& b) { return compute(Binary::eq, a, b); }
 Tensor operator!=(const Tensor& a, const Tensor& b) { return compute(Binary::ne, a, b); }
 Tensor operator<(const Tensor& a, const Tensor& b) { return compute(Binary::lt, a, b); }
@@ -286,8 +284,6 @@ Tensor logical_not(const Tensor& x) {
 Tensor isinf(const Tensor& x) { return abs(x.detach()) == HUGE_VAL; }
 Tensor isfinite(const Tensor& x) { return abs(x.detach()) < HUGE_VAL; }
 
-// ---------------------------------------------------------------------- choosing
-
 Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b) {
   check_bool("where", condition);
   check_same_type("where", a, b);
@@ -309,8 +305,6 @@ Tensor masked_fill(const Tensor& x, const Tensor& mask, double value) {
   check_bool("masked_fill", mask);
   return where(mask, scalar_like(value, x), x);
 }
-
-// ---------------------------------------------------------------------- of one tensor
 
 Tensor operator-(const Tensor& x) { return apply(Unary::neg, x, minus); }
 Tensor sign(const Tensor& x) { return apply(Unary::sign, x, nothing); }

@@ -17,7 +17,7 @@ struct Reduced {
   std::int64_t count = 1;  // of elements that fall together
 
   Reduced(const char* op, const Tensor& x, const Axes& axes) {
-    const bool all = axes == kAllAxes;
+    const bool all = axes == all_axes();
     bool gone[kMaxRank] = {};
     for (int j = 0; !all && j < int(axes.size()); ++j) {
       const int i = normalize_axis(op, axes[j], x.dim());
@@ -37,6 +37,11 @@ struct Reduced {
 Tensor reversed(const Tensor& x) { return x.dtype() == i64 || x.dtype() == i32 ? -1.0 - x : -x; }
 
 }  // namespace
+
+const Axes& all_axes() {
+  static const Axes axes{INT64_MIN};
+  return axes;
+}
 
 Tensor sum(const Tensor& x, const Axes& axes, bool keepdim) {
   check_defined("sum", x);

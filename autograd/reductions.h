@@ -10,14 +10,14 @@
 namespace triad {
 
 using Axes = std::vector<std::int64_t>;
-inline const Axes kAllAxes{INT64_MIN};  // whatever x's rank
+const Axes& all_axes();  // of an x of any rank
 
-Tensor sum(const Tensor& x, const Axes& axes = kAllAxes, bool keepdim = false);  // i32, bool: i64
-Tensor mean(const Tensor& x, const Axes& axes = kAllAxes, bool keepdim = false);
+Tensor sum(const Tensor& x, const Axes& axes = all_axes(), bool keepdim = false);  // i32, bool: i64
+Tensor mean(const Tensor& x, const Axes& axes = all_axes(), bool keepdim = false);
 // The variance, divided by n - correction, and its root, torch.std, a name that a namespace has.
-Tensor var(const Tensor& x, const Axes& axes = kAllAxes, bool keepdim = false,
+Tensor var(const Tensor& x, const Axes& axes = all_axes(), bool keepdim = false,
            double correction = 1);
-Tensor stddev(const Tensor& x, const Axes& axes = kAllAxes, bool keepdim = false,
+Tensor stddev(const Tensor& x, const Axes& axes = all_axes(), bool keepdim = false,
               double correction = 1);
 
 // The largest element along an axis, and its index (i64); of equal ones the first; NaN before all.
@@ -29,8 +29,8 @@ Tensor max(const Tensor& x);  // of all elements
 Tensor min(const Tensor& x);
 
 // Is any element, are all, other than zero? bool
-Tensor any(const Tensor& x, const Axes& axes = kAllAxes, bool keepdim = false);
-Tensor all(const Tensor& x, const Axes& axes = kAllAxes, bool keepdim = false);
+Tensor any(const Tensor& x, const Axes& axes = all_axes(), bool keepdim = false);
+Tensor all(const Tensor& x, const Axes& axes = all_axes(), bool keepdim = false);
 
 // log(sum(exp(x))), without overflow.
 Tensor logsumexp(const Tensor& x, const Axes& axes, bool keepdim = false);

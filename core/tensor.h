@@ -37,12 +37,12 @@ struct At {
   enum class Kind { index, slice, none, ellipsis } kind = Kind::index;
   std::int64_t start = 0, end = kEnd, step = 1;
 
-  At(Kind kind) : kind(kind) {}
+  constexpr At(Kind kind) : kind(kind) {}
   template <std::integral I> At(I index) : start(index) {}
   At(Kind kind, std::int64_t start, std::int64_t end, std::int64_t step)
       : kind(kind), start(start), end(end), step(step) {}
 };
-inline const At None{At::Kind::none}, Ellipsis{At::Kind::ellipsis};
+inline constexpr At None{At::Kind::none}, Ellipsis{At::Kind::ellipsis};
 inline At Slice(std::int64_t start = 0, std::int64_t end = kEnd, std::int64_t step = 1) {
   return {At::Kind::slice, start, end, step};
 }
