@@ -44,7 +44,6 @@ constexpr UnaryOp kUnary[] = {
   {"tanh", {}, [](auto& y) { return 1.0 - square(y); }},
   {"erf", [](auto& x) { return exp(-square(x)) * (2 * std::numbers::inv_sqrtpi); }},
   {"sigmoid", {}, [](auto& y) { return y * (1.0 - y); }},
-  {"softplus", sigmoid},
   {"silu", [](auto& x) {
     Tensor s = sigmoid(x);
     return s * (x * (1.0 - s) + 1.0);
@@ -58,14 +57,15 @@ constexpr UnaryOp kUnary[] = {
     Tensor squares = square(x), t = tanh(x * (squares * b + a));
     return (1.0 + t + x * (1.0 - square(t)) * (squares * (3 * b) + a)) * 0.5;
   }},
+  {"softplus", sigmoid},
 };
 constexpr const char* kBinaryNames[] = {
   "add", "sub", "mul", "div", "maximum", "minimum", "pow",
   "eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or"
 };
 // clang-format on
-static_assert(std::size(kUnary) == int(Unary::gelu_tanh) + 1);
-static_assert(std::size(kBinaryNames) == int(Binary::logical_or) + 1);
+static_assert(std::size(kUnary) == int(Unary::last) + 1);
+static_assert(std::size(kBinaryNames) == int(Binary::last) + 1);
 const char* name(Unary f) { return kUnary[int(f)].name; }
 const char* name(Binary f) { return kBinaryNames[int(f)]; }
 

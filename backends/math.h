@@ -126,8 +126,8 @@ template <class X> TRIAD_HD X times(X a, X b) {
 // clang-format off
 enum class Unary {
   neg, abs, square, sign, conj, sqrt, floor, round, relu,  // as fast as memory
-  exp, expm1, log, log1p, sin, cos, tanh, erf, sigmoid, softplus, silu, gelu, gelu_grad, gelu_tanh,
-  last = gelu_tanh
+  exp, expm1, log, log1p, sin, cos, tanh, erf, sigmoid, silu, gelu, gelu_grad, gelu_tanh, softplus,
+  last = softplus
 };
 enum class Binary {
   add, sub, mul, div, max, min, pow,
