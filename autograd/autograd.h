@@ -58,8 +58,7 @@ struct Node {
 // Gives `out`, the result of op `name` on `inputs`, its history, if gradients are on and an input
 // has one. The rule is written in ops, so that it can be differentiated again.
 Tensor record(const char* name, Tensor out, const Tensors& inputs, Rule rule);
-// The same for a rule that calls kernels: with create_graph its result throws, by the op's name,
-// when somebody differentiates it again.
+// The same for a rule that calls kernels: to differentiate that again throws, by the op's name.
 Tensor record_fused(const char* name, Tensor out, const Tensors& inputs, Rule rule);
 
 // Do ops on this thread record history? Yes, unless a guard says otherwise.

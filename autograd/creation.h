@@ -88,8 +88,7 @@ Tensor multinomial(const Tensor& p, std::int64_t n, bool replacement = false);
 // The lower (upper) triangle of the matrices x [...,R,C] with the diagonal `offset`; else 0.
 Tensor tril(const Tensor& x, std::int64_t offset = 0);
 Tensor triu(const Tensor& x, std::int64_t offset = 0);
-// bool [rows, columns], true on and below the diagonal `offset` places right of the main one: as a
-// mask, what a causal query may attend to.
+// bool [rows, columns], true up to the diagonal `offset` right of the main one: a causal mask.
 Tensor tril_mask(std::int64_t rows, std::int64_t columns, std::int64_t offset = 0);
 
 }  // namespace triad

@@ -22,8 +22,7 @@ Tensor pad(const Tensor& x, const Shape& widths, double value = 0);
 Tensor window(const char* name, const Tensor& x, const Function<Layout(const Layout&)>& cut);
 
 // Complex numbers: c64 and c128, as pairs of f32 or f64. The gradient of a real loss with respect
-// to z = x + i y is dL/dx + i dL/dy, PyTorch's convention: the direction of steepest ascent. A rule
-// therefore multiplies by conjugates.
+// to z = x + i y is dL/dx + i dL/dy, as in PyTorch, so a rule multiplies by conjugates.
 
 // Views: c64 [...] <-> f32 [...,2], real parts first. The second copies pairs that lie apart.
 Tensor view_as_real(const Tensor& z);

@@ -20,8 +20,7 @@ struct Device {
   bool operator==(const Device&) const = default;
 };
 
-// Calls f(Cpu{}). A kernel is chosen by overload on the device's tag; one that a device lacks is a
-// link error with its signature in it.
+// Calls f(Cpu{}): kernels are chosen by overload on this tag; a missing one is a link error.
 template <class F> auto on(Device, F&& f) { return f(Cpu{}); }
 
 // How many threads the calling thread's ops may use: by default OMP_NUM_THREADS, else all cores.

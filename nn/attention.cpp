@@ -217,6 +217,11 @@ Tensor SpectralAttention::forward(const Tensor& x, const AttentionMasks& masks) 
 }
 
 // The convolution at its newest position: one dot product with the taps, for each channel.
+Tensor SpectralAttention::step(const Tensor& x, LayerCache& cache) {
+  cache.groups.resize(1, {.capacity = cache.capacity});
+  return step(x, cache.groups[0]);
+}
+
 Tensor SpectralAttention::step(const Tensor& x, HeadCache& cache) {
   if (!causal) throw ValueError("step: needs causal attention");
   NoGradGuard guard;

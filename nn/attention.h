@@ -136,10 +136,7 @@ class SpectralAttention : public SelfAttention {
   explicit SpectralAttention(const Options& options);
 
   Tensor forward(const Tensor& x, const AttentionMasks& masks) override;  // token_mask only
-  Tensor step(const Tensor& x, LayerCache& cache) override {
-    cache.groups.resize(1, {.capacity = cache.capacity});
-    return step(x, cache.groups[0]);
-  }
+  Tensor step(const Tensor& x, LayerCache& cache) override;
   Tensor step(const Tensor& x, HeadCache& cache);
   void visit(Visitor& visitor) override;
   std::string type_name() const override { return "SpectralAttention"; }

@@ -44,8 +44,7 @@ class Walk : public Visitor {
   std::string prefix_;
 };
 
-// What two names of one parameter have in common. The node alone is not enough: a frozen parameter,
-// one after requires_grad_(false), has none.
+// What two names of one parameter have in common; not the node alone: a frozen one has none.
 using Identity = std::tuple<const Node*, const Storage*, std::int64_t>;
 Identity identity(const Tensor& p) {
   return {p.node().get(), p.storage().get(), p.layout().offset};
@@ -162,6 +161,22 @@ std::string Module::str() const {
                         module.parameter_count());
   });
   return text;
+}
+
+Tensor Layer::operator()(const Tensor& x) {
+  Tensor y = forward(x);
+  for (const auto& [id, hook] : std::vector(hooks_))  // a copy: a hook may remove itself
+    if (Tensor other = hook(*this, x, y); other.defined()) y = other;
+  return y;
+}
+
+int Layer::register_forward_hook(ForwardHook hook) {
+  hooks_.emplace_back(++last_hook_, std::move(hook));
+  return last_hook_;
+}
+
+void Layer::remove_forward_hook(int id) {
+  std::erase_if(hooks_, [id](const auto& entry) { return entry.first == id; });
 }
 
 }  // namespace triad::nn

@@ -94,19 +94,14 @@ Tensor parameter(Tensor value);
 class Layer : public Module {
  public:
   virtual Tensor forward(const Tensor& x) = 0;
-  Tensor operator()(const Tensor& x) {  // forward(), then the hooks
-    Tensor y = forward(x);
-    for (const auto& [id, hook] : std::map(hooks_))  // a copy: a hook may remove itself
-      if (Tensor other = hook(*this, x, y); other.defined()) y = other;
-    return y;
-  }
+  Tensor operator()(const Tensor& x);  // forward(), then the hooks
   // What a hook returns, unless undefined, takes the place of the output. Gives the hook's id.
   using ForwardHook = Function<Tensor(Layer&, const Tensor& input, const Tensor& output)>;
-  int register_forward_hook(ForwardHook hook) { return hooks_[++last_hook_] = hook, last_hook_; }
-  void remove_forward_hook(int id) { hooks_.erase(id); }
+  int register_forward_hook(ForwardHook hook);
+  void remove_forward_hook(int id);
 
  private:
-  std::map<int, ForwardHook> hooks_;
+  std::vector<std::pair<int, ForwardHook>> hooks_;
   int last_hook_ = 0;
 };
 

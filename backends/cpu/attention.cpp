@@ -158,8 +158,7 @@ template <class T> struct Forward : Attention<T> {
   T* lse;
 };
 
-// Turns row i of the scores into weights exp(score - m), and with dropout multiplies them by its
-// factors, after updating m, l and o.
+// Updates m, l and o, then turns row i of the scores into weights exp(score - m), and drops some.
 template <class T>
 void softmax_row(const Forward<T>& p, const Workspace<T>& work, const Tile& tile, Index i,
                  bool restrict) {

@@ -14,8 +14,7 @@ namespace {
 
 using namespace cpu;
 
-// A batch of products c = a b (+ bias). c[batch..., M, N] is contiguous; strides of a and b are
-// given, 0 along a batch axis repeats.
+// A batch of products c = a b (+ bias), c[batch..., M, N] contiguous; stride 0 repeats a matrix.
 struct MatrixProduct {
   Index M, N, K;
   Index a_row, a_column, b_row, b_column;  // one of each pair is 1

@@ -10,8 +10,7 @@
 namespace triad::kernels {
 using namespace cpu;
 
-// Adam: Kingma and Ba, arXiv 1412.6980, algorithm 1; decoupled decay (AdamW): Loshchilov and
-// Hutter, arXiv 1711.05101.
+// Adam: Kingma and Ba, arXiv 1412.6980; AdamW: Loshchilov and Hutter, arXiv 1711.05101.
 void adam_step(Cpu, const AdamArgs& args, const Tensor& gradient, const Tensor& p, const Tensor& m,
                const Tensor& v) {
   visit_float("adam_step", p.dtype(), [&]<class T>(T) {

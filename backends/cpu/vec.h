@@ -1,5 +1,4 @@
-// Vec<T>: one SIMD register of T with the operators and functions of a number, over Highway; and
-// loops over arrays, a register at a time.
+// Vec<T>: one SIMD register of T as a number, over Highway; and loops over arrays by registers.
 //
 // A formula written as a template over its number type (backends/math.h) runs on float, on double
 // and, through this file, on a register at a time. Static dispatch: the widest that -march allows.
