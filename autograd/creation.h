@@ -22,6 +22,7 @@ Tensor scalar(double value, TensorOptions options = {});  // 0-d
 // = i64}.
 Tensor arange(double end, TensorOptions options = {});
 Tensor arange(double start, double end, double step = 1, TensorOptions options = {});
+
 // A copy of `values`, in row-major order; T is float, double, std::int64_t or bool.
 template <class T>
 Tensor from_vector(const std::vector<T>& values, const Shape& shape, bool requires_grad = false);
