@@ -6,9 +6,8 @@
 #include <triad/autograd/ops.h>
 #include <triad/core/random.h>
 #include <triad/core/tensor.h>
-#include <triad/core/threads.h>
-#include <triad/nn/check_causal.h>
+#include <triad/nn/batch_loader.h>
+#include <triad/nn/init.h>
 #include <triad/nn/optimizer.h>
 #include <triad/nn/safetensors.h>
-#include <triad/nn/schedule.h>
 #include <triad/nn/transformer.h>

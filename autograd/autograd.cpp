@@ -11,35 +11,40 @@
 namespace triad {
 namespace {
 
-thread_local bool enabled = true;
+thread_local bool enabled = true, anomaly = false;
 
-std::uint64_t next_order() {
-  static std::atomic<std::uint64_t> count{0};
-  return count++;
+void check_no_nan(const Tensor& x, const std::string& what) {
+  if (!is_floating_point(x.dtype()) && !is_complex(x.dtype())) return;
+  const FlagGuard unwatched(anomaly, false);
+  if (any(isnan(is_complex(x.dtype()) ? view_as_real(x.detach()) : x.detach())).item<bool>())
+    throw_error<ValueError>("{} is NaN", what);
 }
+
+// A rule's gradients; a NaN within it is reported by the name of its op.
+Tensors run_rule(const Rule& rule, const Tensor& g) {
+  const FlagGuard unwatched(anomaly, false);
+  return rule(g);
+}
+
+std::atomic<std::uint64_t> nodes_made{0};
 
 }  // namespace
 
 // ---------------------------------------------------------------------- nodes
 
 Node::Node(const char* name, const Tensor& value)
-    : name(name), order(next_order()), shape(value.shape()), dtype(value.dtype()) {}
+    : name(name), order(nodes_made++), shape(value.shape()), dtype(value.dtype()) {}
 
 // Dropping a node drops its inputs, and tensors that its rule captured, which may drop further
 // nodes. The outermost destructor collects all of them and lets them go one by one.
 Node::~Node() {
-  struct Remains {
-    std::vector<std::shared_ptr<Node>> inputs;
-    Rule rule;
-  };
+  using Remains = std::pair<std::vector<std::shared_ptr<Node>>, Rule>;
   thread_local std::vector<Remains>* pending = nullptr;
-  if (pending) {
-    pending->push_back({std::move(inputs), std::move(rule)});
-    return;
-  }
   std::vector<Remains> remains;
-  pending = &remains;
-  remains.push_back({std::move(inputs), std::move(rule)});
+  const bool outermost = !pending;
+  if (outermost) pending = &remains;
+  pending->emplace_back(std::move(inputs), std::move(rule));
+  if (!outermost) return;
   while (!remains.empty()) {
     Remains last = std::move(remains.back());
     remains.pop_back();
@@ -48,6 +53,7 @@ Node::~Node() {
 }
 
 Tensor record(const char* name, Tensor out, const Tensors& inputs, Rule rule) {
+  if (anomaly) check_no_nan(out, fmt::format("{}: the result", name));
   if (!enabled) return out;
   bool any = false;
   for (const Tensor& x : inputs) any |= x.requires_grad();
@@ -55,6 +61,11 @@ Tensor record(const char* name, Tensor out, const Tensors& inputs, Rule rule) {
   auto node = std::make_shared<Node>(name, out);
   node->inputs.reserve(inputs.size());
   for (const Tensor& x : inputs) node->inputs.push_back(x.node());
+  if (rule.holds_objects()) {
+    node->saved.push_back({out.storage(), out.storage()->writes});
+    for (const Tensor& x : inputs)
+      if (x.defined()) node->saved.push_back({x.storage(), x.storage()->writes});
+  }
   node->rule = std::move(rule);
   out.set_node(std::move(node));
   return out;
@@ -66,12 +77,9 @@ Tensor record_fused(const char* name, Tensor out, const Tensors& inputs, Rule ru
   return out;
 }
 
-// ---------------------------------------------------------------------- grad mode
-
 bool grad_enabled() { return enabled; }
-
-GradMode::GradMode(bool on) : before_(enabled) { enabled = on; }
-GradMode::~GradMode() { enabled = before_; }
+GradMode::GradMode(bool on) : FlagGuard(enabled, on) {}
+DetectAnomaly::DetectAnomaly() : FlagGuard(anomaly, true) {}
 
 // ---------------------------------------------------------------------- backward
 
@@ -118,37 +126,36 @@ class Sweep {
     }
   }
 
-  void start(const Tensor& output, const Tensor& gradient) { send(output.node(), gradient); }
+  // Adds g to the gradient of a node.
+  void send(const std::shared_ptr<Node>& node, const Tensor& g) {
+    slot(node).add(g, options_.create_graph);
+  }
 
   void run() {
     while (!queue_.empty()) {
       std::shared_ptr<Node> node = queue_.top();
       queue_.pop();
-      auto entry = running_.extract(node.get());
-      visit(node, entry.mapped().sum);
+      visit(node, running_.extract(node.get()).mapped().sum);
     }
   }
 
   const Tensor& found(const Tensor& x) { return found_[x.node().get()]; }
 
  private:
-  struct Newest {
-    bool operator()(const std::shared_ptr<Node>& a, const std::shared_ptr<Node>& b) const {
-      return a->order < b->order;
-    }
-  };
-
   Running& slot(const std::shared_ptr<Node>& node) {
     auto [it, is_new] = running_.try_emplace(node.get());
     if (is_new) queue_.push(node);
     return it->second;
   }
 
-  void send(const std::shared_ptr<Node>& node, const Tensor& g) {
-    slot(node).add(g, options_.create_graph);
-  }
-
-  void visit(const std::shared_ptr<Node>& node, const Tensor& g) {
+  void visit(const std::shared_ptr<Node>& node, Tensor g) {
+    for (const auto& hook : node->hooks)
+      if (Tensor replaced = hook(g); replaced.defined()) {
+        if (replaced.shape() != g.shape() || replaced.dtype() != g.dtype())
+          throw_error<AutogradError>("register_hook: the gradient is {}{}, the hook gave {}{}",
+                                     g.dtype(), g.shape(), replaced.dtype(), replaced.shape());
+        g = replaced;
+      }
     if (auto it = found_.find(node.get()); it != found_.end()) it->second = g;
     if (!to_leaves_ && node->order <= oldest_) return;  // no target lies behind it
     if (node->leaf) {
@@ -159,14 +166,20 @@ class Sweep {
       throw_error<AutogradError>(
           "backward: the history of {} was used by an earlier backward; pass retain_graph there",
           node->name);
+    for (const Saved& saved : node->saved)
+      if (const auto storage = saved.storage.lock(); storage && storage->writes != saved.writes)
+        throw_error<AutogradError>(
+            "backward of {}: what it needs was overwritten after it ran; write to a clone()",
+            node->name);
     if (node->window && !options_.create_graph) {
       const auto& input = node->inputs[0];
       slot(input).add_window(g, input->shape, *node->window);
     } else {
-      pass_on(*node, node->rule(g));
+      pass_on(*node, run_rule(node->rule, g));
     }
     if (!options_.retain_graph && !options_.create_graph) {
       node->rule = {};
+      node->saved.clear();
       node->inputs.clear();
     }
   }
@@ -185,22 +198,22 @@ class Sweep {
       if (g.shape() != input->shape || g.dtype() != input->dtype)
         throw_error<AutogradError>("backward of {}: input {} is {}{}, its gradient {}{}", node.name,
                                    i, input->dtype, input->shape, g.dtype(), g.shape());
+      if (anomaly)
+        check_no_nan(g, fmt::format("backward of {}: the gradient of input {}", node.name, i));
       if (node.fused && options_.create_graph) g = without_second_derivative(node.name, g, input);
       send(input, g);
     }
   }
 
   // A fused rule's result depends on the op's inputs in ways nobody wrote down.
-  static Tensor without_second_derivative(const char* name, Tensor g,
+  static Tensor without_second_derivative(const char* name, const Tensor& g,
                                           const std::shared_ptr<Node>& input) {
-    auto node = std::make_shared<Node>(name, g);
-    node->inputs = {input};
-    node->rule = [name](const Tensor&) -> Tensors {
+    Tensor x;
+    x.set_node(input);
+    return record(name, g, {x}, [name](const Tensor&) -> Tensors {
       throw_error<AutogradError>("{}: the gradient of this fused op cannot be differentiated again",
                                  name);
-    };
-    g.set_node(std::move(node));
-    return g;
+    });
   }
 
   BackwardOptions options_;
@@ -208,7 +221,8 @@ class Sweep {
   std::uint64_t oldest_ = 0;  // the order of the oldest target
   std::unordered_map<Node*, Running> running_;
   std::unordered_map<Node*, Tensor> found_;
-  std::priority_queue<std::shared_ptr<Node>, std::vector<std::shared_ptr<Node>>, Newest> queue_;
+  using NewestLast = decltype([](auto& a, auto& b) { return a->order < b->order; });
+  std::priority_queue<std::shared_ptr<Node>, std::vector<std::shared_ptr<Node>>, NewestLast> queue_;
 };
 
 Tensor first_gradient(const char* op, const Tensor& output, const Tensor& gradient) {
@@ -233,7 +247,7 @@ void Tensor::backward(BackwardOptions options) const { backward(Tensor(), option
 
 void Tensor::backward(const Tensor& gradient, BackwardOptions options) const {
   Sweep sweep(options, nullptr);
-  sweep.start(*this, first_gradient("backward", *this, gradient));
+  sweep.send(node_, first_gradient("backward", *this, gradient));
   GradMode mode(options.create_graph);
   sweep.run();
 }
@@ -247,17 +261,39 @@ Tensors grad(const Tensors& outputs, const Tensors& inputs, const Tensors& gradi
       throw_error<AutogradError>("grad: input {} does not require a gradient", i);
   Sweep sweep(options, &inputs);
   for (std::size_t i = 0; i < outputs.size(); ++i)
-    sweep.start(outputs[i],
-                first_gradient("grad", outputs[i], gradients.empty() ? Tensor() : gradients[i]));
+    sweep.send(outputs[i].node(),
+               first_gradient("grad", outputs[i], gradients.empty() ? Tensor() : gradients[i]));
   GradMode mode(options.create_graph);
   sweep.run();
   Tensors result;
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     result.push_back(sweep.found(inputs[i]));
-    if (!result.back().defined())
+    if (!result.back().defined() && !options.allow_unused)
       throw_error<AutogradError>("grad: no output depends on input {}", i);
   }
   return result;
+}
+
+std::pair<Tensor, Tensor> vjp(const Function<Tensor(const Tensor&)>& f, const Tensor& x,
+                              const Tensor& v) {
+  GradMode mode(true);
+  Tensor leaf = x.detach().requires_grad_(), y = f(leaf);
+  return {y.detach(), grad({y}, {leaf}, {v})[0]};
+}
+
+Tensor jacobian(const Function<Tensor(const Tensor&)>& f, const Tensor& x) {
+  GradMode mode(true);
+  Tensor leaf = x.detach().requires_grad_(), y = f(leaf);
+  Tensors rows;
+  for (std::int64_t i = 0; i < y.numel(); ++i) {
+    Tensor one = zeros_like(y.detach());
+    one.view({-1}).select(0, i).fill_(1);
+    Tensor row = grad({y}, {leaf}, {one}, {.retain_graph = true, .allow_unused = true})[0];
+    rows.push_back(row.defined() ? row : zeros_like(leaf.detach()));
+  }
+  Shape shape = y.shape();
+  for (std::int64_t size : x.shape()) shape.push_back(size);
+  return rows.empty() ? empty(shape, x.dtype(), x.device()) : stack(rows).reshape(shape);
 }
 
 // ---------------------------------------------------------------------- leaves
@@ -267,19 +303,20 @@ Tensor& Tensor::requires_grad_(bool on) {
   if (node_ && !node_->leaf)
     throw_error<AutogradError>("requires_grad_: the tensor is a result of {}; use detach()",
                                node_->name);
-  if (on && !is_floating_point(dtype_))
-    throw_error<DTypeError>("requires_grad_: needs f32 or f64, got {}", dtype_);
-  if (!on) {
-    node_ = nullptr;
-  } else if (!node_) {
-    node_ = std::make_shared<Node>("leaf", *this);
-    node_->leaf = true;
-  }
+  if (on && !is_floating_point(dtype_) && !is_complex(dtype_))
+    throw_error<DTypeError>("requires_grad_: needs a floating or complex type, got {}", dtype_);
+  if (on && node_) return *this;
+  node_ = on ? std::make_shared<Node>("leaf", *this) : nullptr;
+  if (on) node_->leaf = true;
   return *this;
 }
 
-bool Tensor::is_leaf() const { return !node_ || node_->leaf; }
+void Tensor::register_hook(Function<Tensor(const Tensor&)> hook) const {
+  if (!node_) throw_error<AutogradError>("register_hook: the tensor does not require a gradient");
+  node_->hooks.push_back(std::move(hook));
+}
 
+bool Tensor::is_leaf() const { return !node_ || node_->leaf; }
 Tensor Tensor::grad() const { return node_ && node_->leaf ? node_->grad : Tensor(); }
 
 void Tensor::set_grad(Tensor grad) const {

@@ -17,6 +17,7 @@
 #include <initializer_list>
 #include <memory>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include <triad/core/function.h>
@@ -27,9 +28,14 @@ namespace triad {
 using Tensors = std::vector<Tensor>;
 
 // From the gradient of an op's result to those of its inputs, in their order. An undefined Tensor,
-// or a shorter list, means "no gradient"; x.requires_grad() of a captured input tells what is
-// wanted.
+// or a shorter list, means "no gradient"; x.requires_grad() of a captured x tells if it is wanted.
 using Rule = Function<Tensors(const Tensor& gradient)>;
+
+// A tensor that a rule may read, and the writes to its memory when the op ran.
+struct Saved {
+  std::weak_ptr<Storage> storage;
+  std::uint64_t writes;
+};
 
 struct Node {
   const char* name;     // of the op, "leaf" for a leaf; a string literal: it must outlive the node
@@ -38,10 +44,12 @@ struct Node {
   DType dtype;
   std::vector<std::shared_ptr<Node>> inputs;  // empty pointers for inputs without history
   Rule rule;                                  // empty for a leaf, and once backward has used it up
+  std::vector<Saved> saved;      // the op's inputs and output, unless the rule can hold no tensor
   bool fused = false;            // the rule is made of kernels: it has no second derivative
   std::optional<Layout> window;  // a slice: its gradient adds to this part of the input's
   bool leaf = false;
-  Tensor grad;  // of a leaf
+  Tensor grad;                                         // of a leaf
+  std::vector<Function<Tensor(const Tensor&)>> hooks;  // see Tensor::register_hook
 
   Node(const char* name, const Tensor& value);
   ~Node();  // a loop: a chain of a million nodes needs no deep stack
@@ -50,41 +58,54 @@ struct Node {
 // Gives `out`, the result of op `name` on `inputs`, its history, if gradients are on and an input
 // has one. The rule is written in ops, so that it can be differentiated again.
 Tensor record(const char* name, Tensor out, const Tensors& inputs, Rule rule);
-// The same for a rule that calls kernels: with create_graph its result throws, by the op's name,
-// when somebody differentiates it again.
+// The same for a rule that calls kernels: to differentiate that again throws, by the op's name.
 Tensor record_fused(const char* name, Tensor out, const Tensors& inputs, Rule rule);
 
 // Do ops on this thread record history? Yes, unless a guard says otherwise.
 bool grad_enabled();
 
-// While it lives, gradients are on or off on this thread.
-class GradMode {
+// While it lives, a flag of this thread is on or off; then what it was before.
+class FlagGuard {
  public:
-  explicit GradMode(bool on);
-  ~GradMode();
-  GradMode(const GradMode&) = delete;
-  GradMode& operator=(const GradMode&) = delete;
+  FlagGuard(bool& flag, bool on) : flag_(flag), before_(std::exchange(flag, on)) {}
+  ~FlagGuard() { flag_ = before_; }
+  FlagGuard(const FlagGuard&) = delete;
 
  private:
+  bool& flag_;
   bool before_;
 };
 
+// Whether ops record history.
+struct GradMode : FlagGuard {
+  explicit GradMode(bool on);
+};
 struct NoGradGuard : GradMode {
   NoGradGuard() : GradMode(false) {}
 };
 
+// A NaN that an op or its rule makes is a ValueError that names it.
+struct DetectAnomaly : FlagGuard {
+  DetectAnomaly();
+};
+
 // no_grad([&] { return model(x); })
-template <class F>
-auto no_grad(F&& f) {
+template <class F> auto no_grad(F&& f) {
   NoGradGuard guard;
   return f();
 }
 
 // The gradients of sum(outputs * gradients) with respect to `inputs`, which may be leaves or
 // results; no leaf's grad() changes, and the history behind the oldest input is neither walked nor
-// used up. An input that no output depends on is an AutogradError. Undefined gradients stand for 1
-// and need a scalar output.
+// used up. An input that no output depends on is an AutogradError, or with allow_unused an
+// undefined gradient. Undefined `gradients` stand for 1 and need a scalar output.
 Tensors grad(const Tensors& outputs, const Tensors& inputs, const Tensors& gradients = {},
              BackwardOptions options = {});
+
+// f's value at x and the gradient of sum(f(x) * v) with respect to x; the derivative of each
+// element of f(x) by each of x, [f's sizes..., x's sizes...].
+std::pair<Tensor, Tensor> vjp(const Function<Tensor(const Tensor&)>& f, const Tensor& x,
+                              const Tensor& v);
+Tensor jacobian(const Function<Tensor(const Tensor&)>& f, const Tensor& x);
 
 }  // namespace triad

@@ -1,6 +1,7 @@
 #include <triad/autograd/creation.h>
 
 #include <cmath>
+#include <complex>
 
 #include <triad/autograd/ops.h>
 #include <triad/backends/kernels.h>
@@ -9,65 +10,89 @@
 namespace triad {
 namespace {
 
-// An empty tensor that `write` fills, a leaf if asked for.
+// y as the options say.
+Tensor finished(const Tensor& y, const TensorOptions& options) {
+  return y.to(options.device).to(options.dtype).requires_grad_(options.requires_grad);
+}
+
+// An empty tensor that `write` fills.
 template <class Write>
 Tensor create(const Shape& shape, const TensorOptions& options, Write write) {
   Tensor y = empty(shape, options.dtype, options.device);
   on(options.device, [&](auto device) { write(device, y); });
-  if (options.requires_grad) y.requires_grad_();
-  return y;
+  return y.requires_grad_(options.requires_grad);
 }
 
-void check_float(const char* op, const TensorOptions& options) {
+// Random numbers of a floating type, drawn in f32 for bf16.
+template <class Kernel>
+Tensor drawn(const char* op, const Shape& shape, const TensorOptions& options, Kernel kernel) {
   if (!is_floating_point(options.dtype))
     throw_error<DTypeError>("{}: needs f32 or f64, got {}", op, options.dtype);
+  Tensor y = empty(shape, wide_type(options.dtype), options.device);
+  on(options.device, [&](auto device) { kernel(device, next_stream(), y); });
+  return finished(y, options);
 }
+
+TensorOptions like(const Tensor& x) { return {.dtype = x.dtype(), .device = x.device()}; }
 
 }  // namespace
 
 Tensor full(const Shape& shape, double value, TensorOptions options) {
-  return create(shape, options,
-                [&](auto device, const Tensor& y) { kernels::fill(device, value, y); });
+  return create(shape, options, [&](auto device, auto& y) { kernels::fill(device, value, y); });
 }
 
 Tensor zeros(const Shape& shape, TensorOptions options) { return full(shape, 0, options); }
 Tensor ones(const Shape& shape, TensorOptions options) { return full(shape, 1, options); }
-Tensor scalar(double value, TensorOptions options) { return full({}, value, options); }
-
-Tensor arange(double end, TensorOptions options) { return arange(0, end, 1, options); }
 
 Tensor arange(double start, double end, double step, TensorOptions options) {
   const double count = std::ceil((end - start) / step);
   if (!(count >= 0 && count < 0x1p62))  // NaN too, as from a step of 0 between equal ends
     throw_error<ValueError>("arange: no steps of {} lead from {} to {}", step, start, end);
   return create({std::int64_t(count)}, options,
-                [&](auto device, const Tensor& y) { kernels::arange(device, start, step, y); });
+                [&](auto device, auto& y) { kernels::arange(device, start, step, y); });
 }
 
-template <class T>
-Tensor from_vector(const std::vector<T>& values, const Shape& shape, bool requires_grad) {
-  Tensor y = empty(shape, dtype_of<T>());
-  if (y.numel() != std::int64_t(values.size()))
-    throw_error<ShapeError>("from_vector: {} values do not fill {}", values.size(), shape);
-  std::copy(values.begin(), values.end(), y.data<T>());
-  if (requires_grad) y.requires_grad_();
-  return y;
+void Nested::collect(std::vector<double>& values, Shape& shape, int depth) const {
+  if (!is_list_) return values.push_back(value_);
+  if (depth == shape.rank()) shape.push_back(std::int64_t(parts_.size()));
+  bool even = shape[depth] == std::int64_t(parts_.size());
+  for (const Nested& part : parts_) even &= part.is_list_ == parts_[0].is_list_;
+  if (!even) throw_error<ShapeError>("tensor: the lists at depth {} are uneven", depth);
+  for (const Nested& part : parts_) part.collect(values, shape, depth + 1);
 }
-template Tensor from_vector(const std::vector<float>&, const Shape&, bool);
-template Tensor from_vector(const std::vector<double>&, const Shape&, bool);
-template Tensor from_vector(const std::vector<std::int64_t>&, const Shape&, bool);
-template Tensor from_vector(const std::vector<bool>&, const Shape&, bool);
+
+Tensor tensor(std::initializer_list<Nested> parts, TensorOptions options) {
+  std::vector<double> values;
+  Shape shape;
+  Nested(parts).collect(values, shape);
+  return finished(from_vector(values, shape), options);
+}
+
+Tensor empty_like(const Tensor& x) { return empty(x.shape(), x.dtype(), x.device()); }
+Tensor full_like(const Tensor& x, double value) { return full(x.shape(), value, like(x)); }
+Tensor rand_like(const Tensor& x) { return rand(x.shape(), like(x)); }
+Tensor randn_like(const Tensor& x) { return randn(x.shape(), like(x)); }
+
+Tensor linspace(double start, double end, std::int64_t steps, TensorOptions options) {
+  if (steps < 0) throw_error<ValueError>("linspace: needs steps >= 0, got {}", steps);
+  // From both ends, so that both are met exactly.
+  Tensor i = arange(double(steps), {.dtype = f64});
+  const double step = steps > 1 ? (end - start) / double(steps - 1) : 0;
+  Tensor y = where(i < double(steps) / 2, i * step + start, (i - double(steps - 1)) * step + end);
+  return finished(y, options);
+}
+
+Tensor eye(std::int64_t n, TensorOptions options) {
+  Tensor i = arange(double(n), {.dtype = i64, .device = options.device});
+  return finished(i.unsqueeze(1) == i, options);
+}
 
 Tensor rand(const Shape& shape, TensorOptions options) {
-  check_float("rand", options);
-  return create(shape, options,
-                [&](auto device, const Tensor& y) { kernels::uniform(device, next_stream(), y); });
+  return drawn("rand", shape, options, [](auto... args) { kernels::uniform(args...); });
 }
 
 Tensor randn(const Shape& shape, TensorOptions options) {
-  check_float("randn", options);
-  return create(shape, options,
-                [&](auto device, const Tensor& y) { kernels::normal(device, next_stream(), y); });
+  return drawn("randn", shape, options, [](auto... args) { kernels::normal(args...); });
 }
 
 Tensor randint(std::int64_t low, std::int64_t high, const Shape& shape) {
@@ -75,6 +100,38 @@ Tensor randint(std::int64_t low, std::int64_t high, const Shape& shape) {
   return create(shape, {.dtype = i64}, [&](auto device, const Tensor& y) {
     kernels::random_integers(device, next_stream(), low, high, y);
   });
+}
+
+Tensor randperm(std::int64_t n) { return topk(rand({n}, {.dtype = f64}), n).second; }
+
+Tensor bernoulli(const Tensor& p) {
+  if (!all(logical_and(p >= 0.0, p <= 1.0)).item<bool>())
+    throw_error<ValueError>("bernoulli: needs probabilities from 0 to 1");
+  return (rand(p.shape(), {.device = p.device()}) < p.detach().to(f32)).to(p.dtype());
+}
+
+// Of independent exponential waiting times with rates p, the first ones (Gumbel's trick).
+Tensor multinomial(const Tensor& p, std::int64_t n, bool replacement) {
+  if (p.dim() < 1 || n < 1 || (!replacement && n > p.size(-1)))
+    throw_error<ValueError>("multinomial: needs p [...,C] and 1 to C draws, got {} and {}",
+                            p.shape(), n);
+  Tensor rates = p.detach().to(f64);
+  if (!all(logical_and(isfinite(rates), rates >= 0.0)).item<bool>() ||
+      !all(sum(rates > 0.0, {-1}) >= double(replacement ? 1 : n)).item<bool>())
+    throw_error<ValueError>("multinomial: needs weights >= 0 and enough of them above 0");
+  auto waiting = [&](const Tensor& x) { return -log(1.0 - rand_like(x)) / x; };
+  if (!replacement) return topk(waiting(rates), n, -1, false).second;
+  Shape shape = p.shape();
+  shape.insert(p.dim() - 1, n);
+  return argmin(waiting(rates.unsqueeze(-2).expand(shape)), -1);
+}
+
+Tensor tril(const Tensor& x, std::int64_t offset) {
+  return masked_fill(x, logical_not(tril_mask(x.size(-2), x.size(-1), offset)), 0);
+}
+
+Tensor triu(const Tensor& x, std::int64_t offset) {
+  return masked_fill(x, tril_mask(x.size(-2), x.size(-1), offset - 1), 0);
 }
 
 Tensor tril_mask(std::int64_t rows, std::int64_t columns, std::int64_t offset) {

@@ -1,8 +1,11 @@
 // New tensors: sizes first, then {.dtype = f64, .requires_grad = true} and the like.
 #pragma once
 
+#include <initializer_list>
+#include <string>
 #include <vector>
 
+#include <triad/core/function.h>
 #include <triad/core/random.h>
 #include <triad/core/tensor.h>
 
@@ -17,17 +20,58 @@ struct TensorOptions {
 Tensor zeros(const Shape& shape, TensorOptions options = {});
 Tensor ones(const Shape& shape, TensorOptions options = {});
 Tensor full(const Shape& shape, double value, TensorOptions options = {});
-Tensor scalar(double value, TensorOptions options = {});  // 0-d
-// start, start + step, ... below end; without a start from 0. PyTorch would guess i64: say {.dtype
-// = i64}.
-Tensor arange(double end, TensorOptions options = {});
+inline Tensor scalar(double value, TensorOptions options = {}) { return full({}, value, options); }
+// start, start + step, ... below end; without a start from 0. Never i64 unless options say so.
 Tensor arange(double start, double end, double step = 1, TensorOptions options = {});
+inline Tensor arange(double end, TensorOptions options = {}) { return arange(0, end, 1, options); }
+Tensor linspace(double start, double end, std::int64_t steps, TensorOptions options = {});
+Tensor eye(std::int64_t n, TensorOptions options = {});
 
-// A copy of `values`, in row-major order; T is float, double, std::int64_t or bool.
+// Of x's sizes, type and device.
+Tensor empty_like(const Tensor& x);  // contiguous
+Tensor full_like(const Tensor& x, double value);
+inline Tensor zeros_like(const Tensor& x) { return full_like(x, 0); }
+inline Tensor ones_like(const Tensor& x) { return full_like(x, 1); }
+Tensor rand_like(const Tensor& x);
+Tensor randn_like(const Tensor& x);
+
+// Nested lists: tensor({{1, 2}, {3, 4}}), f32 unless options say otherwise.
+class Nested {
+ public:
+  Nested(double value) : value_(value) {}
+  Nested(std::initializer_list<Nested> parts) : parts_(parts), is_list_(true) {}
+  // Appends the values; entry `depth` of `shape` is this list's length. Uneven: a ShapeError.
+  void collect(std::vector<double>& values, Shape& shape, int depth = 0) const;
+
+ private:
+  double value_ = 0;
+  std::vector<Nested> parts_;
+  bool is_list_ = false;
+};
+Tensor tensor(std::initializer_list<Nested> values, TensorOptions options = {});
+
+// The memory of somebody else, without a copy; `deleter` is called when no tensor sees it any more.
+template <class T> Tensor from_blob(T* data, const Shape& shape, Function<void(T*)> deleter = {}) {
+  std::shared_ptr<void> owner(static_cast<void*>(data), [deleter](void* p) {
+    if (deleter) deleter(static_cast<T*>(p));
+  });
+  return {Storage::borrow(data, std::size_t(shape.numel()) * sizeof(T), std::move(owner)),
+          contiguous_layout(shape), dtype_of<T>()};
+}
+
+// A copy of `values`, in row-major order; T is the C++ type of any dtype.
 template <class T>
-Tensor from_vector(const std::vector<T>& values, const Shape& shape, bool requires_grad = false);
-template <class T>
-Tensor from_vector(const std::vector<T>& values) {
+Tensor from_vector(const std::vector<T>& values, const Shape& shape, bool requires_grad = false) {
+  static_assert(dtype_of<T>() != i64 || std::is_same_v<T, std::int64_t>);
+  Tensor y = empty(shape, dtype_of<T>());
+  if (y.numel() != std::int64_t(values.size()))
+    throw ShapeError("from_vector: " + std::to_string(values.size()) + " values do not fill " +
+                     shape.str());
+  T* next = y.data<T>();
+  for (T value : values) *next++ = value;
+  return y.requires_grad_(requires_grad);
+}
+template <class T> Tensor from_vector(const std::vector<T>& values) {
   return from_vector(values, {std::int64_t(values.size())});
 }
 
@@ -36,8 +80,15 @@ Tensor rand(const Shape& shape, TensorOptions options = {});              // uni
 Tensor randn(const Shape& shape, TensorOptions options = {});             // mean 0, variance 1
 Tensor randint(std::int64_t low, std::int64_t high, const Shape& shape);  // i64, low <= x < high
 
-// bool [rows, columns], true on and below the diagonal `offset` places right of the main one: as a
-// mask, what a causal query may attend to.
+Tensor randperm(std::int64_t n);    // i64, 0..n-1 in random order
+Tensor bernoulli(const Tensor& p);  // of p's type: 1 with probability p, else 0
+// i64 [...,n]: n draws from the weights of each row of p [...,C], by default without replacement.
+Tensor multinomial(const Tensor& p, std::int64_t n, bool replacement = false);
+
+// The lower (upper) triangle of the matrices x [...,R,C] with the diagonal `offset`; else 0.
+Tensor tril(const Tensor& x, std::int64_t offset = 0);
+Tensor triu(const Tensor& x, std::int64_t offset = 0);
+// bool [rows, columns], true up to the diagonal `offset` right of the main one: a causal mask.
 Tensor tril_mask(std::int64_t rows, std::int64_t columns, std::int64_t offset = 0);
 
 }  // namespace triad

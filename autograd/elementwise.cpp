@@ -1,6 +1,8 @@
 #include <triad/autograd/elementwise.h>
 
 #include <cmath>
+#include <iterator>
+#include <numbers>
 
 #include <triad/autograd/autograd.h>
 #include <triad/autograd/op_helpers.h>
@@ -13,233 +15,263 @@ namespace triad {
 using kernels::Binary;
 using kernels::Unary;
 
-// ---------------------------------------------------------------------- one tensor
-
 namespace {
 
-Tensor compute(Unary f, const Tensor& x) {
-  Tensor y = empty_like(x);
-  on(x.device(), [&](auto device) { kernels::unary(device, f, x, y); });
-  return y;
-}
+using Derivative = Tensor (*)(const Tensor&);
 
-Tensor compute_float(const char* op, Unary f, const Tensor& x) {
-  check_float(op, x);
-  return compute(f, x);
-}
+Tensor apply(Unary f, const Tensor& x);
 
-// In a rule: the saved result, or one with a history when the gradient is to be differentiated
-// again.
-template <class F>
-Tensor again(const Tensor& saved, F recompute) {
-  return grad_enabled() ? recompute() : saved;
-}
-
-Tensor gelu_derivative(const Tensor& x) {
-  return record("gelu_derivative", compute(Unary::gelu_grad, x), {x}, [x](const Tensor& g) {
-    // d/dx (Phi(x) + x phi(x)) = phi(x) (2 - x^2)
-    Tensor density = exp(square(x) * -0.5) * (1 / std::sqrt(2 * M_PI));
-    return Tensors{g * density * (2.0 - square(x))};
-  });
-}
-
-}  // namespace
-
-Tensor operator-(const Tensor& x) {
-  check_number("neg", x);
-  return record("neg", compute(Unary::neg, x), {x}, [](const Tensor& g) { return Tensors{-g}; });
-}
-
-Tensor abs(const Tensor& x) {
-  check_number("abs", x);
-  return record("abs", compute(Unary::abs, x), {x},
-                [x](const Tensor& g) { return Tensors{g * sign(x)}; });
-}
-
-Tensor sign(const Tensor& x) {
-  check_number("sign", x);
-  return record("sign", compute(Unary::sign, x), {x},
-                [](const Tensor& g) { return Tensors{g * 0.0}; });
-}
-
-Tensor exp(const Tensor& x) {
-  Tensor y = compute_float("exp", Unary::exp, x);
-  return record("exp", y, {x},
-                [x, y](const Tensor& g) { return Tensors{g * again(y, [&] { return exp(x); })}; });
-}
-
-Tensor log(const Tensor& x) {
-  return record("log", compute_float("log", Unary::log, x), {x},
-                [x](const Tensor& g) { return Tensors{g / x}; });
-}
-
-Tensor sqrt(const Tensor& x) {
-  Tensor y = compute_float("sqrt", Unary::sqrt, x);
-  return record("sqrt", y, {x}, [x, y](const Tensor& g) {
-    return Tensors{g * 0.5 / again(y, [&] { return sqrt(x); })};
-  });
-}
-
-Tensor square(const Tensor& x) {
-  check_number("square", x);
-  return record("square", compute(Unary::square, x), {x},
-                [x](const Tensor& g) { return Tensors{g * x * 2.0}; });
-}
-
-Tensor tanh(const Tensor& x) {
-  Tensor y = compute_float("tanh", Unary::tanh, x);
-  return record("tanh", y, {x}, [x, y](const Tensor& g) {
-    return Tensors{g * (1.0 - square(again(y, [&] { return tanh(x); })))};
-  });
-}
-
-Tensor sin(const Tensor& x) {
-  return record("sin", compute_float("sin", Unary::sin, x), {x},
-                [x](const Tensor& g) { return Tensors{g * cos(x)}; });
-}
-
-Tensor cos(const Tensor& x) {
-  return record("cos", compute_float("cos", Unary::cos, x), {x},
-                [x](const Tensor& g) { return Tensors{-(g * sin(x))}; });
-}
-
-Tensor gelu(const Tensor& x) {
-  return record("gelu", compute_float("gelu", Unary::gelu, x), {x},
-                [x](const Tensor& g) { return Tensors{g * gelu_derivative(x)}; });
-}
-
-// ---------------------------------------------------------------------- two tensors
-
-namespace {
+// What errors and the history call the ops, in the order of the enums, and derivatives: written
+// with x, or with the result y. (Of those without one here, the functions below tell.)
+struct UnaryOp {
+  const char* name;
+  Tensor (*by_x)(const Tensor& x) = nullptr;
+  Tensor (*by_y)(const Tensor& y) = nullptr;
+};
+// clang-format off
+constexpr UnaryOp kUnary[] = {
+  {"neg"}, {"abs"},
+  {"square", [](auto& x) { return conj(x) * 2.0; }},
+  {"sign"}, {"conj"},
+  {"sqrt", {}, [](auto& y) { return 0.5 / y; }},
+  {"floor"}, {"round"},
+  {"relu", [](auto& x) { return (x > 0.0).to(x.dtype()); }},
+  {"exp", {}, conj},
+  {"expm1", {}, [](auto& y) { return y + 1.0; }},
+  {"log"}, {"log1p"},
+  {"sin", cos},
+  {"cos", [](auto& x) { return -sin(x); }},
+  {"tanh", {}, [](auto& y) { return 1.0 - square(y); }},
+  {"erf", [](auto& x) { return exp(-square(x)) * (2 * std::numbers::inv_sqrtpi); }},
+  {"sigmoid", {}, [](auto& y) { return y * (1.0 - y); }},
+  {"silu", [](auto& x) {
+    Tensor s = sigmoid(x);
+    return s * (x * (1.0 - s) + 1.0);
+  }},
+  {"gelu", [](auto& x) { return apply(Unary::gelu_grad, x); }},
+  {"gelu_grad", [](auto& x) {  // d/dx (Phi(x) + x phi(x)) = phi(x) (2 - x^2)
+    return exp(square(x) * -0.5) * (1 / std::sqrt(2 * M_PI)) * (2.0 - square(x));
+  }},
+  {"gelu", [](auto& x) {
+    constexpr double a = 0.7978845608028653559, b = 0.044715 * a;  // u = a x + b x^3
+    Tensor squares = square(x), t = tanh(x * (squares * b + a));
+    return (1.0 + t + x * (1.0 - square(t)) * (squares * (3 * b) + a)) * 0.5;
+  }},
+  {"softplus", sigmoid},
+};
+constexpr const char* kBinaryNames[] = {
+  "add", "sub", "mul", "div", "maximum", "minimum", "pow",
+  "eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or"
+};
+// clang-format on
+static_assert(std::size(kUnary) == int(Unary::last) + 1);
+static_assert(std::size(kBinaryNames) == int(Binary::last) + 1);
+const char* name(Unary f) { return kUnary[int(f)].name; }
+const char* name(Binary f) { return kBinaryNames[int(f)]; }
 
 bool gives_bool(Binary f) { return f >= Binary::eq; }
 
-Tensor compute(const char* op, Binary f, const Tensor& a, const Tensor& b) {
-  check_same_type(op, a, b);
-  const Shape shape = broadcast_shapes(op, a.shape(), b.shape());
+// Numbers of what kind f takes; comparisons of two tensors alone take bool, too.
+void check(const char* op, Binary f, const Tensor& x) {
+  if (f == Binary::div) check_inexact(op, x);
+  else if (f == Binary::pow) check_float(op, x);
+  else if (f < Binary::eq) check_number(op, x);
+  else if (f >= Binary::logical_and) check_bool(op, x);
+  else check_defined(op, x);
+  const bool unordered = f <= Binary::div || f == Binary::eq || f == Binary::ne;
+  if (is_complex(x.dtype()) && !unordered)
+    throw_error<DTypeError>("{}: complex numbers have no order", op);
+}
+
+// From the type of the computation to that of the arguments.
+Tensor narrowed(const Tensor& y, DType dtype) { return y.dtype() == boolean ? y : y.to(dtype); }
+
+Tensor expanded(const Tensor& x, const Shape& shape) {
+  return x.with_layout(expanded(x.layout(), shape));
+}
+
+Tensor compute(Binary f, const Tensor& a, const Tensor& b) {
+  check(name(f), f, a);
+  check_same_type(name(f), a, b);
+  if (const DType wide = wide_type(a.dtype()); wide != a.dtype())
+    return narrowed(compute(f, a.detach().to(wide), b.detach().to(wide)), a.dtype());
+  const Shape shape = broadcast_shapes(name(f), a.shape(), b.shape());
   Tensor y = empty(shape, gives_bool(f) ? boolean : a.dtype(), a.device());
-  Tensor wide_a = a.with_layout(expanded(a.layout(), shape)),
-         wide_b = b.with_layout(expanded(b.layout(), shape));
+  Tensor wide_a = expanded(a, shape), wide_b = expanded(b, shape);
   on(a.device(), [&](auto device) { kernels::binary(device, f, wide_a, wide_b, y); });
   return y;
 }
 
+// f(a, b), or f(b, a) when swapped.
 Tensor compute(const char* op, Binary f, const Tensor& a, double b, bool swapped = false) {
+  check(op, f, a);
   check_number(op, a);
-  if (a.dtype() == i64 && b != std::floor(b))
-    throw_error<DTypeError>("{}: {} is no whole number and the tensor is i64; write x.to(f32)", op,
-                            b);
+  if (wide_type(a.dtype()) == i64 && b != std::floor(b))
+    throw_error<DTypeError>("{}: {} is no whole number and the tensor is {}; write x.to(f32)", op,
+                            b, a.dtype());
+  if (const DType wide = wide_type(a.dtype()); wide != a.dtype())
+    return narrowed(compute(op, f, a.detach().to(wide), b, swapped), a.dtype());
   Tensor y = empty(a.shape(), gives_bool(f) ? boolean : a.dtype(), a.device());
   on(a.device(), [&](auto device) { kernels::binary_scalar(device, f, a, b, swapped, y); });
   return y;
 }
 
-Tensor arithmetic(const char* op, Binary f, const Tensor& a, const Tensor& b) {
-  check_number(op, a);
-  return compute(op, f, a, b);
+Tensor compute(Unary f, const Tensor& x) {
+  if (f <= Unary::sign) check_number(name(f), x);
+  else if (f == Unary::conj || f == Unary::exp) check_inexact(name(f), x);
+  else check_float(name(f), x);
+  if (const DType wide = wide_type(x.dtype()); wide != x.dtype())
+    return compute(f, x.detach().to(wide)).to(x.dtype());
+  Tensor y = empty(x.shape(), f == Unary::abs ? real_type(x.dtype()) : x.dtype(), x.device());
+  on(x.device(), [&](auto device) { kernels::unary(device, f, x, y); });
+  return y;
+}
+
+// Below, ops with their gradients. Partial: that of a or b, from the gradient g of the result.
+
+using Partial = Tensor (*)(const Tensor& g, const Tensor& a, const Tensor& b);
+
+Tensor apply(Binary f, const Tensor& a, const Tensor& b, Partial da, Partial db) {
+  return record(name(f), compute(f, a, b), {a, b}, [=](const Tensor& g) {
+    return Tensors{a.requires_grad() ? sum_to(da(g, a, b), a.shape()) : Tensor(),
+                   b.requires_grad() ? sum_to(db(g, a, b), b.shape()) : Tensor()};
+  });
 }
 
 // Half of the gradient where both are equal, as the mean of the two one-sided derivatives.
-Rule extremum_rule(const Tensor& a, const Tensor& b, Binary winner) {
-  return [a, b, winner](const Tensor& g) {
+Tensor extremum(Binary f, Binary winner, const Tensor& a, const Tensor& b) {
+  return record(name(f), compute(f, a, b), {a, b}, [=](const Tensor& g) {
     Tensor half = (a == b).to(g.dtype()) * 0.5;
-    Tensor share = compute("extremum", winner, a.detach(), b.detach()).to(g.dtype()) + half;
+    Tensor share = compute(winner, a, b).to(g.dtype()) + half;
     return Tensors{sum_to(g * share, a.shape()), sum_to(g * (1.0 - share), b.shape())};
-  };
+  });
 }
+
+template <class Gradient>
+Tensor apply(Binary f, const Tensor& a, double b, Gradient da, bool swapped = false) {
+  return record_unary(name(f), compute(name(f), f, a, b, swapped), a, da);
+}
+
+template <class Gradient> Tensor apply(Unary f, const Tensor& x, Gradient dx) {
+  return record_unary(name(f), compute(f, x), x, dx);
+}
+
+// By the derivative in the table. When the gradient is to be differentiated again, y has a history.
+Tensor apply(Unary f, const Tensor& x) {
+  const auto by_x = kUnary[int(f)].by_x, by_y = kUnary[int(f)].by_y;
+  if (by_x) return apply(f, x, [x, by_x](auto& g) { return g * by_x(x); });
+  Tensor y = compute(f, x);
+  return record_unary(name(f), y, x, [f, x, y, by_y](auto& g) {
+    return g * by_y(grad_enabled() ? apply(f, x) : y);
+  });
+}
+
+constexpr auto same = [](const Tensor& g, auto&...) { return g; };
+constexpr auto minus = [](const Tensor& g, auto&...) { return -g; };
+constexpr auto nothing = [](const Tensor& g) { return g * 0.0; };
 
 }  // namespace
 
-Tensor operator+(const Tensor& a, const Tensor& b) {
-  return record("add", arithmetic("add", Binary::add, a, b), {a, b}, [a, b](const Tensor& g) {
-    return Tensors{sum_to(g, a.shape()), sum_to(g, b.shape())};
-  });
-}
+// ---------------------------------------------------------------------- of two tensors
 
+// Their rules keep sizes alone, so that a and b need not stay in memory until backward.
+Tensor operator+(const Tensor& a, const Tensor& b) {
+  return record("add", compute(Binary::add, a, b), {a, b},
+                [as = a.shape(), bs = b.shape()](const Tensor& g) {
+                  return Tensors{sum_to(g, as), sum_to(g, bs)};
+                });
+}
 Tensor operator-(const Tensor& a, const Tensor& b) {
-  return record("sub", arithmetic("sub", Binary::sub, a, b), {a, b}, [a, b](const Tensor& g) {
-    return Tensors{sum_to(g, a.shape()), b.requires_grad() ? sum_to(-g, b.shape()) : Tensor()};
-  });
+  return record("sub", compute(Binary::sub, a, b), {a, b},
+                [as = a.shape(), bs = b.shape()](const Tensor& g) {
+                  return Tensors{sum_to(g, as), sum_to(-g, bs)};
+                });
 }
 
 Tensor operator*(const Tensor& a, const Tensor& b) {
-  return record("mul", arithmetic("mul", Binary::mul, a, b), {a, b}, [a, b](const Tensor& g) {
-    return Tensors{a.requires_grad() ? sum_to(g * b, a.shape()) : Tensor(),
-                   b.requires_grad() ? sum_to(g * a, b.shape()) : Tensor()};
-  });
+  return apply(
+      Binary::mul, a, b, [](auto& g, auto&, auto& b) { return g * conj(b); },
+      [](auto& g, auto& a, auto&) { return g * conj(a); });
 }
 
 Tensor operator/(const Tensor& a, const Tensor& b) {
-  check_float("div", a);
-  return record("div", compute("div", Binary::div, a, b), {a, b}, [a, b](const Tensor& g) {
-    return Tensors{a.requires_grad() ? sum_to(g / b, a.shape()) : Tensor(),
-                   b.requires_grad() ? sum_to(-(g * a / square(b)), b.shape()) : Tensor()};
+  return apply(
+      Binary::div, a, b, [](auto& g, auto&, auto& b) { return g / conj(b); },
+      [](auto& g, auto& a, auto& b) { return -(g * conj(a / square(b))); });
+}
+
+Tensor maximum(const Tensor& a, const Tensor& b) { return extremum(Binary::max, Binary::gt, a, b); }
+Tensor minimum(const Tensor& a, const Tensor& b) { return extremum(Binary::min, Binary::lt, a, b); }
+
+Tensor pow(const Tensor& x, const Tensor& exponent) {
+  return record("pow", compute(Binary::pow, x, exponent), {x, exponent}, [=](const Tensor& g) {
+    Tensor zero = scalar_like(0, g), y = pow(x, exponent);
+    Tensor dx = where(exponent == 0.0, zero, g * exponent * pow(x, exponent - 1.0));
+    Tensor dexponent = where(logical_and(x == 0.0, exponent >= 0.0), zero, g * y * log(x));
+    return Tensors{sum_to(dx, x.shape()), sum_to(dexponent, exponent.shape())};
   });
 }
 
-Tensor maximum(const Tensor& a, const Tensor& b) {
-  return record("maximum", arithmetic("maximum", Binary::max, a, b), {a, b},
-                extremum_rule(a, b, Binary::gt));
-}
-
-Tensor minimum(const Tensor& a, const Tensor& b) {
-  return record("minimum", arithmetic("minimum", Binary::min, a, b), {a, b},
-                extremum_rule(a, b, Binary::lt));
-}
-
-Tensor operator+(const Tensor& a, double b) {
-  return record("add", compute("add", Binary::add, a, b), {a},
-                [](const Tensor& g) { return Tensors{g}; });
-}
+Tensor operator+(const Tensor& a, double b) { return apply(Binary::add, a, b, same); }
+Tensor operator-(const Tensor& a, double b) { return apply(Binary::sub, a, b, same); }
+Tensor operator-(double a, const Tensor& b) { return apply(Binary::sub, b, a, minus, true); }
 
 Tensor operator*(const Tensor& a, double b) {
-  return record("mul", compute("mul", Binary::mul, a, b), {a},
-                [b](const Tensor& g) { return Tensors{g * b}; });
-}
-
-Tensor operator-(const Tensor& a, double b) {
-  return record("sub", compute("sub", Binary::sub, a, b), {a},
-                [](const Tensor& g) { return Tensors{g}; });
-}
-
-Tensor operator+(double a, const Tensor& b) { return b + a; }
-Tensor operator*(double a, const Tensor& b) { return b * a; }
-
-Tensor operator-(double a, const Tensor& b) {
-  return record("sub", compute("sub", Binary::sub, b, a, true), {b},
-                [](const Tensor& g) { return Tensors{-g}; });
+  return apply(Binary::mul, a, b, [b](auto& g) { return g * b; });
 }
 
 Tensor operator/(const Tensor& a, double b) {
-  check_float("div", a);
-  return record("div", compute("div", Binary::div, a, b), {a},
-                [b](const Tensor& g) { return Tensors{g / b}; });
+  return apply(Binary::div, a, b, [b](auto& g) { return g / b; });
 }
 
 Tensor operator/(double a, const Tensor& b) {
-  check_float("div", b);
-  return record("div", compute("div", Binary::div, b, a, true), {b},
-                [a, b](const Tensor& g) { return Tensors{g * -a / square(b)}; });
+  return apply(
+      Binary::div, b, a, [a, b](auto& g) { return g * -a / square(conj(b)); }, true);
 }
 
-// ---------------------------------------------------------------------- comparisons
+// Common exponents by what is faster, as in PyTorch. Of exponent 0 the derivative is 0, at 0 too.
+Tensor pow(const Tensor& x, double exponent) {
+  check_float("pow", x);
+  if (exponent == 0.5) return sqrt(x);
+  if (exponent == 2) return square(x);
+  if (exponent == 3) return square(x) * x;
+  if (exponent == -1) return reciprocal(x);
+  return apply(Binary::pow, x, exponent, [x, exponent](auto& g) {
+    return exponent == 0 ? g * 0.0 : g * pow(x, exponent - 1) * exponent;
+  });
+}
 
-Tensor operator==(const Tensor& a, const Tensor& b) { return compute("eq", Binary::eq, a, b); }
-Tensor operator!=(const Tensor& a, const Tensor& b) { return compute("ne", Binary::ne, a, b); }
-Tensor operator<(const Tensor& a, const Tensor& b) { return compute("lt", Binary::lt, a, b); }
-Tensor operator<=(const Tensor& a, const Tensor& b) { return compute("le", Binary::le, a, b); }
-Tensor operator>(const Tensor& a, const Tensor& b) { return compute("gt", Binary::gt, a, b); }
-Tensor operator>=(const Tensor& a, const Tensor& b) { return compute("ge", Binary::ge, a, b); }
+Tensor pow(double x, const Tensor& exponent) { return pow(scalar_like(x, exponent), exponent); }
+
+// The gradient passes at the bounds, too.
+Tensor clamp(const Tensor& x, std::optional<double> low, std::optional<double> high) {
+  check_number("clamp", x);
+  Tensor y = low ? compute("clamp", Binary::max, x, *low) : x.detach();
+  if (high) y = compute("clamp", Binary::min, y, *high);
+  return record_unary("clamp", y, x, [=](auto& g) {
+    return g *
+           logical_and(x >= low.value_or(-HUGE_VAL), x <= high.value_or(HUGE_VAL)).to(g.dtype());
+  });
+}
+
+Tensor operator==(const Tensor& a, const Tensor& b) { return compute(Binary::eq, a, b); }
+Tensor operator!=(const Tensor& a, const Tensor& b) { return compute(Binary::ne, a, b); }
+Tensor operator<(const Tensor& a, const Tensor& b) { return compute(Binary::lt, a, b); }
+Tensor operator<=(const Tensor& a, const Tensor& b) { return compute(Binary::le, a, b); }
+Tensor operator>(const Tensor& a, const Tensor& b) { return compute(Binary::gt, a, b); }
+Tensor operator>=(const Tensor& a, const Tensor& b) { return compute(Binary::ge, a, b); }
 Tensor operator==(const Tensor& a, double b) { return compute("eq", Binary::eq, a, b); }
 Tensor operator!=(const Tensor& a, double b) { return compute("ne", Binary::ne, a, b); }
 Tensor operator<(const Tensor& a, double b) { return compute("lt", Binary::lt, a, b); }
 Tensor operator<=(const Tensor& a, double b) { return compute("le", Binary::le, a, b); }
 Tensor operator>(const Tensor& a, double b) { return compute("gt", Binary::gt, a, b); }
 Tensor operator>=(const Tensor& a, double b) { return compute("ge", Binary::ge, a, b); }
+Tensor logical_and(const Tensor& a, const Tensor& b) { return compute(Binary::logical_and, a, b); }
+Tensor logical_or(const Tensor& a, const Tensor& b) { return compute(Binary::logical_or, a, b); }
 
-Tensor logical_and(const Tensor& a, const Tensor& b) {
-  check_bool("logical_and", a);
-  return compute("logical_and", Binary::logical_and, a, b);
+Tensor logical_xor(const Tensor& a, const Tensor& b) {
+  check_bool("logical_xor", a);
+  return a != b;
 }
 
 Tensor logical_not(const Tensor& x) {
@@ -249,22 +281,18 @@ Tensor logical_not(const Tensor& x) {
   return y;
 }
 
-Tensor logical_or(const Tensor& a, const Tensor& b) {
-  check_bool("logical_or", a);
-  return compute("logical_or", Binary::logical_or, a, b);
-}
-
-// ---------------------------------------------------------------------- choosing
+Tensor isinf(const Tensor& x) { return abs(x.detach()) == HUGE_VAL; }
+Tensor isfinite(const Tensor& x) { return abs(x.detach()) < HUGE_VAL; }
 
 Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b) {
   check_bool("where", condition);
   check_same_type("where", a, b);
   const Shape shape =
       broadcast_shapes("where", condition.shape(), broadcast_shapes("where", a.shape(), b.shape()));
-  auto wide = [&](const Tensor& x) { return x.with_layout(expanded(x.layout(), shape)); };
   Tensor y = empty(shape, a.dtype(), a.device());
-  on(a.device(),
-     [&](auto device) { kernels::where(device, wide(condition), wide(a), wide(b), y); });
+  on(a.device(), [&](auto device) {
+    kernels::where(device, expanded(condition, shape), expanded(a, shape), expanded(b, shape), y);
+  });
   return record("where", y, {a, b}, [condition, a, b](const Tensor& g) {
     Tensor zero = scalar_like(0, g);
     return Tensors{a.requires_grad() ? sum_to(where(condition, g, zero), a.shape()) : Tensor(),
@@ -276,6 +304,50 @@ Tensor masked_fill(const Tensor& x, const Tensor& mask, double value) {
   check_defined("masked_fill", x);
   check_bool("masked_fill", mask);
   return where(mask, scalar_like(value, x), x);
+}
+
+Tensor operator-(const Tensor& x) { return apply(Unary::neg, x, minus); }
+Tensor sign(const Tensor& x) { return apply(Unary::sign, x, nothing); }
+Tensor floor(const Tensor& x) { return apply(Unary::floor, x, nothing); }
+Tensor round(const Tensor& x) { return apply(Unary::round, x, nothing); }
+Tensor square(const Tensor& x) { return apply(Unary::square, x); }
+Tensor sqrt(const Tensor& x) { return apply(Unary::sqrt, x); }
+Tensor exp(const Tensor& x) { return apply(Unary::exp, x); }
+Tensor expm1(const Tensor& x) { return apply(Unary::expm1, x); }
+Tensor sin(const Tensor& x) { return apply(Unary::sin, x); }
+Tensor cos(const Tensor& x) { return apply(Unary::cos, x); }
+Tensor tanh(const Tensor& x) { return apply(Unary::tanh, x); }
+Tensor erf(const Tensor& x) { return apply(Unary::erf, x); }
+Tensor sigmoid(const Tensor& x) { return apply(Unary::sigmoid, x); }
+Tensor softplus(const Tensor& x) { return apply(Unary::softplus, x); }
+Tensor relu(const Tensor& x) { return apply(Unary::relu, x); }
+Tensor silu(const Tensor& x) { return apply(Unary::silu, x); }
+Tensor gelu(const Tensor& x) { return apply(Unary::gelu, x); }
+
+Tensor log(const Tensor& x) {
+  return apply(Unary::log, x, [x](auto& g) { return g / x; });
+}
+
+Tensor log1p(const Tensor& x) {
+  return apply(Unary::log1p, x, [x](auto& g) { return g / (x + 1.0); });
+}
+
+Tensor abs(const Tensor& x) {
+  Tensor y = compute(Unary::abs, x);
+  return record_unary("abs", y, x, [x, y](auto& g) {
+    if (!is_complex(x.dtype())) return g * sign(x);
+    Tensor size = grad_enabled() ? abs(x) : y;
+    return x * (g / where(size == 0.0, scalar_like(1, size), size)).to(x.dtype());
+  });
+}
+
+Tensor conj(const Tensor& z) {
+  check_defined("conj", z);
+  return is_complex(z.dtype()) ? apply(Unary::conj, z, [](auto& g) { return conj(g); }) : z;
+}
+
+Tensor gelu(const Tensor& x, Gelu approximate) {
+  return apply(approximate == Gelu::none ? Unary::gelu : Unary::gelu_tanh, x);
 }
 
 }  // namespace triad

@@ -9,8 +9,9 @@
 namespace triad {
 
 struct GradcheckOptions {
-  double eps = 1e-6;        // step of the central difference
-  double tolerance = 1e-6;  // of the error, relative to the largest derivative of that input
+  double eps = 1e-6;          // step of the central difference
+  double tolerance = 1e-6;    // of the error, relative to the largest derivative of that input
+  bool allow_unused = false;  // an input that f does not depend on is no error
 };
 
 struct GradcheckResult {
@@ -26,5 +27,10 @@ struct GradcheckResult {
 // numbers. It may call grad() itself: so second derivatives are checked.
 GradcheckResult gradcheck(const Function<Tensor(const Tensors&)>& f, const Tensors& inputs,
                           GradcheckOptions options = {});
+
+// The same of the gradient of sum(f(inputs) * v) with respect to inputs, as a function of both
+// inputs and v: whether f's rules are right when they are differentiated themselves.
+GradcheckResult gradgradcheck(const Function<Tensor(const Tensors&)>& f, const Tensors& inputs,
+                              GradcheckOptions options = {});
 
 }  // namespace triad

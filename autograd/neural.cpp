@@ -16,42 +16,47 @@ Tensor as_rows(const Tensor& x) {
       {Shape(x.shape().begin(), x.shape().end() - 1).numel(), C});
 }
 
-// Applies an op on the last axis to another one.
-template <class Op>
-Tensor along(const char* name, const Tensor& x, std::int64_t axis, Op op) {
-  check_float(name, x);
-  const int i = normalize_axis(name, axis, x.dim());
-  return i == x.dim() - 1 ? op(x) : op(x.transpose(i, -1)).transpose(i, -1);
+Tensor dropout_with(const Tensor& x, double p, RandomStream random) {
+  Tensor input = x.detach().contiguous(), y = empty_like(input);
+  on(x.device(), [&](auto device) { kernels::dropout(device, random, p, input, y); });
+  return record_unary("dropout", y, x, [=](auto& g) { return dropout_with(g, p, random); });
 }
 
-// softmax and log_softmax over the last axis: `forward` and `backward` call the kernels.
-template <class Forward, class Backward>
-Tensor normalized(const char* name, const Tensor& x, Forward forward, Backward backward) {
-  Tensor rows = as_rows(x), y = empty_like(rows);
-  on(x.device(), [&](auto device) { forward(device, rows, y); });
-  return record_fused(name, y.reshape(x.shape()), {x}, [x, y, backward](const Tensor& g) {
-    Tensor dx = empty_like(y);
-    on(g.device(), [&](auto device) { backward(device, as_rows(g), y, dx); });
-    return Tensors{dx.reshape(x.shape())};
-  });
+Tensor reduced(const Tensor& losses, Reduction reduction) {
+  if (reduction == Reduction::none) return losses;
+  return reduction == Reduction::mean ? mean(losses) : sum(losses);
+}
+
+void check_same_sizes(const char* op, const Tensor& input, const Tensor& target) {
+  check_same_type(op, input, target);
+  if (input.shape() != target.shape())
+    throw_error<ShapeError>("{}: the sizes differ, {} and {}", op, input.shape(), target.shape());
 }
 
 }  // namespace
 
 Tensor softmax(const Tensor& x, std::int64_t axis) {
-  return along("softmax", x, axis, [](const Tensor& last) {
-    return normalized(
-        "softmax", last, [](auto... args) { kernels::softmax(args...); },
-        [](auto... args) { kernels::softmax_backward(args...); });
+  check_float("softmax", x);
+  if (x.dtype() == bf16) return softmax(x.to(f32), axis).to(bf16);
+  if (const int i = normalize_axis("softmax", axis, x.dim()); i != x.dim() - 1)
+    return softmax(x.transpose(i, -1), -1).transpose(i, -1);
+  Tensor rows = as_rows(x), y = empty_like(rows);
+  on(x.device(), [&](auto device) { kernels::softmax(device, rows, y); });
+  return record_fused("softmax", y.reshape(x.shape()), {x}, [x, y](const Tensor& g) {
+    Tensor dx = empty_like(y);
+    on(g.device(), [&](auto device) { kernels::softmax_backward(device, as_rows(g), y, dx); });
+    return Tensors{dx.reshape(x.shape())};
   });
 }
 
+// Less the largest element, so that nothing overflows and a large mean costs no digits.
 Tensor log_softmax(const Tensor& x, std::int64_t axis) {
-  return along("log_softmax", x, axis, [](const Tensor& last) {
-    return normalized(
-        "log_softmax", last, [](auto... args) { kernels::log_softmax(args...); },
-        [](auto... args) { kernels::log_softmax_backward(args...); });
-  });
+  check_float("log_softmax", x);
+  if (x.dtype() == bf16) return log_softmax(x.to(f32), axis).to(bf16);
+  normalize_axis("log_softmax", axis, x.dim());
+  if (x.numel() == 0) return x;
+  Tensor d = x - max(x.detach(), axis, true).first;
+  return d - log(sum(exp(d), {axis}, true));
 }
 
 Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, double eps) {
@@ -65,7 +70,7 @@ Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, dou
       throw_error<ShapeError>("layer_norm: needs weight and bias [{}] for x {}, got {}", x.size(-1),
                               x.shape(), p.shape());
   }
-  auto packed = [](const Tensor& p) { return p.defined() ? p.detach().contiguous() : p; };
+  if (x.dtype() == bf16) return layer_norm(x.to(f32), in_f32(weight), in_f32(bias), eps).to(bf16);
   Tensor rows = as_rows(x), y = empty_like(rows), w = packed(weight), b = packed(bias);
   Tensor mean = empty({rows.size(0)}, x.dtype(), x.device()), rstd = empty_like(mean);
   on(x.device(), [&](auto device) { kernels::layer_norm(device, rows, w, b, eps, y, mean, rstd); });
@@ -80,103 +85,92 @@ Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, dou
   return record_fused("layer_norm", y.reshape(x.shape()), {x, weight, bias}, rule);
 }
 
-// ---------------------------------------------------------------------- embedding
-
-namespace {
-
-// Throws unless every id lies in 0..count-1.
-void check_range(const char* op, const Tensor& ids, std::int64_t count) {
-  if (ids.numel() == 0) return;
-  Tensor range = empty({2}, i64, ids.device());
-  on(ids.device(), [&](auto device) { kernels::index_range(device, ids, range); });
-  const std::int64_t low = range.select(0, 0).item<std::int64_t>(),
-                     high = range.select(0, 1).item<std::int64_t>();
-  if (low < 0 || high >= count)
-    throw_error<IndexError>("{}: needs indices in 0..{}, got {}", op, count - 1,
-                            low < 0 ? low : high);
-}
-
-void check_i64(const char* op, const Tensor& x) {
-  check_defined(op, x);
-  if (x.dtype() != i64)
-    throw_error<DTypeError>("{}: needs i64 indices, got {}; write x.to(i64)", op, x.dtype());
-}
-
-}  // namespace
-
-Tensor embedding(const Tensor& ids, const Tensor& weight) {
-  check_i64("embedding", ids);
-  check_float("embedding", weight);
-  if (weight.dim() != 2)
-    throw_error<ShapeError>("embedding: needs weight [V,C], got {}", weight.shape());
-  const std::int64_t C = weight.size(1);
-  check_range("embedding", ids, weight.size(0));
-  Tensor flat = ids.reshape({-1}).contiguous(),
-         y = empty({flat.size(0), C}, weight.dtype(), weight.device());
-  on(ids.device(),
-     [&](auto device) { kernels::embedding(device, weight.detach().contiguous(), flat, y); });
-  Shape shape = ids.shape();
-  shape.push_back(C);
-  return record_fused("embedding", y.reshape(shape), {weight}, [flat, weight](const Tensor& g) {
-    Tensor dweight = empty_like(weight);
-    on(g.device(),
-       [&](auto device) { kernels::embedding_backward(device, as_rows(g), flat, dweight); });
-    return Tensors{dweight};
-  });
-}
-
-// ---------------------------------------------------------------------- dropout
-
-namespace {
-
-Tensor dropout_with(const Tensor& x, double p, RandomStream random) {
-  Tensor input = x.detach().contiguous(), y = empty_like(input);
-  on(x.device(), [&](auto device) { kernels::dropout(device, random, p, input, y); });
-  return record("dropout", y, {x},
-                [p, random](const Tensor& g) { return Tensors{dropout_with(g, p, random)}; });
-}
-
-}  // namespace
-
 Tensor dropout(const Tensor& x, double p, bool training) {
   check_float("dropout", x);
   if (!(p >= 0 && p < 1)) throw_error<ValueError>("dropout: needs 0 <= p < 1, got {}", p);
+  if (x.dtype() == bf16) return dropout(x.to(f32), p, training).to(bf16);
   return training && p > 0 ? dropout_with(x, p, next_stream()) : x;
+}
+
+Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps) {
+  check_float("rms_norm", x);
+  if (x.dtype() == bf16) return rms_norm(x.to(f32), in_f32(weight), eps).to(bf16);
+  if (x.dim() < 1 || (weight.defined() && weight.shape() != Shape{x.size(-1)}))
+    throw_error<ShapeError>("rms_norm: needs x [...,C] and weight [C], got {} and {}", x.shape(),
+                            weight.shape());
+  Tensor y = x * rsqrt(mean(square(x), {-1}, true) + eps);
+  return weight.defined() ? y * weight : y;
+}
+
+Tensor causal_conv1d(const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  check_same_type("causal_conv1d", x, weight);
+  if (x.dim() != 3 || weight.dim() != 2 || weight.size(0) != x.size(2) || weight.size(1) == 0)
+    throw_error<ShapeError>("causal_conv1d: needs x [B,T,C] and weight [C,K], got {} and {}",
+                            x.shape(), weight.shape());
+  if (x.dtype() == bf16) return causal_conv1d(x.to(f32), weight.to(f32), in_f32(bias)).to(bf16);
+  const std::int64_t T = x.size(1), K = weight.size(1);
+  Tensor wide = pad(x, {0, 0, K - 1, 0}), y;
+  for (std::int64_t k = 0; k < K; ++k) {
+    Tensor term = wide.slice(1, k, k + T) * weight.select(1, k);
+    y = y.defined() ? y + term : term;
+  }
+  return bias.defined() ? y + bias : y;
 }
 
 // ---------------------------------------------------------------------- losses
 
-Tensor cross_entropy(const Tensor& logits, const Tensor& target, std::int64_t ignore_index) {
+Tensor cross_entropy(const Tensor& logits, const Tensor& target, std::int64_t ignore_index,
+                     double label_smoothing) {
   check_float("cross_entropy", logits);
-  check_i64("cross_entropy", target);
+  check_defined("cross_entropy", target);
+  if (logits.dtype() == bf16)
+    return cross_entropy(logits.to(f32), target, ignore_index, label_smoothing).to(bf16);
   if (logits.dim() < 1 || target.shape() != Shape(logits.shape().begin(), logits.shape().end() - 1))
     throw_error<ShapeError>("cross_entropy: needs logits [...,C] and target [...], got {} and {}",
                             logits.shape(), target.shape());
-  Tensor flat = target.reshape({-1}).contiguous(), counts = flat != double(ignore_index);
-  check_range("cross_entropy", where(counts, flat, scalar_like(0, flat)), logits.size(-1));
-  Tensor rows = as_rows(logits);
-  Tensor losses = empty({rows.size(0)}, logits.dtype(), logits.device()),
+  if (!(label_smoothing >= 0 && label_smoothing <= 1))
+    throw_error<ValueError>("cross_entropy: needs 0 <= label_smoothing <= 1, got {}",
+                            label_smoothing);
+  Tensor ids = target.reshape({-1}).contiguous(), ignored = ids == double(ignore_index);
+  ids = checked_indices("cross_entropy", masked_fill(ids, ignored, 0), logits.size(-1));
+  ids = masked_fill(ids, ignored, double(ignore_index));
+  Tensor counts = logical_not(ignored), total = sum(counts.to(logits.dtype()));
+  Tensor rows = as_rows(logits), losses = empty({rows.size(0)}, rows.dtype(), rows.device()),
          logsumexp = empty_like(losses);
   on(logits.device(), [&](auto device) {
-    kernels::cross_entropy(device, rows, flat, ignore_index, losses, logsumexp);
+    kernels::cross_entropy(device, rows, ids, ignore_index, losses, logsumexp);
   });
-  Tensor total = sum(counts.to(logits.dtype()));
-  auto rule = [logits, rows, flat, logsumexp, counts, total](const Tensor& g) {
+  auto rule = [logits, rows, ids, logsumexp, counts, total](const Tensor& g) {
     // Nothing counted: a NaN loss, but no gradient.
     Tensor scale = where(counts, g / total, scalar_like(0, g)), dlogits = empty_like(rows);
     on(g.device(), [&](auto device) {
-      kernels::cross_entropy_backward(device, rows, flat, logsumexp, scale, dlogits);
+      kernels::cross_entropy_backward(device, rows, ids, logsumexp, scale, dlogits);
     });
     return Tensors{dlogits.reshape(logits.shape())};
   };
-  return record_fused("cross_entropy", sum(losses) / total, {logits}, rule);
+  Tensor loss = record_fused("cross_entropy", sum(losses) / total, {logits}, rule);
+  if (label_smoothing == 0) return loss;
+  Tensor even = -mean(log_softmax(logits, -1).reshape({-1, logits.size(-1)}), {1});
+  Tensor spread = sum(where(counts, even, scalar_like(0, even))) / total;
+  return loss * (1 - label_smoothing) + spread * label_smoothing;
 }
 
-Tensor mse_loss(const Tensor& input, const Tensor& target) {
-  check_same_type("mse_loss", input, target);
-  if (input.shape() != target.shape())
-    throw_error<ShapeError>("mse_loss: the sizes differ, {} and {}", input.shape(), target.shape());
-  return mean(square(input - target));
+Tensor mse_loss(const Tensor& input, const Tensor& target, Reduction reduction) {
+  check_same_sizes("mse_loss", input, target);
+  return reduced(square(input - target), reduction);
+}
+
+Tensor huber_loss(const Tensor& input, const Tensor& target, double delta, Reduction reduction) {
+  check_same_sizes("huber_loss", input, target);
+  if (!(delta > 0)) throw_error<ValueError>("huber_loss: needs delta > 0, got {}", delta);
+  Tensor distance = abs(input - target), near = clamp(distance, {}, delta);
+  return reduced(near * (distance - near * 0.5), reduction);
+}
+
+Tensor kl_div(const Tensor& input, const Tensor& target, Reduction reduction) {
+  check_same_sizes("kl_div", input, target);
+  Tensor none = target == 0.0, one = scalar_like(1, target);
+  return reduced(target * (log(where(none, one, target)) - input), reduction);
 }
 
 }  // namespace triad

@@ -10,22 +10,33 @@ void check_defined(const char* op, const Tensor& x) {
   if (!x.defined()) throw_error<ValueError>("{}: got an undefined tensor", op);
 }
 
-void check_float(const char* op, const Tensor& x) {
+// `cast` is what to write when x's type does not fit.
+static void check_type(const char* op, const Tensor& x, bool fits, const char* needs,
+                       const char* cast) {
   check_defined(op, x);
-  if (!is_floating_point(x.dtype()))
-    throw_error<DTypeError>("{}: needs f32 or f64, got {}; write x.to(f32)", op, x.dtype());
+  if (!fits) throw_error<DTypeError>("{}: needs {}, got {}; write {}", op, needs, x.dtype(), cast);
+}
+
+void check_float(const char* op, const Tensor& x) {
+  check_type(op, x, is_floating_point(x.dtype()), "f32 or f64",
+             is_complex(x.dtype()) ? "real(x) or abs(x)" : "x.to(f32)");
+}
+
+void check_complex(const char* op, const Tensor& x) {
+  check_type(op, x, is_complex(x.dtype()), "complex numbers",
+             x.dtype() == f64 ? "x.to(c128)" : "x.to(c64)");
+}
+
+void check_inexact(const char* op, const Tensor& x) {
+  if (!is_complex(x.dtype())) check_float(op, x);
 }
 
 void check_number(const char* op, const Tensor& x) {
-  check_defined(op, x);
-  if (x.dtype() == boolean)
-    throw_error<DTypeError>("{}: needs numbers, got bool; write x.to(f32)", op);
+  check_type(op, x, x.dtype() != boolean, "numbers", "x.to(f32)");
 }
 
 void check_bool(const char* op, const Tensor& x) {
-  check_defined(op, x);
-  if (x.dtype() != boolean)
-    throw_error<DTypeError>("{}: needs bool, got {}; write x != 0", op, x.dtype());
+  check_type(op, x, x.dtype() == boolean, "bool", "x != 0");
 }
 
 void check_same_type(const char* op, const Tensor& a, const Tensor& b) {
@@ -37,8 +48,6 @@ void check_same_type(const char* op, const Tensor& a, const Tensor& b) {
   if (a.device() != b.device())
     throw_error<DeviceError>("{}: the tensors are on different devices", op);
 }
-
-Tensor empty_like(const Tensor& x) { return empty(x.shape(), x.dtype(), x.device()); }
 
 Tensor empty_gradient(const Tensor& x) { return x.requires_grad() ? empty_like(x) : Tensor(); }
 
@@ -53,7 +62,7 @@ Tensor scalar_like(double value, const Tensor& x) {
 Tensor sum_to(const Tensor& g, const Shape& shape) {
   if (g.shape() == shape) return g;
   const int extra = g.dim() - shape.rank();
-  std::vector<std::int64_t> axes;
+  Axes axes;
   for (int i = 0; i < g.dim(); ++i)
     if (i < extra || (shape[i - extra] == 1 && g.shape()[i] != 1)) axes.push_back(i);
   return sum(g, axes, true).reshape(shape);

@@ -1,21 +1,33 @@
 // For ops: the argument checks, and the few steps, that several of them share.
 #pragma once
 
-#include <triad/core/tensor.h>
+#include <triad/autograd/autograd.h>
 
 namespace triad {
 
 void check_defined(const char* op, const Tensor& x);
-void check_float(const char* op, const Tensor& x);   // f32 or f64
-void check_number(const char* op, const Tensor& x);  // anything but bool
+void check_float(const char* op, const Tensor& x);    // f32, f64 or bf16
+void check_complex(const char* op, const Tensor& x);  // c64 or c128
+void check_inexact(const char* op, const Tensor& x);  // any of these
+void check_number(const char* op, const Tensor& x);   // anything but bool
 void check_bool(const char* op, const Tensor& x);
 void check_same_type(const char* op, const Tensor& a, const Tensor& b);  // and device
+// Integer indices as i64, after a check that they lie in 0..count-1.
+Tensor checked_indices(const char* op, const Tensor& indices, std::int64_t count);
 
-Tensor empty_like(const Tensor& x);  // contiguous
+// record() for an op of one input, by a function from the gradient of `out` to that of x.
+template <class Gradient>
+Tensor record_unary(const char* name, Tensor out, const Tensor& x, Gradient dx) {
+  return record(name, std::move(out), {x}, [dx](const Tensor& g) { return Tensors{dx(g)}; });
+}
+
 // What a rule allocates for the gradient of x; undefined where none is wanted.
 Tensor empty_gradient(const Tensor& x);
 // x without history, for kernels that want stride 1 along the last axis; a copy where it is not.
 Tensor with_packed_rows(const Tensor& x);
+// Of optional arguments, which may be undefined: in f32; contiguous and without history.
+inline Tensor in_f32(const Tensor& x) { return x.defined() ? x.to(f32) : x; }
+inline Tensor packed(const Tensor& x) { return x.defined() ? x.detach().contiguous() : x; }
 // A 0-d tensor of x's dtype, on x's device.
 Tensor scalar_like(double value, const Tensor& x);
 

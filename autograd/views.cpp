@@ -7,10 +7,19 @@
 
 namespace triad {
 
-// ---------------------------------------------------------------------- all elements in another
-// order
+// ---------------------------------------------------------------------- all elements, reordered
 
 namespace {
+
+const Layout& layout_of(const char* op, const Tensor& x) {
+  check_defined(op, x);
+  return x.layout();
+}
+
+// y has all elements of x in their order: so has the gradient.
+Tensor record_reshape(const char* op, const Tensor& x, const Tensor& y) {
+  return record_unary(op, y, x, [from = x.shape()](auto& g) { return g.reshape(from); });
+}
 
 // A copy of x in row-major order under new sizes, without history.
 Tensor packed(const Tensor& x, const Shape& shape) {
@@ -27,8 +36,7 @@ Tensor reshape_as(const char* op, const Tensor& x, const Shape& to, bool may_cop
   if (!layout && !may_copy)
     throw_error<ShapeError>("{}: {} with strides {} is no view of sizes {}; use reshape", op,
                             x.shape(), x.strides(), shape);
-  return record(op, layout ? x.with_layout(*layout) : packed(x, shape), {x},
-                [from = x.shape()](const Tensor& g) { return Tensors{g.reshape(from)}; });
+  return record_reshape(op, x, layout ? x.with_layout(*layout) : packed(x, shape));
 }
 
 }  // namespace
@@ -41,8 +49,8 @@ Tensor Tensor::view(const Shape& shape) const { return reshape_as("view", *this,
 Tensor Tensor::flatten(std::int64_t start, std::int64_t end) const {
   check_defined("flatten", *this);
   if (dim() == 0) return reshape({1});
-  const int first = normalize_axis("flatten", start, dim()),
-            last = normalize_axis("flatten", end, dim());
+  const int first = normalize_axis("flatten", start, dim());
+  const int last = normalize_axis("flatten", end, dim());
   if (first > last) throw_error<ValueError>("flatten: axis {} comes after axis {}", first, last);
   Shape sizes(shape().begin(), shape().begin() + first);
   sizes.push_back(Shape(shape().begin() + first, shape().begin() + last + 1).numel());
@@ -51,36 +59,30 @@ Tensor Tensor::flatten(std::int64_t start, std::int64_t end) const {
 }
 
 Tensor Tensor::permute(const Shape& order) const {
-  check_defined("permute", *this);
-  Shape back = Shape::filled(dim(), 0);
-  Tensor y = with_layout(permuted(layout_, order));
+  Tensor y = with_layout(permuted(layout_of("permute", *this), order));
+  Shape back = order;
   for (int i = 0; i < dim(); ++i) back[normalize_axis("permute", order[i], dim())] = i;
-  return record("permute", y, {*this},
-                [back](const Tensor& g) { return Tensors{g.permute(back)}; });
+  return record_unary("permute", y, *this, [back](auto& g) { return g.permute(back); });
 }
 
 Tensor Tensor::transpose(std::int64_t a, std::int64_t b) const {
-  check_defined("transpose", *this);
-  return record("transpose", with_layout(transposed(layout_, a, b)), {*this},
-                [a, b](const Tensor& g) { return Tensors{g.transpose(a, b)}; });
+  Tensor y = with_layout(transposed(layout_of("transpose", *this), a, b));
+  return record_unary("transpose", y, *this, [a, b](auto& g) { return g.transpose(a, b); });
 }
 
 Tensor Tensor::unsqueeze(std::int64_t axis) const {
-  check_defined("unsqueeze", *this);
-  return record("unsqueeze", with_layout(unsqueezed(layout_, axis)), {*this},
-                [from = shape()](const Tensor& g) { return Tensors{g.reshape(from)}; });
+  Tensor y = with_layout(unsqueezed(layout_of("unsqueeze", *this), axis));
+  return record_reshape("unsqueeze", *this, y);
 }
 
 Tensor Tensor::squeeze(std::int64_t axis) const {
-  check_defined("squeeze", *this);
-  return record("squeeze", with_layout(squeezed(layout_, axis)), {*this},
-                [from = shape()](const Tensor& g) { return Tensors{g.reshape(from)}; });
+  Tensor y = with_layout(squeezed(layout_of("squeeze", *this), axis));
+  return record_reshape("squeeze", *this, y);
 }
 
 Tensor Tensor::expand(const Shape& shape) const {
-  check_defined("expand", *this);
-  return record("expand", with_layout(expanded(layout_, shape)), {*this},
-                [from = this->shape()](const Tensor& g) { return Tensors{sum_to(g, from)}; });
+  Tensor y = with_layout(expanded(layout_of("expand", *this), shape));
+  return record_unary("expand", y, *this, [to = this->shape()](auto& g) { return sum_to(g, to); });
 }
 
 // ---------------------------------------------------------------------- some of the elements
@@ -94,19 +96,19 @@ Tensor embed(const char* name, const Tensor& g, const Shape& shape, const Cut& c
   Tensor y = zeros(shape, {.dtype = g.dtype(), .device = g.device()});
   Tensor place = y.with_layout(cut(y.layout()));
   on(g.device(), [&](auto device) { kernels::copy(device, g, place); });
-  return record(name, y, {g},
-                [name, cut](const Tensor& gg) { return Tensors{window(name, gg, cut)}; });
+  return record_unary(name, y, g, [name, cut](auto& gg) { return window(name, gg, cut); });
 }
 
 }  // namespace
 
 Tensor window(const char* name, const Tensor& x, const Cut& cut) {
   check_defined(name, x);
-  Tensor y = record(name, x.with_layout(cut(x.layout())), {x},
-                    [name, shape = x.shape(), cut](const Tensor& g) {
-                      return Tensors{embed(name, g, shape, cut)};
-                    });
-  if (y.node()) y.node()->window = cut(contiguous_layout(x.shape()));
+  auto rule = [name, shape = x.shape(), cut](auto& g) { return embed(name, g, shape, cut); };
+  Tensor y = record_unary(name, x.with_layout(cut(x.layout())), x, rule);
+  if (y.node()) {
+    y.node()->window = cut(contiguous_layout(x.shape()));
+    y.node()->saved.clear();  // the rule reads no values
+  }
   return y;
 }
 
@@ -153,8 +155,7 @@ Tensor Tensor::contiguous() const {
 
 Tensor Tensor::clone() const {
   check_defined("clone", *this);
-  return record("clone", packed(*this, shape()), {*this},
-                [](const Tensor& g) { return Tensors{g}; });
+  return record_unary("clone", packed(*this, shape()), *this, [](auto& g) { return g; });
 }
 
 Tensor Tensor::to(DType dtype) const {
@@ -162,8 +163,8 @@ Tensor Tensor::to(DType dtype) const {
   if (dtype == dtype_) return *this;
   Tensor y = empty(shape(), dtype, device());
   on(device(), [&](auto device) { kernels::copy(device, *this, y); });
-  if (!is_floating_point(dtype)) return y;
-  return record("to", y, {*this}, [from = dtype_](const Tensor& g) { return Tensors{g.to(from)}; });
+  if (!is_floating_point(dtype) && !is_complex(dtype)) return y;
+  return record_unary("to", y, *this, [from = dtype_](auto& g) { return g.to(from); });
 }
 
 // There is one kind of device in this build.
@@ -193,11 +194,13 @@ void Tensor::copy_(const Tensor& source) const {
   Tensor wide = source.with_layout(expanded(source.layout(), shape()));
   if (source.storage() == storage_) wide = wide.clone();  // they may overlap
   on(device(), [&](auto device) { kernels::copy(device, wide, *this); });
+  ++storage_->writes;
 }
 
 void Tensor::fill_(double value) const {
   check_writable("fill_", *this);
   on(device(), [&](auto device) { kernels::fill(device, value, *this); });
+  ++storage_->writes;
 }
 
 // ---------------------------------------------------------------------- joins
@@ -246,6 +249,116 @@ Tensor stack(const Tensors& parts, std::int64_t axis) {
     wide.push_back(part.unsqueeze(along));
   }
   return cat(wide, along);
+}
+
+Tensors chunk(const Tensor& x, std::int64_t chunks, std::int64_t axis) {
+  check_defined("chunk", x);
+  if (chunks < 1) throw_error<ValueError>("chunk: needs at least 1 chunk, got {}", chunks);
+  return x.split(std::max<std::int64_t>((x.size(axis) + chunks - 1) / chunks, 1), axis);
+}
+
+Tensor repeat(const Tensor& x, const Shape& times) {
+  check_defined("repeat", x);
+  const int extra = times.rank() - x.dim();
+  if (extra < 0)
+    throw_error<ShapeError>("repeat: needs a count for each axis of {}, got {}", x.shape(), times);
+  Shape pairs, wide, flat;  // each axis as [times, size]
+  for (int i = 0; i < times.rank(); ++i) {
+    const std::int64_t size = i < extra ? 1 : x.shape()[i - extra];
+    if (times[i] != 1 && size != 1) pairs.push_back(1), wide.push_back(times[i]);
+    pairs.push_back(size), wide.push_back(size == 1 ? times[i] : size);
+    flat.push_back(size * times[i]);
+  }
+  return x.reshape(pairs).expand(wide).reshape(flat);
+}
+
+Tensor pad(const Tensor& x, const Shape& widths, double value) {
+  check_defined("pad", x);
+  if (widths.rank() % 2 != 0 || widths.rank() > 2 * x.dim())
+    throw_error<ShapeError>("pad: needs two widths an axis, at most {} for {}, got {}", 2 * x.dim(),
+                            x.shape(), widths);
+  Tensor y = x;
+  for (int i = 0; i < widths.rank(); i += 2) {
+    const int axis = x.dim() - 1 - i / 2;
+    auto margin = [&](std::int64_t width) {
+      if (width < 0) throw_error<ValueError>("pad: widths must not be negative, got {}", widths);
+      Shape sizes = y.shape();
+      sizes[axis] = width;
+      return full(sizes, value, {.dtype = x.dtype(), .device = x.device()});
+    };
+    if (widths[i] != 0 || widths[i + 1] != 0)
+      y = cat({margin(widths[i]), y, margin(widths[i + 1])}, axis);
+  }
+  return y;
+}
+
+// ---------------------------------------------------------------------- x[{...}]
+
+Tensor Tensor::operator[](const std::vector<At>& entries) const {
+  check_defined("index", *this);
+  std::int64_t named = 0, axis = 0;  // axes that entries other than None and Ellipsis stand for
+  bool gap = false;
+  for (const At& at : entries) {
+    named += at.kind == At::Kind::index || at.kind == At::Kind::slice;
+    if (at.kind == At::Kind::ellipsis && std::exchange(gap, true))
+      throw_error<IndexError>("index: Ellipsis may stand once");
+  }
+  if (named > dim())
+    throw_error<IndexError>("index: {} entries for the {} axes of {}", named, dim(), shape());
+  Tensor y = *this;
+  for (const At& at : entries) switch (at.kind) {
+      case At::Kind::index: y = y.select(axis, at.start); break;
+      case At::Kind::slice: y = y.slice(axis++, at.start, at.end, at.step); break;
+      case At::Kind::none: y = y.unsqueeze(axis++); break;
+      case At::Kind::ellipsis: axis += dim() - named; break;
+    }
+  return y;
+}
+
+// ---------------------------------------------------------------------- complex numbers
+
+Tensor view_as_real(const Tensor& z) {
+  check_complex("view_as_real", z);
+  Layout pairs = z.layout();
+  for (std::int64_t& stride : pairs.strides) stride *= 2;
+  pairs.offset *= 2;
+  pairs.shape.push_back(2);
+  pairs.strides.push_back(1);
+  return record_unary("view_as_real", {z.storage(), pairs, real_type(z.dtype())}, z,
+                      view_as_complex);
+}
+
+Tensor view_as_complex(const Tensor& x) {
+  check_float("view_as_complex", x);
+  if (x.dtype() == bf16 || x.dim() < 1 || x.size(-1) != 2)
+    throw_error<ShapeError>("view_as_complex: needs f32 or f64 [...,2], got {}{}", x.dtype(),
+                            x.shape());
+  bool together = x.strides().back() == 1 && x.layout().offset % 2 == 0;
+  for (int i = 0; i < x.dim() - 1; ++i) together &= x.strides()[i] % 2 == 0;
+  if (!together) return view_as_complex(x.clone());
+  Layout numbers = selected(x.layout(), -1, 0);
+  for (std::int64_t& stride : numbers.strides) stride /= 2;
+  numbers.offset /= 2;
+  return record_unary("view_as_complex", {x.storage(), numbers, complex_type(x.dtype())}, x,
+                      view_as_real);
+}
+
+Tensor real(const Tensor& z) { return is_complex(z.dtype()) ? view_as_real(z).select(-1, 0) : z; }
+
+Tensor imag(const Tensor& z) {
+  check_complex("imag", z);
+  return view_as_real(z).select(-1, 1);
+}
+
+Tensor complex(const Tensor& real, const Tensor& imag) {
+  check_same_type("complex", real, imag);
+  const Shape shape = broadcast_shapes("complex", real.shape(), imag.shape());
+  return view_as_complex(stack({real.expand(shape), imag.expand(shape)}, -1));
+}
+
+Tensor polar(const Tensor& abs, const Tensor& angle) {
+  check_same_type("polar", abs, angle);
+  return complex(abs * cos(angle), abs * sin(angle));
 }
 
 }  // namespace triad

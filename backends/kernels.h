@@ -3,7 +3,8 @@
 // A kernel computes and nothing else. The op above it has checked shapes, dtypes and devices and
 // has allocated the outputs; tensors come without history. Unless a comment says otherwise:
 //   * inputs may have any strides, outputs are contiguous and hold nothing yet;
-//   * all floating tensors of one call have the same dtype, f32 or f64;
+//   * all tensors of one call have the same dtype, f32 or f64 where nothing else is said; bf16 and
+//     i32 come to copy, fill and their like alone, ops compute in their wide_type;
 //   * an output that is an undefined Tensor is not wanted and not computed;
 //   * results do not depend on the number of threads.
 // Symbols: B batch, T and S sequence lengths, H heads, D channels of a head, R rows, C columns.
@@ -11,6 +12,7 @@
 
 #include <cstdint>
 
+#include <triad/backends/math.h>
 #include <triad/core/random.h>
 #include <triad/core/tensor.h>
 
@@ -18,13 +20,12 @@ namespace triad::kernels {
 
 // ------------------------------------------------------------------------- elementwise
 
-enum class Unary { neg, abs, exp, log, sqrt, square, tanh, sin, cos, gelu, gelu_grad, sign };
-enum class Binary { add, sub, mul, div, max, min, eq, ne, lt, le, gt, ge, logical_and, logical_or };
+using math::Unary, math::Binary;  // listed, with their formulas, in backends/math.h
 
-// y = f(x), x and y of one shape. gelu is x/2 (1 + erf(x / sqrt 2)), gelu_grad its derivative at x.
+// y = f(x). The first four also of i64; neg, square, conj, exp, abs (to real ones) also of complex.
 void unary(Cpu, Unary f, const Tensor& x, const Tensor& y);
-// y = f(a, b), a and b already expanded to y's shape. Comparisons and logical operators give bool;
-// logical operators take bool, min and max return NaN where either is NaN.
+// y = f(a, b), a and b already expanded to y's shape. Logical operators take bool, min and max
+// return NaN where either is NaN; complex numbers have no order.
 void binary(Cpu, Binary f, const Tensor& a, const Tensor& b, const Tensor& y);
 // The same with a number in the place of b, or of a when `swapped`.
 void binary_scalar(Cpu, Binary f, const Tensor& a, double b, bool swapped, const Tensor& y);
@@ -37,13 +38,11 @@ void fill(Cpu, double value, const Tensor& y);                 // y of any strid
 void arange(Cpu, double start, double step, const Tensor& y);  // y[i] = start + i step
 
 // ------------------------------------------------------------------------- random numbers
-// (core/random.h)
 
 void uniform(Cpu, RandomStream random, const Tensor& y);  // [0, 1)
 // Box-Muller on pairs of elements: normal_pair in backends/math.h.
 void normal(Cpu, RandomStream random, const Tensor& y);
-// low + (bits (high - low) >> 64) from 64 random bits: off even by no more than (high - low) /
-// 2^64.
+// low + (bits (high - low) >> 64) from 64 random bits: off even by at most (high - low) / 2^64.
 void random_integers(Cpu, RandomStream random, std::int64_t low, std::int64_t high,
                      const Tensor& y);
 // y = uniform < p ? 0 : x / (1 - p); x contiguous. The same call on dy is the gradient.
@@ -53,21 +52,18 @@ void dropout(Cpu, RandomStream random, double p, const Tensor& x, const Tensor& 
 
 // y has x's rank; its axes of size 1 are summed over. In a fixed order, pairwise or better.
 void sum(Cpu, const Tensor& x, const Tensor& y);
-// max over the last axis: y [...], index [...] (i64) of its first occurrence. NaN is larger than
-// all.
+// max over the last axis, index [...] (i64) of the first. NaN is largest. f32, f64, i64 or bool.
 void max_last(Cpu, const Tensor& x, const Tensor& y, const Tensor& index);
+// y[..., i] = x[..., 0] + ... + x[..., i], in double; f32, f64 or i64.
+void cumsum_last(Cpu, const Tensor& x, const Tensor& y);
 // sum of squares of all elements, into y, 0-d, f64.
 void sum_of_squares(Cpu, const Tensor& x, const Tensor& y);
 
-// ------------------------------------------------------------------------- rows: x [R,C]
-// contiguous
+// ------------------------------------------------------------------------- contiguous rows [R,C]
 
 void softmax(Cpu, const Tensor& x, const Tensor& y);
-void softmax_backward(Cpu, const Tensor& dy, const Tensor& y,
-                      const Tensor& dx);  // y (dy - sum(dy y))
-void log_softmax(Cpu, const Tensor& x, const Tensor& y);
-void log_softmax_backward(Cpu, const Tensor& dy, const Tensor& y,
-                          const Tensor& dx);  // dy - exp(y) sum(dy)
+// dx = y (dy - sum(dy y))
+void softmax_backward(Cpu, const Tensor& dy, const Tensor& y, const Tensor& dx);
 
 // y = (x - mean) * rstd * weight + bias, rstd = 1 / sqrt(variance + eps), variance over C (biased).
 // weight, bias [C] contiguous, either may be undefined; mean, rstd [R] are kept for backward.
@@ -87,22 +83,27 @@ void cross_entropy_backward(Cpu, const Tensor& logits, const Tensor& target,
 
 // ------------------------------------------------------------------------- indexing
 
-// y[i] = weight[ids[i]]; weight [V,C], ids i64 [R], y [R,C], all contiguous, ids in range.
+// y[i] = weight[ids[i]]; weight [V,C] of any type, ids i64 [R], y [R,C], all contiguous, in range.
 void embedding(Cpu, const Tensor& weight, const Tensor& ids, const Tensor& y);
-void embedding_backward(Cpu, const Tensor& dy, const Tensor& ids,
-                        const Tensor& dweight);  // zeroes first
+// dweight is zeroed first.
+void embedding_backward(Cpu, const Tensor& dy, const Tensor& ids, const Tensor& dweight);
 // The smallest and the largest of ids, i64 [2]; ids is not empty.
 void index_range(Cpu, const Tensor& ids, const Tensor& range);
 
+// Rows of any strides and any type, index i64 [..., k] in range: y[..., j] = x[..., index[..., j]],
+void gather_last(Cpu, const Tensor& x, const Tensor& index, const Tensor& y);
+// and back, y[..., index[..., j]] += x[..., j] in the order of j, f32, f64 or i64.
+void scatter_add_last(Cpu, const Tensor& x, const Tensor& index, const Tensor& y);
+// index[..., j] = the place of the j-th largest (smallest) of x [..., n], f32, f64, i64 or bool.
+void topk_last(Cpu, const Tensor& x, bool largest, const Tensor& index);
+
 // ------------------------------------------------------------------------- matrix product
 
-// c[...,M,N] = a[...,M,K] b[...,K,N] (+ bias[N] when defined; + c as it stands when `accumulate`).
-// Batch axes of a and b are already expanded to c's (stride 0 repeats). One of the last two strides
-// of a and of b is 1: a transposed matrix is read as it lies. bias and c contiguous. No f32 result
-// depends on anything but the inputs and the number of threads (oneDNN may split K by it); no f64
-// on the latter.
-void matmul(Cpu, const Tensor& a, const Tensor& b, const Tensor& bias, bool accumulate,
-            const Tensor& c);
+// c[...,M,N] = a[...,M,K] b[...,K,N] (+ bias[N] when defined). Batch axes of a and b are already
+// expanded to c's (stride 0 repeats). One of the last two strides of a and of b is 1: a transposed
+// matrix is read as it lies. bias contiguous. No f32 result depends on anything but the inputs and
+// the number of threads (oneDNN may split K by it); no f64 on the latter.
+void matmul(Cpu, const Tensor& a, const Tensor& b, const Tensor& bias, const Tensor& c);
 
 // ------------------------------------------------------------------------- attention
 
@@ -112,8 +113,7 @@ struct AttentionArgs {
   bool causal = false;  // s <= t + S - T: the last query sees every key
   Tensor mask;          // bool, expanded to [B,H,T,S] (stride 0 repeats); undefined: none
   Tensor token_mask;    // bool [B,S], true = a real token; undefined: none
-  double dropout =
-      0;  // of the weights; element ((b H + h) T + t) S + s of `random` decides, as in dropout
+  double dropout = 0;   // of the weights: element ((b H + h) T + t) S + s of `random` decides
   RandomStream random;
 };
 
@@ -127,35 +127,25 @@ void attention_backward(Cpu, const Tensor& dout, const Tensor& q, const Tensor& 
                         const Tensor& out, const Tensor& lse, const AttentionArgs& args,
                         const Tensor& dq, const Tensor& dk, const Tensor& dv);
 
-// ------------------------------------------------------------------------- spectral
-// v, y, x and their gradients: [B,T,H,D], any strides but 1 along D. Formulas: docs/attention.md.
+// ------------------------------------------------------------------------- Fourier transforms
 
-// y = irfft(rfft(v over T) exp(log_gain + i phase)); log_gain, phase [H, T/2+1] contiguous. At DC
-// and, for even T, at Nyquist the filter is exp(log_gain) cos(phase).
-void spectral_filter(Cpu, const Tensor& v, const Tensor& log_gain, const Tensor& phase,
-                     const Tensor& y);
-void spectral_filter_backward(Cpu, const Tensor& dy, const Tensor& v, const Tensor& log_gain,
-                              const Tensor& phase, const Tensor& dv, const Tensor& dlog_gain,
-                              const Tensor& dphase);
+// y [..., n] = scale * sum over t of x_t exp(-2 pi i k t / n), c64 or c128; + for `inverse`.
+void fft(Cpu, const Tensor& x, bool inverse, double scale, const Tensor& y);
+// The same of real x [..., n], frequencies 0..n/2: y [..., n/2+1].
+void rfft(Cpu, const Tensor& x, double scale, const Tensor& y);
+// Back, unscaled but for `scale`: x [..., n/2+1] stands for a Hermitian spectrum, so that its
+// imaginary parts at DC and, for even n, at Nyquist take no part. y [..., n] is real.
+void irfft(Cpu, const Tensor& x, double scale, const Tensor& y);
 
-// taps [H,K] of the minimum-phase filter of that gain, with extra phase; log_gain, phase [H,K+1] at
-// the bins of a grid of 2K points, contiguous, K even.
-void causal_taps(Cpu, const Tensor& log_gain, const Tensor& phase, const Tensor& taps);
-void causal_taps_backward(Cpu, const Tensor& dtaps, const Tensor& log_gain, const Tensor& phase,
-                          const Tensor& dlog_gain, const Tensor& dphase);
+// The smallest size >= n whose transforms need no detour.
+std::int64_t fast_fft_size(Cpu, std::int64_t n);
 
-// y_t = sum over s <= t of taps[t-s] v_s, per head; taps [H,K] contiguous, those beyond T take no
-// part.
-void causal_convolution(Cpu, const Tensor& v, const Tensor& taps, const Tensor& y);
-void causal_convolution_backward(Cpu, const Tensor& dy, const Tensor& v, const Tensor& taps,
-                                 const Tensor& dv, const Tensor& dtaps);
-
-// out [H,N] = values [H,F] read at position k (F-1)/(N-1), N = 1 at point 0, linearly; contiguous.
-void interpolate_linear(Cpu, const Tensor& values, const Tensor& out);
-void interpolate_linear_backward(Cpu, const Tensor& dout, const Tensor& dvalues);
-
-// Orthonormal DCT-II over T; `inverse`: DCT-III, its transpose.
-void dct(Cpu, const Tensor& x, bool inverse, const Tensor& y);
+// y[b,t,h,d] = sum over s < T of f_h[(t - s) mod n] v[b,s,h,d], t < T <= n, n = fast_fft_size(n).
+// v, y [B,T,H,D], any strides but 1 along D; spectrum [H, n/2+1], c128 whatever v is, is rfft(f).
+void cyclic_convolution(Cpu, const Tensor& v, const Tensor& spectrum, std::int64_t n,
+                        const Tensor& y);
+void cyclic_convolution_backward(Cpu, const Tensor& dy, const Tensor& v, const Tensor& spectrum,
+                                 std::int64_t n, const Tensor& dv, const Tensor& dspectrum);
 
 // ------------------------------------------------------------------------- optimizers, in place
 
@@ -168,13 +158,5 @@ struct AdamArgs {
 // m, v: running means of the gradient and of its square. All contiguous.
 void adam_step(Cpu, const AdamArgs& args, const Tensor& gradient, const Tensor& p, const Tensor& m,
                const Tensor& v);
-
-struct SgdArgs {
-  double lr, momentum, dampening, l2;
-  bool nesterov, first;  // first: the momentum buffer is the gradient
-};
-void sgd_step(Cpu, const SgdArgs& args, const Tensor& gradient, const Tensor& p,
-              const Tensor& buffer);
-void scale(Cpu, double factor, const Tensor& x);  // x *= factor, contiguous
 
 }  // namespace triad::kernels

@@ -1,69 +1,49 @@
-// The scalar formulas behind the ops, written once: X is float or double, on any device, or a whole
-// register of them (backends/cpu/vec.h, which brings its own exp, select, ...).
+// The elementwise ops and the formulas behind them, written once: X is float or double, on any
+// device, or a whole register of them (backends/cpu/vec.h, which brings its own exp, select, ...).
 #pragma once
 
 #include <cmath>
 #include <concepts>
+#include <cstdint>
 
+#include <triad/core/dtype.h>
 #include <triad/core/random.h>
 
 namespace triad::math {
 
-using std::abs, std::cos, std::exp, std::floor, std::fma, std::log, std::sin, std::sqrt, std::tanh;
+using std::abs, std::cos, std::exp, std::expm1, std::floor, std::fma, std::log, std::log1p,
+    std::pow, std::sin, std::sqrt, std::tanh;
 
 // float for float and for a register of floats.
-template <class X>
-struct NumberOf {
-  using type = X;
-};
-template <template <class> class V, class T>
-struct NumberOf<V<T>> {
-  using type = T;
-};
+template <class X> struct NumberOf { using type = X; };
+template <template <class> class V, class T> struct NumberOf<V<T>> { using type = T; };
 
-template <class X>
-TRIAD_HD X select(bool condition, X yes, X no) {
-  return condition ? yes : no;
-}
+template <class X> TRIAD_HD X select(bool condition, X yes, X no) { return condition ? yes : no; }
 
 // exp where what underflows may be 0; registers have a faster one.
-template <std::floating_point X>
-TRIAD_HD X exp_weight(X x) {
-  return exp(x);
-}
+template <std::floating_point X> TRIAD_HD X exp_weight(X x) { return exp(x); }
 
 // c[0] + c[1] x + ... + c[N-1] x^(N-1)
-template <class X, class T, int N>
-TRIAD_HD X polynomial(X x, const T (&c)[N]) {
+template <class X, class T, int N> TRIAD_HD X polynomial(X x, const T (&c)[N]) {
   X y(c[N - 1]);
   for (int i = N - 2; i >= 0; --i) y = fma(y, x, X(c[i]));
   return y;
 }
 
-// ---------------------------------------------------------------------- one argument
+// ---------------------------------------------------------------------- the longer formulas
 
-// -1, 0 or 1; of zero itself, of NaN NaN.
-template <class X>
-TRIAD_HD X sign(X x) {
-  return select(x > X(0), X(1), select(x < X(0), X(-1), x));
-}
-
-// The normal distribution at a >= 0: its density phi(a) without the factor 1 / sqrt(2 pi), and its
-// upper tail Phi(-a), both to a few ulp of themselves unless they underflow.
+// The normal distribution at |x|: its density phi(|x|) without the factor 1 / sqrt(2 pi), and its
+// upper tail Phi(-|x|), both to a few ulp of themselves unless they underflow. a is |x| up to where
+// the tail is 0, which keeps inf * 0 away, also for NaN.
 //
 // tail = exp(-a^2/2) Q(a) with Q smooth. Substituting u = (k - a) / (k + a), which takes [0, inf)
 // to (-1, 1], Q = (1 + u)/2 P(u) with a polynomial P, fitted at Chebyshev nodes (relative error
 // 1.3e-8 for float, 1.2e-17 for double) after Shepherd and Laframboise, "Chebyshev approximation of
 // (1 + 2x) exp(x^2) erfc x", Math. Comp. 36 (1981).
-template <class X>
-struct NormalTail {
-  X density, tail;
-};
+template <class X> struct NormalTail { X a, density, tail; };
 
-template <class T>
-struct TailFit;
-template <>
-struct TailFit<float> {
+template <class T> struct TailFit;
+template <> struct TailFit<float> {
   static constexpr float k = 4, end = 14.5f;  // beyond `end` the tail is 0
   TRIAD_HD static auto& coefficients() {
     static constexpr float c[] = {
@@ -72,8 +52,7 @@ struct TailFit<float> {
     return c;
   }
 };
-template <>
-struct TailFit<double> {
+template <> struct TailFit<double> {
   static constexpr double k = 5, end = 39;
   TRIAD_HD static auto& coefficients() {
     static constexpr double c[] = {
@@ -89,58 +68,141 @@ struct TailFit<double> {
   }
 };
 
-template <class X>
-TRIAD_HD NormalTail<X> normal_tail(X a) {
+template <class X> TRIAD_HD NormalTail<X> normal_tail(X x) {
   using Fit = TailFit<typename NumberOf<X>::type>;
+  const X end(Fit::end), a = select(abs(x) < end, abs(x), end);
   const X square = a * a, lost = fma(a, a, -square);  // exp would magnify the rounding of a^2
   const X density = exp_weight(X(-0.5) * square) * fma(X(-0.5), lost, X(1));
   const X t = X(1) / (X(Fit::k) + a);
   const X u = (X(Fit::k) - a) * t;
-  return {density, density * (X(Fit::k) * t) * polynomial(u, Fit::coefficients())};
+  return {a, density, density * (X(Fit::k) * t) * polynomial(u, Fit::coefficients())};
 }
 
 // x Phi(x) = x/2 (1 + erf(x / sqrt 2)), without cancellation where x is far below 0.
-template <class X>
-TRIAD_HD X gelu(X x) {
-  const X end(TailFit<typename NumberOf<X>::type>::end);
-  const X a = select(abs(x) < end, abs(x), end);  // keeps inf * 0 away
-  const X lower = -a * normal_tail(a).tail;       // gelu(-a)
+template <class X> TRIAD_HD X gelu(X x) {
+  const NormalTail<X> normal = normal_tail(x);
+  const X lower = -normal.a * normal.tail;  // gelu(-a)
   return select(x < X(0), lower, x + lower);
 }
 
 // Phi(x) + x phi(x)
-template <class X>
-TRIAD_HD X gelu_grad(X x) {
-  const X end(TailFit<typename NumberOf<X>::type>::end);
-  const X a = select(abs(x) < end, abs(x), end);
-  const NormalTail<X> normal = normal_tail(a);
-  const X lower = fma(a * X(-0.3989422804014326779), normal.density, normal.tail);  // 1/sqrt(2 pi)
+template <class X> TRIAD_HD X gelu_grad(X x) {
+  const NormalTail<X> normal = normal_tail(x);
+  const X scale = normal.a * X(-0.3989422804014326779);  // -a / sqrt(2 pi)
+  const X lower = fma(scale, normal.density, normal.tail);
   return select(x < X(0), lower, select(x == x, X(1) - lower, x));
 }
 
-// ---------------------------------------------------------------------- two arguments
-
-// NaN where either is, unlike the machine's instruction.
-template <class X>
-TRIAD_HD X maximum(X a, X b) {
-  return select(a > b, a, select(a == a, b, a));
+// x/2 (1 + tanh(u)) = x / (1 + exp(-2u)), u = sqrt(2/pi) (x + 0.044715 x^3)
+template <class X> TRIAD_HD X gelu_tanh(X x) {
+  const X u = X(0.7978845608028653559) * x * fma(X(0.044715), x * x, X(1));
+  return x / (X(1) + exp(X(-2) * u));
 }
-template <class X>
-TRIAD_HD X minimum(X a, X b) {
-  return select(a < b, a, select(a == a, b, a));
+
+// By its series near 0, where 2 Phi(x sqrt 2) - 1 would cancel.
+template <class X> TRIAD_HD X erf(X x) {
+  constexpr double series[] = {
+      1.12837916709551257,     -0.376126389031837525,   0.112837916709551257,
+      -0.0268661706451312518,  0.00522397762544218784,  -8.54832702345085283e-4,
+      1.20553329817896643e-4,  -1.49256503584062510e-5, 1.64621143658892468e-6,
+      -1.63658446912349243e-7, 1.48071928158792180e-8,  -1.22905553017179279e-9,
+      9.42275906465040971e-11, -6.71136685516411038e-12};
+  const X tail = normal_tail(x * X(1.41421356237309504880)).tail, large = fma(X(-2), tail, X(1));
+  const X far = select(x < X(0), -large, select(x == x, large, x));
+  return select(abs(x) < X(0.75), x * polynomial(x * x, series), far);
+}
+
+// a b; of complex numbers without C's search for infinities among NaNs, and with the same bits in a
+// loop that the compiler makes registers of and in its rest.
+template <class X> TRIAD_HD X times(X a, X b) {
+  if constexpr (is_complex_v<X>)
+    return {fma(-a.imag(), b.imag(), a.real() * b.real()),
+            fma(a.imag(), b.real(), a.real() * b.imag())};
+  else return a * b;
+}
+
+// ---------------------------------------------------------------------- the elementwise ops
+
+// clang-format off
+enum class Unary {
+  neg, abs, square, sign, conj, sqrt, floor, round, relu,  // as fast as memory
+  exp, expm1, log, log1p, sin, cos, tanh, erf, sigmoid, silu, gelu, gelu_grad, gelu_tanh, softplus,
+  last = softplus
+};
+enum class Binary {
+  add, sub, mul, div, max, min, pow,
+  eq, ne, lt, le, gt, ge, logical_and, logical_or,  // these give bool
+  last = logical_or
+};
+// clang-format on
+
+// f(x); void where f is not defined for such an x. Integers wrap around, as unsigned ones do.
+template <Unary f, class X> TRIAD_HD auto evaluate(X x) {
+  constexpr bool whole = std::is_integral_v<X>, complex = is_complex_v<X>;
+  if constexpr (std::is_same_v<X, bool>) return;
+  else if constexpr (std::is_same_v<X, std::int64_t> && (f == Unary::neg || f == Unary::square))
+    return X(evaluate<f>(std::uint64_t(x)));
+  else if constexpr (f == Unary::neg) return -x;
+  else if constexpr (f == Unary::square) return times(x, x);
+  else if constexpr (f == Unary::abs && whole) return x < 0 ? evaluate<Unary::neg>(x) : x;
+  else if constexpr (f == Unary::abs) return abs(x);
+  else if constexpr (f == Unary::conj && complex) return conj(x);
+  else if constexpr (f == Unary::exp && !whole) return exp(x);
+  else if constexpr (complex) return;
+  else if constexpr (f == Unary::sign)  // of zero itself, of NaN NaN
+    return select(x > X(0), X(1), select(x < X(0), X(-1), x));
+  else if constexpr (whole) return;
+  else if constexpr (f == Unary::sqrt) return sqrt(x);
+  else if constexpr (f == Unary::floor) return floor(x);
+  else if constexpr (f == Unary::round) return round(x);
+  else if constexpr (f == Unary::relu) return select(x > X(0), x, select(x == x, X(0), x));
+  else if constexpr (f == Unary::expm1) return expm1(x);
+  else if constexpr (f == Unary::log) return log(x);
+  else if constexpr (f == Unary::log1p) return log1p(x);
+  else if constexpr (f == Unary::sin) return sin(x);
+  else if constexpr (f == Unary::cos) return cos(x);
+  else if constexpr (f == Unary::tanh) return tanh(x);
+  else if constexpr (f == Unary::erf) return erf(x);
+  else if constexpr (f == Unary::sigmoid) return X(1) / (X(1) + exp(-x));
+  else if constexpr (f == Unary::softplus)  // log(1 + exp(x)), the exponential never above 1
+    return evaluate<Unary::relu>(x) + log1p(exp(-abs(x)));
+  else if constexpr (f == Unary::silu) return x / (X(1) + exp(-x));
+  else if constexpr (f == Unary::gelu) return gelu(x);
+  else if constexpr (f == Unary::gelu_grad) return gelu_grad(x);
+  else if constexpr (f == Unary::gelu_tanh) return gelu_tanh(x);
+}
+
+// f(a, b) in the same way; of registers, arithmetic alone.
+template <Binary f, class X> TRIAD_HD auto evaluate(X a, X b) {
+  constexpr bool whole = std::is_integral_v<X>, ordered = !is_complex_v<X>;
+  if constexpr (f == Binary::eq) return a == b;
+  else if constexpr (f == Binary::ne) return a != b;
+  else if constexpr (f == Binary::lt && ordered) return a < b;
+  else if constexpr (f == Binary::le && ordered) return a <= b;
+  else if constexpr (f == Binary::gt && ordered) return a > b;
+  else if constexpr (f == Binary::ge && ordered) return a >= b;
+  else if constexpr (std::is_same_v<X, bool> && f == Binary::logical_and) return bool(a & b);
+  else if constexpr (std::is_same_v<X, bool> && f == Binary::logical_or) return bool(a | b);
+  else if constexpr (std::is_same_v<X, bool>) return;
+  else if constexpr (std::is_same_v<X, std::int64_t> && f <= Binary::mul)
+    return X(evaluate<f>(std::uint64_t(a), std::uint64_t(b)));
+  else if constexpr (f == Binary::add) return a + b;
+  else if constexpr (f == Binary::sub) return a - b;
+  else if constexpr (f == Binary::mul) return times(a, b);
+  else if constexpr (f == Binary::div && !whole) return a / b;
+  else if constexpr (f == Binary::max && ordered)  // NaN where either is, unlike the machine's
+    return select(a > b, a, select(a == a, b, a));
+  else if constexpr (f == Binary::min && ordered) return select(a < b, a, select(a == a, b, a));
+  else if constexpr (f == Binary::pow && std::is_floating_point_v<X>) return pow(a, b);
 }
 
 // ---------------------------------------------------------------------- normal random numbers
 
 // cos and sin of 2 pi u for u in [0, 1), in double: exact reduction to an eighth of a turn, then
 // the polynomials of fdlibm (Sun Microsystems 1993, k_sin.c and k_cos.c).
-template <class X>
-struct CosSin {
-  X cos, sin;
-};
+template <class X> struct CosSin { X cos, sin; };
 
-template <class X>
-TRIAD_HD CosSin<X> cos_sin_turns(X u) {
+template <class X> TRIAD_HD CosSin<X> cos_sin_turns(X u) {
   constexpr double sine[] = {-1.66666666666666324348e-01, 8.33333333332248946124e-03,
                              -1.98412698298579493134e-04, 2.75573137070700676789e-06,
                              -2.50507602534068634195e-08, 1.58969099521155010221e-10};
@@ -161,8 +223,7 @@ TRIAD_HD CosSin<X> cos_sin_turns(X u) {
 // standard normals from u1 in (0, 1] and u2 in [0, 1), in double. For a pair of floats
 // u1 = (w[0] + 1) 2^-32 and u2 = w[1] 2^-32 from two random words; for a pair of doubles
 // u1 = 1 - uniform_double(w[0], w[1]) and u2 = uniform_double(w[2], w[3]) from four.
-template <class X>
-TRIAD_HD CosSin<X> normal_pair(X u1, X u2) {
+template <class X> TRIAD_HD CosSin<X> normal_pair(X u1, X u2) {
   const X radius = sqrt(X(-2) * log(u1));
   const CosSin<X> angle = cos_sin_turns(u2);
   return {radius * angle.cos, radius * angle.sin};

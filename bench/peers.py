@@ -11,6 +11,7 @@ A workload is built once and then run many times; a new one replaces it.
 
     {"op": "hybrid", "head_types": ["standard", ...], "d_model": 512, "data": PATH}
     {"op": "gpt", "data": PATH}                    -> {"parameters": count}
+    {"op": "expression", "n": n, "code": "x + y"}  -> {"parameters": 0}; no data file: see Expression
 
         data is a safetensors file that holds `param.NAME` for every name of the state dict, and
         for hybrid  `input.x` [B,T,M], `cotangent` [B,T,M]; max_seq_len is T, the rest defaults;
@@ -102,6 +103,34 @@ class Gpt:
         return {"loss": loss, **{f"final.{name}": p for name, p in self.module.named_parameters()}}
 
 
+class Expression:
+    """One line of Python over x, y (f32 [n] or [rows,n/rows]) and z = x + 0.5 i x."""
+
+    modes = ("forward",)
+
+    def __init__(self, request):
+        def spread(offset):
+            x = torch.arange(request["n"], dtype=torch.float64) * 0.6180339887498949 + offset
+            return ((x - x.floor()) * 4 - 2).float()
+
+        x, y = spread(0.1), spread(0.7).abs() + 0.01
+        if "rows" in request:
+            x = x.view(request["rows"], -1)
+        names = {"x": x, "y": y, "z": torch.complex(x, x * 0.5), "torch": torch, "F": F}
+        self.function = eval(f"lambda: {request['code']}", names)
+
+    def forward(self):
+        with torch.no_grad():
+            return {"output": self.function().float()}
+
+    def parameters(self):
+        return []
+
+    @property
+    def module(self):
+        return self
+
+
 class Peer:
     """Holds the workload and answers requests."""
 
@@ -113,7 +142,7 @@ class Peer:
 
     def build(self, request):
         self.workload = None  # two at once would only take memory
-        self.workload = {"hybrid": Hybrid, "gpt": Gpt}[request["op"]](request)
+        self.workload = {"hybrid": Hybrid, "gpt": Gpt, "expression": Expression}[request["op"]](request)
         return {"parameters": sum(p.numel() for p in self.workload.module.parameters())}
 
     def run(self, request):
@@ -138,7 +167,7 @@ class Peer:
 if __name__ == "__main__":
     peer = Peer()
     ops = {"threads": peer.threads, "outputs": peer.outputs, "time": peer.time}
-    ops |= {"hybrid": peer.build, "gpt": peer.build}
+    ops |= {"hybrid": peer.build, "gpt": peer.build, "expression": peer.build}
     print(json.dumps({"torch": torch.__version__, "threads": torch.get_num_threads()}), flush=True)
     for line in sys.stdin:
         try:

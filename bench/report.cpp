@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <fstream>
 
-#include <triad/core/threads.h>
+#include <triad/core/device.h>
 #include <triad/examples/common/statistics.h>
 
 namespace triad::bench {
@@ -16,7 +16,7 @@ namespace {
 
 std::string milliseconds(const std::vector<double>& seconds) {
   const auto [low, high] = std::minmax_element(seconds.begin(), seconds.end());
-  return fmt::format("{:.2f} ({:.2f} to {:.2f})", 1e3 * median(seconds), 1e3 * *low, 1e3 * *high);
+  return fmt::format("{:.4g} ({:.4g} to {:.4g})", 1e3 * median(seconds), 1e3 * *low, 1e3 * *high);
 }
 
 std::string cpu_name() {
@@ -38,7 +38,7 @@ std::string widest_vectors() {
 
 }  // namespace
 
-std::string table_head(bool with_peer) {
+std::string table_head(bool with_peer, bool with_share) {
   std::string head =
       fmt::format("| {:18} | {:8} | {:16} | {:28} |", "model", "(B,T)", "what", "triad, ms");
   std::string rule = fmt::format("| {:-<18} | {:-<8} | {:-<16} | {:-<28} |", "", "", "", "");
@@ -46,14 +46,18 @@ std::string table_head(bool with_peer) {
     head += fmt::format(" {:28} | {:>6} |", "PyTorch eager, ms", "ratio");
     rule += fmt::format(" {:-<28} | {:->5}: |", "", "");
   }
+  if (with_share) head += " of copy |", rule += " ------: |";
   return head + "\n" + rule;
 }
 
-std::string table_line(const Row& row) {
+std::string table_line(const Row& row, bool with_share) {
   std::string line = fmt::format("| {:18} | {:8} | {:16} | {:28} |", row.name, row.size, row.mode,
                                  milliseconds(row.ours));
   if (!row.theirs.empty())
     line += fmt::format(" {:28} | {:6.2f} |", milliseconds(row.theirs), median(row.ratios));
+  if (with_share)
+    line += row.share_of_copy ? fmt::format(" {:5.0f} % |", 100 * *row.share_of_copy)
+                              : fmt::format(" {:7} |", "");
   return line;
 }
 
@@ -73,6 +77,7 @@ nlohmann::json to_json(const std::vector<Row>& rows, const std::string& torch_ve
       entry["ratios"] = row.ratios;
       entry["ratio_median"] = median(row.ratios);
     }
+    if (row.share_of_copy) entry["share_of_copy_bandwidth"] = *row.share_of_copy;
     if (row.difference) entry["output_difference"] = *row.difference;
     result["rows"].push_back(entry);
   }

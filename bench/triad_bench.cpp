@@ -12,10 +12,11 @@
 #include <cmath>
 #include <filesystem>
 
-#include <triad/core/threads.h>
+#include <triad/core/device.h>
 #include <triad/nn/files.h>
 #include <triad/nn/safetensors.h>
 
+#include <triad/bench/ops.h>
 #include <triad/bench/peer.h>
 #include <triad/bench/report.h>
 #include <triad/bench/workloads.h>
@@ -34,6 +35,7 @@ struct Options {
   int rounds = 5;
   int threads = get_num_threads();
   double seconds = 0.2;  // of a side in a round, at least one run
+  bool ops = false;
   fs::path out = fs::path(TRIAD_SOURCE_DIR) / "bench" / "results" / "cpu.json";
 };
 
@@ -77,19 +79,25 @@ class Bench {
     fs::remove_all(folder_, ignored);
   }
 
-  void run(const Workload& w) {
+  // `bytes` must be moved, where that is what sets the pace: they are put beside those of "copy".
+  void run(const Workload& w, double bytes = 0) {
     if ((w.name + " " + w.size).find(options_.only) == std::string::npos) return;
     if (peer_) {
       nlohmann::json request = w.request;
-      request["data"] = folder_ / "data.safetensors";
-      nn::save_safetensors(folder_ / "data.safetensors", w.data);
+      if (!w.data.empty()) {
+        request["data"] = folder_ / "data.safetensors";
+        nn::save_safetensors(folder_ / "data.safetensors", w.data);
+      }
       peer_->ask(request);
     }
     for (const std::string& mode : w.modes) {
-      rows_.push_back({.name = w.name, .size = w.size, .mode = mode});
-      if (peer_) compare(w, mode, rows_.back());
-      measure(w, mode, rows_.back());
-      fmt::print("{}\n", table_line(rows_.back()));
+      Row& row = rows_.emplace_back(Row{.name = w.name, .size = w.size, .mode = mode});
+      if (peer_) compare(w, mode, row);
+      measure(w, mode, row);
+      if (w.name == "copy") copy_bandwidth_ = bytes / median(row.ours);
+      if (bytes > 0 && copy_bandwidth_ > 0)
+        row.share_of_copy = bytes / median(row.ours) / copy_bandwidth_;
+      fmt::print("{}\n", table_line(row, options_.ops));
       std::fflush(stdout);
     }
   }
@@ -140,11 +148,19 @@ class Bench {
   fs::path folder_;  // of the files that both sides read
   std::unique_ptr<Peer> peer_;
   std::vector<Row> rows_;
+  double copy_bandwidth_ = 0;  // bytes a second, at the size at hand
 };
 
 void run_all(const Options& options) {
   Bench bench(options);
-  fmt::print("{} threads\n\n{}\n", options.threads, table_head(bench.has_peer()));
+  fmt::print("{} threads\n\n{}\n", options.threads, table_head(bench.has_peer(), options.ops));
+  if (options.ops) {
+    for (std::int64_t n : {1, 1'000, 1'000'000, 30'000'000})
+      for (const OpWorkload& op : ops(n)) bench.run(op.workload, op.bytes);
+    for (std::int64_t n : {1'000, 1'009, 10'000, 100'000})
+      for (const OpWorkload& op : transforms(n)) bench.run(op.workload);
+    return bench.write();
+  }
   constexpr std::pair<std::int64_t, std::int64_t> sizes[] = {
       {2, 64}, {4, 128}, {2, 1024}, {1, 4096}};
   for (auto [B, T] : sizes)
@@ -162,6 +178,7 @@ int main(int argc, char** argv) {
   CLI::App app("Measures attention layers and a training step.");
   app.add_option("--peers", options.python, "a Python that has PyTorch, to run beside");
   app.add_option("--only", options.only, "rows whose name and size contain this text");
+  app.add_flag("--ops", options.ops, "single ops instead; the JSON file is then ops.json");
   app.add_option("--rounds", options.rounds, "rounds to alternate")->check(CLI::PositiveNumber);
   app.add_option("--seconds", options.seconds, "of each side in a round")
       ->check(CLI::NonNegativeNumber);
@@ -169,6 +186,7 @@ int main(int argc, char** argv) {
   app.add_option("--out", options.out, "the JSON file");
   try {
     app.parse(argc, argv);
+    if (options.ops && app.count("--out") == 0) options.out.replace_filename("ops.json");
     triad::bench::run_all(options);
   } catch (const CLI::CallForHelp&) {
     fmt::print("{}", app.help());

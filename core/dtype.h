@@ -1,51 +1,57 @@
-// Element types, and the one place that turns a run-time DType into a compile-time type.
+// Element types. What turns a DType into a C++ type is in core/visit.h.
 #pragma once
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
-#include <string>
 #include <type_traits>
-
-#include <triad/core/error.h>
 
 namespace triad {
 
-enum class DType : std::uint8_t { f32, f64, i64, boolean };
-using enum DType;  // triad::f32 and so on, for {.dtype = f64}
+// The upper half of a float: its exponent, and 8 bits of precision. Arithmetic is float's.
+struct bfloat16 {
+  std::uint16_t bits = 0;
 
-const char* name(DType dtype);       // "f32", "f64", "i64", "bool"
+  bfloat16() = default;
+  explicit bfloat16(float x) {  // to the nearest, ties to even
+    const auto u = std::bit_cast<std::uint32_t>(x);
+    bits = std::uint16_t(x == x ? (u + 0x7fff + (u >> 16 & 1)) >> 16 : u >> 16 | 0x40);
+  }
+  operator float() const { return std::bit_cast<float>(std::uint32_t(bits) << 16); }
+};
+
+enum class DType : std::uint8_t { f32, f64, bf16, c64, c128, i32, i64, boolean };
+using enum DType;  // triad::f32 and so on, for {.dtype = f64}; c64 is a pair of f32, c128 of f64
+
+const char* name(DType dtype);       // "f32", "f64", "bf16", "c64", "c128", "i32", "i64", "bool"
 std::size_t item_size(DType dtype);  // bytes of one element
-inline bool is_floating_point(DType dtype) { return dtype == f32 || dtype == f64; }
+inline bool is_floating_point(DType dtype) { return dtype <= bf16; }
+inline bool is_complex(DType dtype) { return dtype == c64 || dtype == c128; }
 
-template <class T>
-constexpr DType dtype_of() {
+// std::complex<float> and <double>, recognised by their parts: <complex> is slow to compile.
+template <class T, class Part> inline constexpr bool has_parts = requires(T z) {
+  requires std::is_same_v<decltype(z.real()), Part> && std::is_same_v<decltype(z.imag()), Part>;
+  requires sizeof(T) == 2 * sizeof(Part);
+};
+template <class T> inline constexpr bool is_complex_v = has_parts<T, float> || has_parts<T, double>;
+
+template <class T> constexpr DType dtype_of() {
+  if (has_parts<T, float>) return c64;
+  if (has_parts<T, double>) return c128;
   if (std::is_same_v<T, float>) return f32;
   if (std::is_same_v<T, double>) return f64;
+  if (std::is_same_v<T, bfloat16>) return bf16;
+  if (std::is_same_v<T, std::int32_t>) return i32;
   if (std::is_same_v<T, bool>) return boolean;
-  static_assert(std::is_same_v<T, float> || std::is_same_v<T, double> || std::is_same_v<T, bool> ||
-                std::is_same_v<T, std::int64_t>);
+  static_assert(std::is_arithmetic_v<T> || is_complex_v<T> || std::is_same_v<T, bfloat16>);
   return i64;
 }
 
-// Calls f(T{}) with the C++ type of a floating dtype; anything else is a DTypeError that names
-// `op`.
-template <class F>
-auto visit_float(const char* op, DType dtype, F&& f) {
-  if (dtype == f32) return f(float{});
-  if (dtype == f64) return f(double{});
-  throw DTypeError(std::string(op) + ": needs f32 or f64, got " + name(dtype));
-}
+// What ops on a type compute in: float for bf16, whose kernels are float's, and i64 for i32.
+inline DType wide_type(DType dtype) { return dtype == bf16 ? f32 : dtype == i32 ? i64 : dtype; }
 
-// The same for every dtype.
-template <class F>
-auto visit_any(DType dtype, F&& f) {
-  switch (dtype) {
-    case f32: return f(float{});
-    case f64: return f(double{});
-    case i64: return f(std::int64_t{});
-    case boolean: return f(bool{});
-  }
-  throw DTypeError("unknown dtype");
-}
+// The real type of the parts of a complex one; any other is its own.
+inline DType real_type(DType dtype) { return dtype == c64 ? f32 : dtype == c128 ? f64 : dtype; }
+inline DType complex_type(DType dtype) { return real_type(dtype) == f64 ? c128 : c64; }
 
 }  // namespace triad

@@ -1,5 +1,4 @@
-// What triad finds wrong is an exception derived from triad::Error with one line of text: the op,
-// what it needs, and what came.
+// What triad finds wrong is an exception with one line: the op, what it needs, and what came.
 #pragma once
 
 #include <stdexcept>

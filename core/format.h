@@ -6,17 +6,16 @@
 #include <utility>
 
 #include <triad/core/dtype.h>
-#include <triad/core/shape.h>
+#include <triad/core/error.h>
+#include <triad/core/layout.h>
 
-template <>
-struct fmt::formatter<triad::Shape> : fmt::formatter<std::string> {
+template <> struct fmt::formatter<triad::Shape> : fmt::formatter<std::string> {
   auto format(const triad::Shape& shape, format_context& ctx) const {
     return fmt::formatter<std::string>::format(shape.str(), ctx);
   }
 };
 
-template <>
-struct fmt::formatter<triad::DType> : fmt::formatter<std::string> {
+template <> struct fmt::formatter<triad::DType> : fmt::formatter<std::string> {
   auto format(triad::DType dtype, format_context& ctx) const {
     return fmt::formatter<std::string>::format(triad::name(dtype), ctx);
   }

@@ -1,13 +1,11 @@
 #include <triad/core/layout.h>
 
 #include <algorithm>
+#include <utility>
 
-#include <triad/core/error.h>
 #include <triad/core/format.h>
 
 namespace triad {
-
-// ---------------------------------------------------------------------- Shape
 
 Shape Shape::filled(int rank, std::int64_t value) {
   Shape shape;
@@ -27,7 +25,7 @@ void Shape::insert(int at, std::int64_t dim) {
 
 void Shape::erase(int at) {
   std::copy(dims_ + at + 1, dims_ + rank_, dims_ + at);
-  --rank_;
+  dims_[--rank_] = 0;
 }
 
 // Strides are products of sizes too, where a 0 counts as 1: they must not overflow either.
@@ -44,8 +42,6 @@ std::int64_t Shape::numel() const {
 
 std::string Shape::str() const { return fmt::format("[{}]", fmt::join(begin(), end(), ",")); }
 
-// ---------------------------------------------------------------------- Layout
-
 Layout contiguous_layout(const Shape& shape) {
   Layout layout{shape, shape, 0};
   std::int64_t stride = 1;
@@ -55,44 +51,35 @@ Layout contiguous_layout(const Shape& shape) {
 }
 
 bool is_contiguous(const Layout& x) {
-  if (x.shape.numel() == 0) return true;
   std::int64_t stride = 1;
-  for (int i = x.shape.rank(); i-- > 0;) {
-    if (x.shape[i] != 1 && x.strides[i] != stride) return false;
-    stride *= x.shape[i];
-  }
+  for (int i = x.shape.rank(); i-- > 0; stride *= x.shape[i])
+    if (x.shape[i] != 1 && x.strides[i] != stride) return x.shape.numel() == 0;
   return true;
 }
 
 int normalize_axis(const char* op, std::int64_t axis, int rank) {
-  if (axis < -rank || axis >= rank)
-    throw_error<IndexError>("{}: axis {} is out of range for a tensor with {} axes", op, axis,
-                            rank);
-  return int(axis < 0 ? axis + rank : axis);
+  if (axis >= -rank && axis < rank) return int(axis < 0 ? axis + rank : axis);
+  throw_error<IndexError>("{}: axis {} is out of range for a tensor with {} axes", op, axis, rank);
 }
 
 Layout permuted(const Layout& x, const Shape& order) {
   const int rank = x.shape.rank();
-  if (order.rank() != rank)
-    throw_error<ShapeError>("permute: needs each of the {} axes of {} once, got {}", rank, x.shape,
-                            order);
+  bool once = order.rank() == rank, seen[kMaxRank] = {};
   Layout y = x;
-  bool seen[kMaxRank] = {};
-  for (int i = 0; i < rank; ++i) {
-    int from = normalize_axis("permute", order[i], rank);
-    if (seen[from])
-      throw_error<ShapeError>("permute: needs each of the {} axes of {} once, got {}", rank,
-                              x.shape, order);
-    seen[from] = true;
+  for (int i = 0; once && i < rank; ++i) {
+    const int from = normalize_axis("permute", order[i], rank);
+    once = !std::exchange(seen[from], true);
     y.shape[i] = x.shape[from];
     y.strides[i] = x.strides[from];
   }
-  return y;
+  if (once) return y;
+  throw_error<ShapeError>("permute: needs each of the {} axes of {} once, got {}", rank, x.shape,
+                          order);
 }
 
 Layout transposed(const Layout& x, std::int64_t a, std::int64_t b) {
-  int i = normalize_axis("transpose", a, x.shape.rank()),
-      j = normalize_axis("transpose", b, x.shape.rank());
+  const int i = normalize_axis("transpose", a, x.shape.rank());
+  const int j = normalize_axis("transpose", b, x.shape.rank());
   Layout y = x;
   std::swap(y.shape[i], y.shape[j]);
   std::swap(y.strides[i], y.strides[j]);
@@ -101,70 +88,58 @@ Layout transposed(const Layout& x, std::int64_t a, std::int64_t b) {
 
 Layout sliced(const Layout& x, std::int64_t axis, std::int64_t start, std::int64_t end,
               std::int64_t step) {
-  int i = normalize_axis("slice", axis, x.shape.rank());
+  const int i = normalize_axis("slice", axis, x.shape.rank());
   if (step < 1) throw_error<ValueError>("slice: needs a step of at least 1, got {}", step);
   const std::int64_t size = x.shape[i];
   auto clamp = [&](std::int64_t at) {
-    return std::clamp(at < 0 ? at + size : at, std::int64_t(0), size);
+    return std::clamp<std::int64_t>(at < 0 ? at + size : at, 0, size);
   };
-  start = clamp(start), end = std::max(clamp(end), start);
+  const std::int64_t first = clamp(start), length = std::max<std::int64_t>(clamp(end) - first, 0);
   Layout y = x;
-  y.shape[i] = (end - start) / step + ((end - start) % step != 0);
+  y.shape[i] = length / step + (length % step != 0);
   y.strides[i] = x.strides[i] * std::min(step, std::max<std::int64_t>(size, 1));
-  if (y.shape[i] > 0) y.offset += start * x.strides[i];
+  if (length > 0) y.offset += first * x.strides[i];
   return y;
+}
+
+static Layout without_axis(Layout x, int axis) {
+  x.shape.erase(axis);
+  x.strides.erase(axis);
+  return x;
 }
 
 Layout selected(const Layout& x, std::int64_t axis, std::int64_t index) {
-  int i = normalize_axis("select", axis, x.shape.rank());
-  const std::int64_t size = x.shape[i];
-  if (index < -size || index >= size)
-    throw_error<IndexError>("select: index {} is out of range for axis {} of {}", index, i,
-                            x.shape);
-  Layout y = x;
-  y.offset += (index < 0 ? index + size : index) * x.strides[i];
-  y.shape.erase(i);
-  y.strides.erase(i);
-  return y;
+  const int i = normalize_axis("select", axis, x.shape.rank());
+  const std::int64_t size = x.shape[i], at = index < 0 ? index + size : index;
+  if (at >= 0 && at < size) return without_axis(sliced(x, i, at, at + 1, 1), i);
+  throw_error<IndexError>("select: index {} is out of range for axis {} of {}", index, i, x.shape);
 }
 
-Layout expanded(const Layout& x, const Shape& shape) {
-  const int extra = shape.rank() - x.shape.rank();
-  auto fail = [&] { throw_error<ShapeError>("expand: {} does not expand to {}", x.shape, shape); };
-  if (extra < 0) fail();
-  Layout y{shape, Shape::filled(shape.rank(), 0), x.offset};
-  for (int i = 0; i < shape.rank(); ++i) {
-    if (i < extra) {
-      if (shape[i] < 0) fail();
-      continue;
-    }
-    const std::int64_t size = x.shape[i - extra];
-    if (shape[i] == -1) y.shape[i] = size;
-    if (y.shape[i] == size) {
-      y.strides[i] = size == 1 ? 0 : x.strides[i - extra];
-    } else if (size != 1 || shape[i] < 0) {
-      fail();
-    }
-  }
-  return y;
+Layout squeezed(const Layout& x, std::int64_t axis) {
+  const int i = normalize_axis("squeeze", axis, x.shape.rank());
+  return x.shape[i] == 1 ? without_axis(x, i) : x;
 }
 
 Layout unsqueezed(const Layout& x, std::int64_t axis) {
-  int i = normalize_axis("unsqueeze", axis, x.shape.rank() + 1);
+  const int i = normalize_axis("unsqueeze", axis, x.shape.rank() + 1);
   Layout y = x;
   y.shape.insert(i, 1);
   y.strides.insert(i, 1);
   return y;
 }
 
-Layout squeezed(const Layout& x, std::int64_t axis) {
-  int i = normalize_axis("squeeze", axis, x.shape.rank());
-  Layout y = x;
-  if (x.shape[i] == 1) {
-    y.shape.erase(i);
-    y.strides.erase(i);
+Layout expanded(const Layout& x, const Shape& shape) {
+  const int added = shape.rank() - x.shape.rank();
+  bool fits = added >= 0;
+  Layout y{shape, Shape::filled(shape.rank(), 0), x.offset};
+  for (int i = 0; fits && i < shape.rank(); ++i) {
+    const std::int64_t size = i < added ? 1 : x.shape[i - added];
+    if (i >= added && shape[i] == -1) y.shape[i] = size;
+    else fits = shape[i] >= 0 && (size == 1 || size == shape[i]);
+    if (size != 1) y.strides[i] = x.strides[i - added];
   }
-  return y;
+  if (fits) return y;
+  throw_error<ShapeError>("expand: {} does not expand to {}", x.shape, shape);
 }
 
 Shape reshape_sizes(const char* op, const Shape& from, const Shape& to) {
@@ -173,28 +148,21 @@ Shape reshape_sizes(const char* op, const Shape& from, const Shape& to) {
   int open = -1;
   std::int64_t known = 1;
   for (int i = 0; i < to.rank(); ++i) {
-    if (to[i] < -1 || (to[i] == -1 && open >= 0)) fail();
-    if (to[i] == -1) open = i;
-    else if (__builtin_mul_overflow(known, to[i], &known)) fail();
+    if (to[i] == -1 && open < 0) open = i;
+    else if (to[i] < 0 || __builtin_mul_overflow(known, to[i], &known)) fail();
   }
-  const std::int64_t n = from.numel();
-  if (open >= 0) {
-    if (known == 0 || n % known != 0) fail();
-    sizes[open] = n / known;
-  }
-  if (sizes.numel() != n) fail();
+  if (open >= 0 && known == 0) fail();
+  if (open >= 0) sizes[open] = from.numel() / known;
+  if (sizes.numel() != from.numel()) fail();
   return sizes;
 }
 
 // Walks both shapes from the last axis. Each run of old axes that lies evenly in memory can be cut
 // into new axes at will; a new axis that would span two runs needs a copy.
 std::optional<Layout> reshaped(const Layout& x, const Shape& shape) {
-  if (is_contiguous(x) || x.shape.numel() == 0) {
-    Layout y = contiguous_layout(shape);
-    y.offset = x.offset;
-    return y;
-  }
-  Layout y{shape, shape, x.offset};
+  Layout y = contiguous_layout(shape);
+  y.offset = x.offset;
+  if (is_contiguous(x)) return y;
   int at = shape.rank() - 1;
   for (int i = x.shape.rank() - 1; i >= 0;) {
     const std::int64_t unit = x.strides[i];
@@ -213,15 +181,14 @@ std::optional<Layout> reshaped(const Layout& x, const Shape& shape) {
 }
 
 Shape broadcast_shapes(const char* op, const Shape& a, const Shape& b) {
-  if (a == b) return a;
-  const int rank = std::max(a.rank(), b.rank());
-  Shape out = Shape::filled(rank, 1);
-  for (int i = 1; i <= rank; ++i) {
-    const std::int64_t x = i <= a.rank() ? a[a.rank() - i] : 1,
-                       y = i <= b.rank() ? b[b.rank() - i] : 1;
-    if (x != y && x != 1 && y != 1)
+  const Shape& shorter = a.rank() < b.rank() ? a : b;
+  Shape out = a.rank() < b.rank() ? b : a;
+  for (int i = 1; i <= shorter.rank(); ++i) {
+    std::int64_t& size = out[out.rank() - i];
+    const std::int64_t other = shorter[shorter.rank() - i];
+    if (size == 1) size = other;
+    else if (other != 1 && other != size)
       throw_error<ShapeError>("{}: {} and {} do not broadcast", op, a, b);
-    out[rank - i] = x == 1 ? y : x;
   }
   return out;
 }

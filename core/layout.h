@@ -5,11 +5,48 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 #include <optional>
-
-#include <triad/core/shape.h>
+#include <string>
 
 namespace triad {
+
+inline constexpr int kMaxRank = 8;
+
+// A short list of integers held in place: the sizes, or the strides, of a tensor.
+class Shape {
+ public:
+  Shape() = default;
+  Shape(std::initializer_list<std::int64_t> dims) : Shape(dims.begin(), dims.end()) {}
+  template <class It> Shape(It first, It last) {
+    for (; first != last; ++first) push_back(*first);
+  }
+  static Shape filled(int rank, std::int64_t value);
+
+  int rank() const { return rank_; }
+  bool empty() const { return rank_ == 0; }
+  std::int64_t operator[](int i) const { return dims_[i]; }
+  std::int64_t& operator[](int i) { return dims_[i]; }
+  std::int64_t back() const { return dims_[rank_ - 1]; }
+  const std::int64_t* begin() const { return dims_; }
+  const std::int64_t* end() const { return dims_ + rank_; }
+  std::int64_t* begin() { return dims_; }
+  std::int64_t* end() { return dims_ + rank_; }
+
+  void push_back(std::int64_t dim);  // past kMaxRank: a ShapeError
+  void insert(int at, std::int64_t dim);
+  void erase(int at);
+
+  // The product of all entries; 1 for a 0-d shape. Overflow of 63 bits is a ShapeError.
+  std::int64_t numel() const;
+  std::string str() const;  // "[4,128,512]"
+
+  bool operator==(const Shape&) const = default;
+
+ private:
+  std::int64_t dims_[kMaxRank] = {};  // past rank_ zero
+  int rank_ = 0;
+};
 
 struct Layout {
   Shape shape, strides;
@@ -26,13 +63,12 @@ int normalize_axis(const char* op, std::int64_t axis, int rank);
 
 Layout permuted(const Layout& x, const Shape& order);
 Layout transposed(const Layout& x, std::int64_t a, std::int64_t b);
-// Elements start, start + step, ... below end, Python's rules for negative and large bounds; step >
-// 0.
+// Elements start, start + step, ... below end; Python's rules for negative and large bounds.
 Layout sliced(const Layout& x, std::int64_t axis, std::int64_t start, std::int64_t end,
               std::int64_t step);
 Layout selected(const Layout& x, std::int64_t axis, std::int64_t index);
-Layout expanded(const Layout& x,
-                const Shape& shape);  // new and size-1 axes repeat with stride 0; -1 keeps
+// New axes and those of size 1 repeat with stride 0; -1 keeps a size.
+Layout expanded(const Layout& x, const Shape& shape);
 Layout unsqueezed(const Layout& x, std::int64_t axis);
 Layout squeezed(const Layout& x, std::int64_t axis);
 

@@ -3,37 +3,25 @@
 #include <mutex>
 
 namespace triad {
-namespace {
 
-struct Generator {
-  std::mutex mutex;
-  RandomStream next{.seed = 0, .stream = 0};
-};
-
-Generator& generator() {
-  static Generator generator;
-  return generator;
-}
-
-}  // namespace
-
-void manual_seed(std::uint64_t seed) { set_random_state({.seed = seed, .stream = 0}); }
+static std::mutex mutex;
+static RandomStream next;  // what next_stream() will give; guarded by `mutex`
 
 RandomStream next_stream() {
-  std::lock_guard lock(generator().mutex);
-  RandomStream taken = generator().next;
-  ++generator().next.stream;
-  return taken;
+  std::lock_guard lock(mutex);
+  return {next.seed, next.stream++};
 }
 
 RandomStream random_state() {
-  std::lock_guard lock(generator().mutex);
-  return generator().next;
+  std::lock_guard lock(mutex);
+  return next;
 }
 
 void set_random_state(RandomStream state) {
-  std::lock_guard lock(generator().mutex);
-  generator().next = state;
+  std::lock_guard lock(mutex);
+  next = state;
 }
+
+void manual_seed(std::uint64_t seed) { set_random_state({.seed = seed, .stream = 0}); }
 
 }  // namespace triad

@@ -4,8 +4,7 @@
 // Every op that draws takes one stream from the generator; element i of it is lane i % 4 of counter
 // i / 4, and an element of 64 bits (f64, i64) the two lanes from i % 2 * 2 on of counter i / 2, the
 // high half first. So an element's value depends on nothing but the seed, how many random ops ran
-// before, and i: not on threads or devices. Dropout keeps (seed, stream) and draws its mask again
-// in backward.
+// before, and i: not on threads or devices. Dropout draws its mask again in backward.
 #pragma once
 
 #include <cstdint>

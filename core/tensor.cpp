@@ -1,11 +1,12 @@
 #include <triad/core/tensor.h>
 
 #include <triad/core/format.h>
+#include <triad/core/visit.h>
 
 namespace triad {
 
 const char* name(DType dtype) {
-  constexpr const char* kNames[] = {"f32", "f64", "i64", "bool"};
+  constexpr const char* kNames[] = {"f32", "f64", "bf16", "c64", "c128", "i32", "i64", "bool"};
   return kNames[int(dtype)];
 }
 
@@ -22,90 +23,59 @@ Tensor empty(const Shape& shape, DType dtype, Device device) {
   return {Storage::allocate(std::size_t(bytes), device), contiguous_layout(shape), dtype};
 }
 
-std::int64_t Tensor::size(std::int64_t axis) const {
-  return shape()[normalize_axis("size", axis, dim())];
-}
-
-Device Tensor::device() const { return storage_ ? storage_->device() : Device::cpu(); }
-
 void Tensor::check_dtype(DType asked) const {
   if (!defined()) throw_error<Error>("data: the tensor is undefined");
   if (asked != dtype_) throw_error<DTypeError>("data: the tensor is {}, not {}", dtype_, asked);
 }
 
-namespace {
-
-// Calls f with each element's place in the storage, in row-major order.
-template <class F>
-void for_each_offset(const Layout& x, F f) {
-  if (x.shape.numel() == 0) return;
-  std::int64_t index[kMaxRank] = {}, at = x.offset;
-  for (;;) {
-    f(at);
-    int i = x.shape.rank() - 1;
-    for (; i >= 0; --i) {
-      at += x.strides[i];
-      if (++index[i] < x.shape[i]) break;
-      at -= x.strides[i] * x.shape[i];
-      index[i] = 0;
-    }
-    if (i < 0) return;
-  }
-}
-
-}  // namespace
-
-void Tensor::check_one_element() const {
+void Tensor::check_single() const {
   if (!defined()) throw_error<Error>("item: the tensor is undefined");
   if (numel() != 1)
     throw_error<ShapeError>("item: needs a tensor with one element, got {}", shape());
 }
 
-template <class T>
-std::vector<T> Tensor::to_vector() const {
-  check_dtype(dtype_of<T>());
-  std::vector<T> values;
-  values.reserve(std::size_t(numel()));
-  const T* base = reinterpret_cast<const T*>(storage_->data());
-  for_each_offset(layout_, [&](std::int64_t at) { values.push_back(base[at]); });
-  return values;
-}
-template std::vector<float> Tensor::to_vector() const;
-template std::vector<double> Tensor::to_vector() const;
-template std::vector<std::int64_t> Tensor::to_vector() const;
-template std::vector<bool> Tensor::to_vector() const;
-
 namespace {
 
 constexpr std::int64_t kShown = 6;  // entries of an axis that are shown; of longer ones both ends
 
-void print(const Tensor& x, std::string& out, int depth) {
+std::string element(const Tensor& x) {
+  return visit_any(x.dtype(), [&]<class T>(T) {
+    const T value = *x.data<T>();
+    if constexpr (is_complex_v<T>) return fmt::format("{:.4g}{:+.4g}i", value.real(), value.imag());
+    else if constexpr (std::is_integral_v<T>) return fmt::format("{}", value);  // bool too
+    else return fmt::format("{:.4g}", double(value));
+  });
+}
+
+// x with its lines `indent` to the right, each element at least `width` wide; notes the longest.
+std::string print(const Tensor& x, std::size_t indent, std::size_t width, std::size_t& widest) {
   if (x.dim() == 0) {
-    if (x.dtype() == boolean) out += x.item<bool>() ? "true" : "false";
-    else if (x.dtype() == i64) out += fmt::format("{}", *x.data<std::int64_t>());
-    else out += fmt::format("{:.4g}", x.item<double>());
-    return;
+    const std::string text = element(x);
+    widest = std::max(widest, text.size());
+    return fmt::format("{:>{}}", text, width);
   }
-  out += '[';
   const std::int64_t size = x.shape()[0];
+  std::string text = "[";
   for (std::int64_t i = 0; i < size; ++i) {
-    if (i > 0) out += x.dim() == 1 ? ", " : ",\n" + std::string(std::size_t(depth) + 1, ' ');
+    if (i > 0) text += x.dim() == 1 ? ", " : ",\n" + std::string(indent + 1, ' ');
     if (size > kShown && i == kShown / 2) {
-      out += "..., ";
+      text += "..., ";
       i = size - kShown / 2;
     }
-    print(x.with_layout(selected(x.layout(), 0, i)), out, depth + 1);
+    text += print(x.with_layout(selected(x.layout(), 0, i)), indent + 1, width, widest);
   }
-  out += ']';
+  return text + ']';
 }
 
 }  // namespace
 
 std::string Tensor::str() const {
   if (!defined()) return "undefined tensor";
-  std::string out = fmt::format("{}{} ", name(dtype_), shape());
-  print(*this, out, int(out.size()));
-  return out;
+  const std::string head = fmt::format("{}{} ", name(dtype_), shape());
+  std::size_t widest = 0;
+  std::string text = print(*this, head.size(), 0, widest);
+  if (dim() > 1) text = print(*this, head.size(), widest, widest);  // with columns aligned
+  return head + text;
 }
 
 }  // namespace triad

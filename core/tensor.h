@@ -5,15 +5,17 @@
 // gradient like any other and are defined with the ops.
 #pragma once
 
+#include <concepts>
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <triad/core/device.h>
 #include <triad/core/dtype.h>
+#include <triad/core/function.h>
 #include <triad/core/layout.h>
-#include <triad/core/storage.h>
 
 namespace triad {
 
@@ -25,9 +27,25 @@ struct BackwardOptions {
   // holds a gradient whose history holds the leaf: memory that only set_grad({}) or zero_grad()
   // frees. grad() has no such cycle.
   bool create_graph = false;
+  bool allow_unused = false;  // of grad(): an input that no output depends on is no error
 };
 
 inline constexpr std::int64_t kEnd = INT64_MAX;  // as the end of a slice: everything that is left
+
+// One entry of x[{...}]: an index, a Slice(start, end, step), None (a new axis) or Ellipsis.
+struct At {
+  enum class Kind { index, slice, none, ellipsis } kind = Kind::index;
+  std::int64_t start = 0, end = kEnd, step = 1;
+
+  constexpr At(Kind kind) : kind(kind) {}
+  template <std::integral I> At(I index) : start(index) {}
+  At(Kind kind, std::int64_t start, std::int64_t end, std::int64_t step)
+      : kind(kind), start(start), end(end), step(step) {}
+};
+inline constexpr At None{At::Kind::none}, Ellipsis{At::Kind::ellipsis};
+inline At Slice(std::int64_t start = 0, std::int64_t end = kEnd, std::int64_t step = 1) {
+  return {At::Kind::slice, start, end, step};
+}
 
 class Tensor {
  public:
@@ -41,28 +59,31 @@ class Tensor {
   const Shape& strides() const { return layout_.strides; }
   const Layout& layout() const { return layout_; }
   int dim() const { return layout_.shape.rank(); }
-  std::int64_t size(std::int64_t axis) const;  // negative axes count from the end
+  std::int64_t size(std::int64_t axis) const {  // negative axes count from the end
+    return shape()[normalize_axis("size", axis, dim())];
+  }
   std::int64_t numel() const { return layout_.shape.numel(); }
   DType dtype() const { return dtype_; }
-  Device device() const;
+  Device device() const { return storage_ ? storage_->device() : Device::cpu(); }
   const std::shared_ptr<Storage>& storage() const { return storage_; }
   bool is_contiguous() const { return triad::is_contiguous(layout_); }
 
-  // The first element; a T that is not the dtype is a DTypeError. Strides are the caller's
-  // business.
-  template <class T>
-  T* data() const {
+  // The first element; a T that is not the dtype is a DTypeError. Strides are the caller's affair.
+  template <class T> T* data() const {
     check_dtype(dtype_of<T>());
     return reinterpret_cast<T*>(storage_->data()) + layout_.offset;
   }
-  // The value of a tensor with one element, converted to T.
-  template <class T>
-  T item() const {
-    check_one_element();
-    return visit_any(dtype_, [&](auto zero) { return T(*data<decltype(zero)>()); });
+  // The value of a tensor with one element, converted as .to() would; T is the C++ type of a dtype.
+  template <class T> T item() const {
+    check_single();
+    return *detach().to(dtype_of<T>()).template data<T>();
   }
-  template <class T>
-  std::vector<T> to_vector() const;  // all elements in row-major order; T must be the dtype
+  // All elements in row-major order; T must be the dtype.
+  template <class T> std::vector<T> to_vector() const {
+    check_dtype(dtype_of<T>());
+    const Tensor x = detach().contiguous();
+    return std::vector<T>(x.data<T>(), x.data<T>() + x.numel());
+  }
 
   // The same storage through another layout, without history: what view ops are made of.
   Tensor with_layout(Layout layout) const { return {storage_, std::move(layout), dtype_}; }
@@ -73,8 +94,10 @@ class Tensor {
   bool is_leaf() const;
   Tensor grad() const;  // of a leaf; undefined before backward
   void set_grad(Tensor grad) const;
-  void backward(
-      BackwardOptions options = {}) const;  // of a scalar; adds to the grad() of every leaf
+  // Called in backward with the gradient of this tensor once it is complete; what it returns,
+  // unless undefined, takes its place. On every handle that shares this history.
+  void register_hook(Function<Tensor(const Tensor&)> hook) const;
+  void backward(BackwardOptions options = {}) const;  // of a scalar; adds to every leaf's grad()
   void backward(const Tensor& gradient, BackwardOptions options = {}) const;
   Tensor detach() const { return {storage_, layout_, dtype_}; }
   const std::shared_ptr<Node>& node() const { return node_; }
@@ -89,6 +112,7 @@ class Tensor {
   Tensor slice(std::int64_t axis, std::int64_t start, std::int64_t end = kEnd,
                std::int64_t step = 1) const;
   Tensor select(std::int64_t axis, std::int64_t index) const;
+  Tensor operator[](const std::vector<At>& entries) const;  // x[{Slice(0, 8), None, Ellipsis, -1}]
   Tensor expand(const Shape& shape) const;
   Tensor unsqueeze(std::int64_t axis) const;
   Tensor squeeze(std::int64_t axis) const;
@@ -100,8 +124,8 @@ class Tensor {
   Tensor to(Device device) const;
 
   // ---- writing in place, only without history: an AutogradError otherwise. No element may lie
-  // twice in this tensor (an expanded one is refused). What backward() still needs must not be
-  // written to: nobody checks that, and its gradients would be wrong.
+  // twice in this tensor (an expanded one is refused). Where backward() may still need what
+  // was here, it is an AutogradError; a write through data() goes unnoticed.
   void copy_(const Tensor& source) const;  // broadcasts and casts
   void fill_(double value) const;
 
@@ -109,7 +133,7 @@ class Tensor {
 
  private:
   void check_dtype(DType asked) const;
-  void check_one_element() const;
+  void check_single() const;
 
   std::shared_ptr<Storage> storage_;
   Layout layout_;
@@ -117,8 +141,7 @@ class Tensor {
   std::shared_ptr<Node> node_;
 };
 
-// Uninitialised and contiguous, without history. The other ways to make a tensor:
-// autograd/creation.h.
+// Uninitialised and contiguous, without history. Other ways to make one: autograd/creation.h.
 Tensor empty(const Shape& shape, DType dtype = f32, Device device = {});
 
 }  // namespace triad

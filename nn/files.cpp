@@ -1,6 +1,7 @@
 #include <triad/nn/files.h>
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -9,6 +10,7 @@
 #include <fstream>
 #include <iterator>
 #include <system_error>
+#include <utility>
 
 #include <triad/core/error.h>
 
@@ -17,51 +19,19 @@ namespace fs = std::filesystem;
 
 namespace {
 
-[[noreturn]] void fail(const fs::path& path, const char* action, int error) {
+[[noreturn]] void fail(const fs::path& path, const char* action, int error = errno) {
   throw FileError(path.string() + ": cannot " + action + ": " +
                   std::generic_category().message(error));
 }
 
-// The file while it is being written. Unless it was renamed, it leaves nothing behind.
-class TemporaryFile {
- public:
-  // The id of the process keeps two programs, writing the same file at once, out of each other's
-  // way. open() and not mkstemp(), which would make the file private to its user.
-  explicit TemporaryFile(const fs::path& target)
-      : target_(target), path_(target.string() + ".tmp" + std::to_string(getpid())) {
-    fd_ = open(path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (fd_ < 0) fail(target_, "write", errno);
+struct OpenFile {
+  int descriptor;              // negative: none
+  std::string temporary = {};  // the path of a file that is to go unless it was renamed
+  ~OpenFile() {
+    close();
+    if (!temporary.empty()) unlink(temporary.c_str());
   }
-  ~TemporaryFile() {
-    if (fd_ >= 0) close(fd_);
-    if (!renamed_) unlink(path_.c_str());
-  }
-  TemporaryFile(const TemporaryFile&) = delete;
-  TemporaryFile& operator=(const TemporaryFile&) = delete;
-
-  void write(std::string_view bytes) {
-    while (!bytes.empty()) {
-      const ssize_t written = ::write(fd_, bytes.data(), bytes.size());
-      if (written < 0 && errno == EINTR) continue;  // a signal, Ctrl-C perhaps
-      if (written < 0) fail(target_, "write", errno);
-      bytes.remove_prefix(static_cast<std::size_t>(written));
-    }
-  }
-
-  // Disks and network file systems may report only here that a write did not fit.
-  void rename_to_target() {
-    if (fsync(fd_) != 0) fail(target_, "write", errno);
-    const int closed = close(fd_);
-    fd_ = -1;
-    if (closed != 0) fail(target_, "write", errno);
-    if (std::rename(path_.c_str(), target_.c_str()) != 0) fail(target_, "write", errno);
-    renamed_ = true;
-  }
-
- private:
-  fs::path target_, path_;
-  int fd_ = -1;
-  bool renamed_ = false;
+  int close() { return descriptor < 0 ? 0 : ::close(std::exchange(descriptor, -1)); }
 };
 
 }  // namespace
@@ -70,7 +40,7 @@ std::string read_file(const fs::path& path) {
   std::error_code error;
   const fs::file_type type = fs::status(path, error).type();
   if (type == fs::file_type::directory) fail(path, "read", EISDIR);
-  // A pipe may never end, nor may a device.
+  // A pipe or a device may never end.
   if (type != fs::file_type::regular && type != fs::file_type::not_found && !error)
     throw FileError(path.string() + ": cannot read: it is not a regular file");
   errno = 0;
@@ -81,6 +51,20 @@ std::string read_file(const fs::path& path) {
   } catch (const std::ios_base::failure&) {
     fail(path, "read", EIO);
   }
+}
+
+MappedFile map_file(const fs::path& path) {
+  // A pipe would make open() wait for someone to write.
+  const OpenFile file{open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
+  struct stat info;
+  if (file.descriptor < 0 || fstat(file.descriptor, &info) != 0) fail(path, "read");
+  if (S_ISDIR(info.st_mode)) fail(path, "read", EISDIR);
+  const std::size_t size = S_ISREG(info.st_mode) ? std::size_t(info.st_size) : 0;
+  if (size == 0) return {};  // an empty file cannot be mapped
+  // Writable and private: a write makes a copy of the page.
+  void* data = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE, file.descriptor, 0);
+  if (data == MAP_FAILED) fail(path, "read");
+  return {{static_cast<char*>(data), [size](char* p) { munmap(p, size); }}, size};
 }
 
 void write_file_atomically(const fs::path& path, std::span<const std::string_view> parts) {
@@ -94,13 +78,23 @@ void write_file_atomically(const fs::path& path, std::span<const std::string_vie
   if (type == fs::file_type::none) fail(path, "write", error.value());
   if (type != fs::file_type::not_found && type != fs::file_type::regular)
     throw FileError(path.string() + ": cannot write: it is there and is not a regular file");
-  TemporaryFile file(target);
-  for (std::string_view part : parts) file.write(part);
-  file.rename_to_target();
-}
 
-void write_file_atomically(const fs::path& path, std::string_view text) {
-  write_file_atomically(path, std::span(&text, 1));
+  // The id of the process keeps two programs, writing the same file at once, out of each other's
+  // way. open() and not mkstemp(), which would make the file private to its user.
+  const std::string name = target.string() + ".tmp" + std::to_string(getpid());
+  OpenFile file{open(name.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)};
+  if (file.descriptor < 0) fail(target, "write");
+  file.temporary = name;
+  for (std::string_view part : parts)
+    while (!part.empty()) {
+      const ssize_t written = write(file.descriptor, part.data(), part.size());
+      if (written >= 0) part.remove_prefix(std::size_t(written));
+      else if (errno != EINTR) fail(target, "write");  // EINTR: a signal, Ctrl-C perhaps
+    }
+  // Disks and network file systems may report only here that a write did not fit.
+  if (fsync(file.descriptor) != 0 || file.close() != 0) fail(target, "write");
+  if (std::rename(name.c_str(), target.c_str()) != 0) fail(target, "write");
+  file.temporary.clear();
 }
 
 }  // namespace triad::nn

@@ -16,8 +16,6 @@ Linear::Linear(const Options& options) {
   if (with_bias) bias = uniform({out});
 }
 
-Tensor Linear::forward(const Tensor& x) { return linear(x, weight, bias); }
-
 Tensor Linear::forward_rows(const Tensor& x, std::int64_t begin, std::int64_t end) {
   if (begin == 0 && end == weight.size(0)) return forward(x);
   return linear(x, weight.slice(0, begin, end), bias.defined() ? bias.slice(0, begin, end) : bias);
@@ -27,44 +25,17 @@ std::string Linear::options_text() const {
   return fmt::format("{} -> {}{}", weight.size(1), weight.size(0),
                      bias.defined() ? "" : ", no bias");
 }
-
-Embedding::Embedding(std::int64_t num_embeddings, std::int64_t embedding_dim)
-    : weight(parameter(randn({num_embeddings, embedding_dim}))) {}
-
 std::string Embedding::options_text() const {
   return fmt::format("{} x {}", weight.size(0), weight.size(1));
 }
-
-LayerNorm::LayerNorm(std::int64_t features, double eps)
-    : weight(parameter(ones({features}))), bias(parameter(zeros({features}))), eps(eps) {}
-
 std::string LayerNorm::options_text() const {
   return fmt::format("{}, eps {}", weight.size(0), eps);
 }
+std::string RMSNorm::options_text() const { return fmt::format("{}, eps {}", weight.size(0), eps); }
+std::string Dropout::options_text() const { return fmt::format("{}", p); }
 
 Dropout::Dropout(double p) : p(p) {
   if (!(p >= 0 && p < 1)) throw_error<ValueError>("Dropout: needs 0 <= p < 1, got {}", p);
-}
-
-std::string Dropout::options_text() const { return fmt::format("{}", p); }
-
-Tensor Sequential::forward(const Tensor& x) {
-  Tensor y = x;
-  for (auto& layer : layers_) y = layer->forward(y);
-  return y;
-}
-
-void Sequential::visit(Visitor& visitor) {
-  for (std::size_t i = 0; i < layers_.size(); ++i) visitor(std::to_string(i), *layers_[i]);
-}
-
-MLP::MLP(std::int64_t d_model, double dropout)
-    : fc1(d_model, 4 * d_model), fc2(4 * d_model, d_model), drop(dropout) {}
-
-void MLP::visit(Visitor& visitor) {
-  visitor("fc1", fc1);
-  visitor("fc2", fc2);
-  visitor("drop", drop);
 }
 
 }  // namespace triad::nn

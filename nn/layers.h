@@ -1,4 +1,4 @@
-// The layers that transformers are made of. Names, parameters and initial values are PyTorch's.
+// Layers, activations and containers. Names, parameters and initial values are PyTorch's.
 #pragma once
 
 #include <memory>
@@ -7,8 +7,7 @@
 
 namespace triad::nn {
 
-// x [...,in] -> x weight^T + bias [...,out]. weight [out,in] and bias [out] start uniform in
-// +-1/sqrt(in).
+// x [...,in] -> x weight^T + bias; weight [out,in] and bias [out] start uniform in +-1/sqrt(in).
 class Linear : public Layer {
  public:
   struct Options {
@@ -19,10 +18,10 @@ class Linear : public Layer {
   Linear(std::int64_t in_features, std::int64_t out_features, bool bias = true)
       : Linear(Options{in_features, out_features, bias}) {}
 
-  Tensor forward(const Tensor& x) override;
+  Tensor forward(const Tensor& x) override { return linear(x, weight, bias); }
   // The same for output features [begin, end) alone: what is not needed is not computed.
   Tensor forward_rows(const Tensor& x, std::int64_t begin, std::int64_t end);
-  void visit(Visitor& visitor) override { visitor("weight", weight), visitor("bias", bias); }
+  void visit(Visitor& visitor) override { visitor("weight", weight, "bias", bias); }
   std::string type_name() const override { return "Linear"; }
   std::string options_text() const override;
 
@@ -32,7 +31,9 @@ class Linear : public Layer {
 // ids i64 [...] -> weight[ids] [...,C]; weight [count,C] starts as N(0,1).
 class Embedding : public Layer {
  public:
-  Embedding(std::int64_t num_embeddings, std::int64_t embedding_dim);
+  Embedding(std::int64_t num_embeddings, std::int64_t embedding_dim)
+      : weight(parameter(randn({num_embeddings, embedding_dim}))) {}
+
   Tensor forward(const Tensor& ids) override { return embedding(ids, weight); }
   void visit(Visitor& visitor) override { visitor("weight", weight); }
   std::string type_name() const override { return "Embedding"; }
@@ -44,13 +45,29 @@ class Embedding : public Layer {
 // Over the last axis, of size `features`; weight starts at 1, bias at 0.
 class LayerNorm : public Layer {
  public:
-  explicit LayerNorm(std::int64_t features, double eps = 1e-5);
+  explicit LayerNorm(std::int64_t features, double eps = 1e-5)
+      : weight(parameter(ones({features}))), bias(parameter(zeros({features}))), eps(eps) {}
+
   Tensor forward(const Tensor& x) override { return layer_norm(x, weight, bias, eps); }
-  void visit(Visitor& visitor) override { visitor("weight", weight), visitor("bias", bias); }
+  void visit(Visitor& visitor) override { visitor("weight", weight, "bias", bias); }
   std::string type_name() const override { return "LayerNorm"; }
   std::string options_text() const override;
 
   Tensor weight, bias;
+  double eps;
+};
+
+// Over the last axis, of size `features`; weight starts at 1.
+class RMSNorm : public Layer {
+ public:
+  explicit RMSNorm(std::int64_t features, double eps = 1e-6)
+      : weight(parameter(ones({features}))), eps(eps) {}
+  Tensor forward(const Tensor& x) override { return rms_norm(x, weight, eps); }
+  void visit(Visitor& visitor) override { visitor("weight", weight); }
+  std::string type_name() const override { return "RMSNorm"; }
+  std::string options_text() const override;
+
+  Tensor weight;
   double eps;
 };
 
@@ -65,45 +82,107 @@ class Dropout : public Layer {
   double p;
 };
 
-class GELU : public Layer {
- public:
-  Tensor forward(const Tensor& x) override { return gelu(x); }
+// Activations: what Sequential needs between two Linear.
+struct ActivationName {
+  char text[10];
+};
+
+template <Tensor (*function)(const Tensor&), ActivationName name> struct Activation : Layer {
+  Tensor forward(const Tensor& x) override { return function(x); }
   void visit(Visitor&) override {}
-  std::string type_name() const override { return "GELU"; }
+  std::string type_name() const override { return name.text; }
+};
+
+using ReLU = Activation<relu, ActivationName{"ReLU"}>;
+using GELU = Activation<gelu, ActivationName{"GELU"}>;
+using SiLU = Activation<silu, ActivationName{"SiLU"}>;
+using Tanh = Activation<tanh, ActivationName{"Tanh"}>;
+using Sigmoid = Activation<sigmoid, ActivationName{"Sigmoid"}>;
+using Softplus = Activation<softplus, ActivationName{"Softplus"}>;
+
+// The feed-forward part of a transformer: fc1 to 4M, exact GELU, fc2 back to M, dropout.
+class MLP : public Layer {
+ public:
+  explicit MLP(std::int64_t d_model, double dropout = 0)
+      : fc1(d_model, 4 * d_model), fc2(4 * d_model, d_model), drop(dropout) {}
+
+  Tensor forward(const Tensor& x) override { return drop(fc2(gelu(fc1(x)))); }
+  void visit(Visitor& visitor) override { visitor("fc1", fc1, "fc2", fc2, "drop", drop); }
+  std::string type_name() const override { return "MLP"; }
+
+  Linear fc1, fc2;
+  Dropout drop;
+};
+
+// Modules in a list, named 0, 1, ..., as a part of a module that calls them as it likes:
+// for (auto& layer : layers) x = x + (*layer)(x);
+// T is what all of them are: Layer, one type, or Module.
+template <class T = Layer> class ModuleList : public Module {
+ public:
+  template <class... M> explicit ModuleList(M... modules) { (push_back(std::move(modules)), ...); }
+  template <class M> void push_back(M module) {
+    modules_.push_back(std::make_unique<M>(std::move(module)));
+  }
+  std::size_t size() const { return modules_.size(); }
+  T& operator[](std::size_t i) { return *modules_.at(i); }
+  auto begin() const { return modules_.begin(); }
+  auto end() const { return modules_.end(); }
+  void visit(Visitor& visitor) override {
+    for (std::size_t i = 0; i < size(); ++i) visitor(std::to_string(i), *modules_[i]);
+  }
+  std::string type_name() const override { return "ModuleList"; }
+
+ private:
+  std::vector<std::unique_ptr<T>> modules_;
 };
 
 // One layer after another, named 0, 1, ...: Sequential net(Linear(8, 32), GELU(), Linear(32, 4)).
 class Sequential : public Layer {
  public:
-  template <class... L>
-  explicit Sequential(L... layers) {
-    (push_back(std::move(layers)), ...);
-  }
-  template <class L>
-  void push_back(L layer) {
-    layers_.push_back(std::make_unique<L>(std::move(layer)));
-  }
+  template <class... L> explicit Sequential(L... layers) : layers_(std::move(layers)...) {}
+  template <class L> void push_back(L layer) { layers_.push_back(std::move(layer)); }
   std::size_t size() const { return layers_.size(); }
-  Layer& operator[](std::size_t i) { return *layers_.at(i); }
+  Layer& operator[](std::size_t i) { return layers_[i]; }
 
-  Tensor forward(const Tensor& x) override;
-  void visit(Visitor& visitor) override;
+  Tensor forward(const Tensor& x) override {
+    Tensor y = x;
+    for (auto& layer : layers_) y = (*layer)(y);
+    return y;
+  }
+  void visit(Visitor& visitor) override { layers_.visit(visitor); }
   std::string type_name() const override { return "Sequential"; }
 
  private:
-  std::vector<std::unique_ptr<Layer>> layers_;
+  ModuleList<Layer> layers_;
 };
 
-// The feed-forward part of a transformer: fc1 to 4M, exact GELU, fc2 back to M, dropout.
-class MLP : public Layer {
+// Like ModuleList, under names, in the order of insertion: for (auto& [name, module] : dict) ...
+template <class T = Layer> class ModuleDict : public Module {
  public:
-  explicit MLP(std::int64_t d_model, double dropout = 0);
-  Tensor forward(const Tensor& x) override { return drop(fc2(gelu(fc1(x)))); }
-  void visit(Visitor& visitor) override;
-  std::string type_name() const override { return "MLP"; }
+  template <class M> void insert(const std::string& name, M module) {
+    if (contains(name) || name.empty() || name.find('.') != name.npos)
+      throw ValueError("ModuleDict: needs a new name without dots, got '" + name + "'");
+    modules_.emplace_back(name, std::make_unique<M>(std::move(module)));
+  }
+  bool contains(const std::string& name) const { return find(name) != nullptr; }
+  T& operator[](const std::string& name) {
+    if (T* module = find(name)) return *module;
+    throw ValueError("ModuleDict: needs a name that it has, got '" + name + "'");
+  }
+  auto begin() const { return modules_.begin(); }
+  auto end() const { return modules_.end(); }
+  void visit(Visitor& visitor) override {
+    for (auto& [name, module] : modules_) visitor(name, *module);
+  }
+  std::string type_name() const override { return "ModuleDict"; }
 
-  Linear fc1, fc2;
-  Dropout drop;
+ private:
+  T* find(const std::string& name) const {
+    for (auto& [key, module] : modules_)
+      if (key == name) return module.get();
+    return nullptr;
+  }
+  std::vector<std::pair<std::string, std::unique_ptr<T>>> modules_;
 };
 
 }  // namespace triad::nn

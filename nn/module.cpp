@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <set>
+#include <string_view>
 #include <tuple>
 
 #include <triad/core/format.h>
@@ -9,46 +10,70 @@
 namespace triad::nn {
 namespace {
 
-// Calls on_parameter with the dotted name of every parameter below a module, and on_module before
-// each module's parts.
+// Calls on_parameter and on_buffer with each by its dotted name, on_module before a module's parts.
 class Walk : public Visitor {
  public:
-  Function<void(const std::string&, Tensor&)> on_parameter = [](const std::string&, Tensor&) {};
-  Function<void(const std::string&, Module&)> on_module = [](const std::string&, Module&) {};
+  using OnTensor = Function<void(const std::string&, Tensor&)>;
+  using OnModule = Function<void(const std::string&, Module&)>;
 
-  void start(Module& module) {
-    on_module("", module);
+  // visit() hands out references, so that to() can replace parameters; reading changes nothing.
+  Walk(const Module& start, OnTensor on_parameter, OnModule on_module = {}, OnTensor on_buffer = {})
+      : on_parameter_(std::move(on_parameter)), on_module_(std::move(on_module)),
+        on_buffer_(std::move(on_buffer)) {
+    auto& module = const_cast<Module&>(start);
+    if (on_module_) on_module_("", module);
     module.visit(*this);
   }
   void operator()(const std::string& name, Tensor& parameter) override {
-    if (parameter.defined()) on_parameter(prefix_ + name, parameter);
+    if (parameter.defined() && on_parameter_) on_parameter_(prefix_ + name, parameter);
+  }
+  void buffer(const std::string& name, Tensor& buffer) override {
+    if (buffer.defined() && on_buffer_) on_buffer_(prefix_ + name, buffer);
   }
   void operator()(const std::string& name, Module& module) override {
-    on_module(prefix_ + name, module);
-    const std::string outer = prefix_;
-    prefix_ += name + ".";
+    if (on_module_) on_module_(prefix_ + name, module);
+    const std::string outer = std::exchange(prefix_, prefix_ + name + ".");
     module.visit(*this);
     prefix_ = outer;
   }
 
  private:
+  OnTensor on_parameter_;
+  OnModule on_module_;
+  OnTensor on_buffer_;
   std::string prefix_;
 };
 
-void for_each_parameter(Module& module, Function<void(const std::string&, Tensor&)> f) {
-  Walk walk;
-  walk.on_parameter = std::move(f);
-  walk.start(module);
-}
-
-// visit() hands out references, so that to() can replace parameters; reading changes nothing.
-Module& readable(const Module& module) { return const_cast<Module&>(module); }
-
-// What two names of one parameter have in common. The node alone is not enough: a frozen parameter,
-// one after requires_grad_(false), has none.
+// What two names of one parameter have in common; not the node alone: a frozen one has none.
 using Identity = std::tuple<const Node*, const Storage*, std::int64_t>;
 Identity identity(const Tensor& p) {
   return {p.node().get(), p.storage().get(), p.layout().offset};
+}
+
+// Replaces every parameter and buffer by x.to(target), those with two names by the same new one;
+// what is frozen stays frozen, and a dtype is for floating types only.
+template <class Target> void move_tensors(Module& module, Target target) {
+  std::map<Identity, Tensor> made;
+  std::vector<Tensor> kept;  // so that nothing new takes the address of something replaced
+  auto replace = [&](const std::string&, Tensor& x) {
+    kept.push_back(x);
+    auto [it, is_new] = made.try_emplace(identity(x));
+    const bool stays = std::is_same_v<Target, DType> && !is_floating_point(x.dtype());
+    if (is_new)
+      it->second = (stays ? x.detach() : x.detach().to(target))
+                       .requires_grad_(x.requires_grad() && x.is_leaf());
+    x = it->second;
+  };
+  Walk(module, replace, {}, replace);
+}
+
+bool same_bits(const Tensor& a, const Tensor& b) {
+  auto bytes = [](const Tensor& x) {
+    const std::size_t size = item_size(x.dtype());
+    const std::byte* first = x.storage()->data() + x.layout().offset * size;
+    return std::string_view(reinterpret_cast<const char*>(first), std::size_t(x.numel()) * size);
+  };
+  return bytes(a.contiguous()) == bytes(b.contiguous());
 }
 
 }  // namespace
@@ -58,7 +83,7 @@ Tensor parameter(Tensor value) { return value.requires_grad_(); }
 NamedTensors Module::named_parameters() const {
   NamedTensors found;
   std::set<Identity> seen;
-  for_each_parameter(readable(*this), [&](const std::string& name, Tensor& p) {
+  Walk(*this, [&](const std::string& name, Tensor& p) {
     if (seen.insert(identity(p)).second) found.emplace_back(name, p);
   });
   return found;
@@ -66,7 +91,7 @@ NamedTensors Module::named_parameters() const {
 
 std::vector<Tensor> Module::parameters() const {
   std::vector<Tensor> found;
-  for (auto& [name, p] : named_parameters()) found.push_back(p);
+  for (const auto& [name, p] : named_parameters()) found.push_back(p);
   return found;
 }
 
@@ -78,26 +103,14 @@ std::int64_t Module::parameter_count() const {
 
 StateDict Module::state_dict() const {
   StateDict state;
-  for_each_parameter(readable(*this),
-                     [&](const std::string& name, Tensor& p) { state[name] = p.detach(); });
+  auto add = [&](const std::string& name, Tensor& x) { state[name] = x.detach(); };
+  Walk(*this, add, {}, add);
   return state;
 }
 
 LoadReport Module::load_state_dict(const StateDict& state, bool strict) {
   return load_state(type_name(), state_dict(), state, strict);
 }
-
-namespace {
-
-bool same_bits(const Tensor& a, const Tensor& b) {
-  const Tensor x = a.contiguous(), y = b.contiguous();
-  auto bytes = [](const Tensor& t) {
-    return t.storage()->data() + t.layout().offset * std::int64_t(item_size(t.dtype()));
-  };
-  return std::equal(bytes(x), bytes(x) + x.numel() * std::int64_t(item_size(x.dtype())), bytes(y));
-}
-
-}  // namespace
 
 LoadReport load_state(const std::string& whose, const StateDict& own, const StateDict& state,
                       bool strict) {
@@ -106,17 +119,14 @@ LoadReport load_state(const std::string& whose, const StateDict& own, const Stat
   std::map<const Storage*, Tensor> given;  // by the memory that it goes to: tied names share theirs
   for (const auto& [name, here] : own) {
     auto it = state.find(name);
-    if (it == state.end()) {
-      report.missing.push_back(name);
-    } else if (const Tensor& there = it->second;
-               there.shape() != here.shape() || there.dtype() != here.dtype()) {
+    if (it == state.end()) report.missing.push_back(name);
+    else if (const Tensor& there = it->second;
+             there.shape() != here.shape() || there.dtype() != here.dtype())
       report.mismatched.push_back(fmt::format("{} (here {}{}, there {}{})", name, here.dtype(),
                                               here.shape(), there.dtype(), there.shape()));
-    } else if (!same_bits(given.try_emplace(here.storage().get(), there).first->second, there)) {
+    else if (!same_bits(given.try_emplace(here.storage().get(), there).first->second, there))
       report.mismatched.push_back(name + " (tied to a name that has other values)");
-    } else {
-      pairs.emplace_back(here, there);
-    }
+    else pairs.emplace_back(here, there);
   }
   for (const auto& [name, value] : state)
     if (!own.contains(name)) report.unexpected.push_back(name);
@@ -129,39 +139,13 @@ LoadReport load_state(const std::string& whose, const StateDict& own, const Stat
 }
 
 void Module::apply(const Function<void(Module&)>& f) {
-  Walk walk;
-  walk.on_module = [&](const std::string&, Module& module) { f(module); };
-  walk.start(*this);
+  Walk(*this, {}, [&](const std::string&, Module& module) { f(module); });
 }
-
 void Module::train(bool on) {
   apply([on](Module& module) { module.training_ = on; });
 }
-
-namespace {
-
-// Replaces every parameter, those with two names by the same new one; what is frozen stays frozen.
-void replace_parameters(Module& module, const Function<Tensor(const Tensor&)>& make) {
-  std::map<Identity, Tensor> made;
-  std::vector<Tensor> kept;  // so that nothing new takes the address of something replaced
-  for_each_parameter(module, [&](const std::string&, Tensor& p) {
-    kept.push_back(p);
-    auto [it, is_new] = made.try_emplace(identity(p));
-    if (is_new) it->second = make(p.detach()).requires_grad_(p.requires_grad());
-    p = it->second;
-  });
-}
-
-}  // namespace
-
-void Module::to(DType dtype) {
-  replace_parameters(*this, [dtype](const Tensor& p) { return p.to(dtype); });
-}
-
-void Module::to(Device device) {
-  replace_parameters(*this, [device](const Tensor& p) { return p.to(device); });
-}
-
+void Module::to(DType dtype) { move_tensors(*this, dtype); }
+void Module::to(Device device) { move_tensors(*this, device); }
 void Module::zero_grad() {
   for (const Tensor& p : parameters())
     if (p.requires_grad()) p.set_grad({});
@@ -169,17 +153,30 @@ void Module::zero_grad() {
 
 std::string Module::str() const {
   std::string text;
-  Walk walk;
-  walk.on_module = [&](const std::string& path, Module& module) {
-    const std::size_t depth =
-        path.empty() ? 0 : 1 + std::size_t(std::count(path.begin(), path.end(), '.'));
+  Walk(*this, {}, [&](const std::string& path, Module& module) {
+    const auto depth = path.empty() ? 0 : 1 + std::count(path.begin(), path.end(), '.');
     const std::string name = path.substr(path.rfind('.') + 1);
-    text += fmt::format("{}{}{}{}({}): {} parameters\n", std::string(2 * depth, ' '), name,
-                        name.empty() ? "" : ": ", module.type_name(), module.options_text(),
+    text += fmt::format("{}{}{}{}({}): {} parameters\n", std::string(2 * std::size_t(depth), ' '),
+                        name, name.empty() ? "" : ": ", module.type_name(), module.options_text(),
                         module.parameter_count());
-  };
-  walk.start(readable(*this));
+  });
   return text;
+}
+
+Tensor Layer::operator()(const Tensor& x) {
+  Tensor y = forward(x);
+  for (const auto& [id, hook] : std::vector(hooks_))  // a copy: a hook may remove itself
+    if (Tensor other = hook(*this, x, y); other.defined()) y = other;
+  return y;
+}
+
+int Layer::register_forward_hook(ForwardHook hook) {
+  hooks_.emplace_back(++last_hook_, std::move(hook));
+  return last_hook_;
+}
+
+void Layer::remove_forward_hook(int id) {
+  std::erase_if(hooks_, [id](const auto& entry) { return entry.first == id; });
 }
 
 }  // namespace triad::nn

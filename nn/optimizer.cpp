@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numbers>
 #include <set>
 
 #include <triad/backends/kernels.h>
@@ -13,60 +14,54 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-std::string last_part(const std::string& name) { return name.substr(name.rfind('.') + 1); }
-
-bool decays(const std::string& name, const Tensor& parameter) {
-  const std::string part = last_part(name);
-  const bool position = name == "pos.weight" || name.ends_with(".pos.weight");
-  return parameter.dim() >= 2 && part != "log_gain" && part != "phase" && !position;
+// Blends from lr to final_lr by `share`, a function from how much of the way after the warm-up is
+// done, 0 to 1, to how much of lr is left.
+template <class Share>
+double scheduled(const char* op, std::int64_t step, const Schedule& s, Share share) {
+  if (step < 0 || s.warmup_steps < 0 || s.warmup_steps >= s.steps)
+    throw_error<ValueError>("{}: needs step >= 0 and 0 <= warmup_steps < steps, got {}, {} and {}",
+                            op, step, s.warmup_steps, s.steps);
+  if (step < s.warmup_steps) return s.lr * double(step + 1) / double(s.warmup_steps + 1);
+  const double done = double(step - s.warmup_steps) / double(s.steps - s.warmup_steps);
+  return s.final_lr + (s.lr - s.final_lr) * share(std::min(done, 1.0));
 }
 
 }  // namespace
 
-std::vector<ParameterGroup> decay_groups(const Module& model, double weight_decay) {
-  ParameterGroup decayed{.parameters = {}, .weight_decay = weight_decay};
-  ParameterGroup kept{.parameters = {}, .weight_decay = 0};
-  for (const auto& [name, p] : model.named_parameters())
-    (decays(name, p) ? decayed : kept).parameters.emplace_back(name, p);
+ParameterGroups decay_groups(const Module& model, double weight_decay) {
+  ParameterGroup decayed{{}, weight_decay}, kept{{}, 0};
+  for (const auto& [name, p] : model.named_parameters()) {
+    auto is = [path = "." + name](const char* end) { return path.ends_with(end); };
+    const bool decays = p.dim() >= 2 && !is(".log_gain") && !is(".phase") && !is(".pos.weight");
+    (decays ? decayed : kept).parameters.emplace_back(name, p);
+  }
   return {decayed, kept};
 }
 
-// ---------------------------------------------------------------------- Optimizer
-
-Optimizer::Optimizer(const char* type, const std::vector<ParameterGroup>& groups, double lr,
+Optimizer::Optimizer(const char* type, const ParameterGroups& groups, double lr,
                      double weight_decay, std::vector<const char*> state_names)
     : type_(type), lr_(lr), state_names_(std::move(state_names)) {
   check_option("lr", lr, 0, kInfinity);
   check_option("weight_decay", weight_decay, 0, kInfinity);
+  std::set<std::string> names;
+  std::set<const Node*> leaves;
   for (const ParameterGroup& group : groups) {
-    check_option("weight_decay", group.weight_decay.value_or(0), 0, kInfinity);
+    const double decay = group.weight_decay.value_or(weight_decay);
+    check_option("weight_decay", decay, 0, kInfinity);
     check_option("lr_factor", group.lr_factor, 0, kInfinity);
-    for (const auto& [name, p] : group.parameters)
-      add(name, p, group.weight_decay.value_or(weight_decay), group.lr_factor);
+    for (const auto& [name, leaf] : group.parameters) {
+      if (!leaf.defined() || !leaf.is_leaf() || !leaf.is_contiguous())
+        throw_error<ValueError>("{}: needs contiguous leaves, {} is not one", type_, name);
+      if (!leaf.requires_grad()) continue;
+      if (!names.insert(name).second || !leaves.insert(leaf.node().get()).second)
+        throw_error<ValueError>("{}: needs every parameter once, got {} twice", type_, name);
+      Parameter& p = parameters_.emplace_back(name, leaf.detach(), leaf, decay, group.lr_factor);
+      while (p.state.size() < state_names_.size())
+        p.state.push_back(zeros_like(p.value.to(wide_type(leaf.dtype()))));
+    }
   }
   if (parameters_.empty())
     throw_error<ValueError>("{}: needs parameters that require a gradient, got none", type_);
-  std::set<std::string> names;
-  std::set<const Node*> leaves;
-  for (const Parameter& p : parameters_)
-    if (!names.insert(p.name).second || !leaves.insert(p.leaf.node().get()).second)
-      throw_error<ValueError>("{}: needs every parameter once, got {} twice", type_, p.name);
-}
-
-void Optimizer::add(const std::string& name, const Tensor& leaf, double weight_decay,
-                    double lr_factor) {
-  if (!leaf.defined() || !leaf.is_leaf() || !leaf.is_contiguous())
-    throw_error<ValueError>("{}: needs contiguous leaves, {} is not one", type_, name);
-  if (!leaf.requires_grad()) return;
-  Parameter p{.name = name,
-              .value = leaf.detach(),
-              .leaf = leaf,
-              .weight_decay = weight_decay,
-              .lr_factor = lr_factor,
-              .state = {}};
-  for (std::size_t i = 0; i < state_names_.size(); ++i)
-    p.state.push_back(zeros(leaf.shape(), {.dtype = leaf.dtype(), .device = leaf.device()}));
-  parameters_.push_back(std::move(p));
 }
 
 void Optimizer::check_option(const char* option, double value, double low, double high) const {
@@ -78,18 +73,22 @@ void Optimizer::set_lr(double lr) {
   check_option("lr", lr, 0, kInfinity);
   lr_ = lr;
 }
+void Optimizer::zero_grad() {
+  for (const Parameter& p : parameters_) p.leaf.set_grad({});
+}
 
 void Optimizer::step() {
   for (Parameter& p : parameters_) {
     const Tensor gradient = p.leaf.grad();
     if (!gradient.defined()) continue;
     ++p.step;
-    update(p, gradient.detach().contiguous(), lr_ * p.lr_factor);
+    const DType wide = wide_type(p.value.dtype());  // bf16: the update is f32's, then rounded
+    Parameter in_wide = p;
+    in_wide.value = p.value.to(wide);
+    update(in_wide, gradient.detach().to(wide).contiguous(), lr_ * p.lr_factor);
+    if (wide != p.value.dtype()) p.value.copy_(in_wide.value);
+    else ++p.value.storage()->writes;  // by a kernel
   }
-}
-
-void Optimizer::zero_grad() {
-  for (const Parameter& p : parameters_) p.leaf.set_grad({});
 }
 
 StateDict Optimizer::state_dict() const {
@@ -105,49 +104,39 @@ StateDict Optimizer::state_dict() const {
 void Optimizer::load_state_dict(const StateDict& dict) {
   const StateDict own = state_dict();
   for (const auto& [name, value] : dict)
-    if (name.ends_with(".step") && value.dtype() == i64 && value.numel() == 1 &&
-        value.item<std::int64_t>() < 0)
-      throw_error<ValueError>("load_state_dict of {}: {} is {}", type_, name,
-                              value.item<std::int64_t>());
+    if (name.ends_with(".step") && value.dtype() == i64 && value.numel() == 1)
+      if (const auto step = value.item<std::int64_t>(); step < 0)
+        throw_error<ValueError>("load_state_dict of {}: {} is {}", type_, name, step);
   load_state(type_, own, dict, true);
   for (Parameter& p : parameters_) p.step = own.at(p.name + ".step").item<std::int64_t>();
 }
 
-// ---------------------------------------------------------------------- SGD
-
-SGD::SGD(const std::vector<ParameterGroup>& groups, const SGDOptions& options)
-    : Optimizer(
-          "SGD", groups, options.lr, options.weight_decay,
-          options.momentum != 0 ? std::vector{"momentum_buffer"} : std::vector<const char*>()),
-      options_(options) {
-  check_option("momentum", options.momentum, 0, kInfinity);
-  check_option("dampening", options.dampening, -kInfinity, kInfinity);
-  if (options.nesterov && (options.momentum == 0 || options.dampening != 0))
+SGD::SGD(const ParameterGroups& groups, const SGDOptions& o)
+    : Optimizer("SGD", groups, o.lr, o.weight_decay,
+                std::vector<const char*>(o.momentum != 0, "momentum_buffer")),
+      options_(o) {
+  check_option("momentum", o.momentum, 0, kInfinity);
+  check_option("dampening", o.dampening, -kInfinity, kInfinity);
+  if (o.nesterov && (o.momentum == 0 || o.dampening != 0))
     throw_error<ValueError>("SGD: nesterov needs a momentum and no dampening, got {} and {}",
-                            options.momentum, options.dampening);
+                            o.momentum, o.dampening);
 }
 
 void SGD::update(const Parameter& p, const Tensor& gradient, double lr) {
-  const kernels::SgdArgs args{.lr = lr,
-                              .momentum = options_.momentum,
-                              .dampening = options_.dampening,
-                              .l2 = p.weight_decay,
-                              .nesterov = options_.nesterov,
-                              .first = p.step == 1};
-  on(gradient.device(), [&](auto device) {
-    kernels::sgd_step(device, args, gradient, p.value, p.state.empty() ? Tensor() : p.state[0]);
-  });
+  Tensor d = p.weight_decay != 0 ? gradient + p.value * p.weight_decay : gradient;
+  if (options_.momentum != 0) {
+    const Tensor& b = p.state[0];
+    b.copy_(p.step == 1 ? d : b * options_.momentum + d * (1 - options_.dampening));
+    d = options_.nesterov ? d + b * options_.momentum : b;
+  }
+  p.value.copy_(p.value - d * lr);
 }
 
-// ---------------------------------------------------------------------- Adam
-
-Adam::Adam(const char* type, const std::vector<ParameterGroup>& groups, const AdamOptions& options,
-           bool decoupled_weight_decay)
-    : Optimizer(type, groups, options.lr, options.weight_decay, {"exp_avg", "exp_avg_sq"}),
-      options_(options), decoupled_weight_decay_(decoupled_weight_decay) {
-  check_option("betas", options.betas.first, 0, 1);
-  check_option("betas", options.betas.second, 0, 1);
-  check_option("eps", options.eps, 0, kInfinity);
+Adam::Adam(const char* type, const ParameterGroups& groups, const AdamOptions& o, bool decoupled)
+    : Optimizer(type, groups, o.lr, o.weight_decay, {"exp_avg", "exp_avg_sq"}), options_(o),
+      decoupled_(decoupled) {
+  for (double beta : {o.betas.first, o.betas.second}) check_option("betas", beta, 0, 1);
+  check_option("eps", o.eps, 0, kInfinity);
 }
 
 void Adam::update(const Parameter& p, const Tensor& gradient, double lr) {
@@ -155,38 +144,105 @@ void Adam::update(const Parameter& p, const Tensor& gradient, double lr) {
                                .beta1 = options_.betas.first,
                                .beta2 = options_.betas.second,
                                .eps = options_.eps,
-                               .weight_decay = decoupled_weight_decay_ ? p.weight_decay : 0,
-                               .l2 = decoupled_weight_decay_ ? 0 : p.weight_decay,
+                               .weight_decay = decoupled_ ? p.weight_decay : 0,
+                               .l2 = decoupled_ ? 0 : p.weight_decay,
                                .step = p.step};
   on(gradient.device(), [&](auto device) {
     kernels::adam_step(device, args, gradient, p.value, p.state[0], p.state[1]);
   });
 }
 
-// ---------------------------------------------------------------------- clipping
+Lion::Lion(const ParameterGroups& groups, const LionOptions& o)
+    : Optimizer("Lion", groups, o.lr, o.weight_decay, {"exp_avg"}), options_(o) {
+  for (double beta : {o.betas.first, o.betas.second}) check_option("betas", beta, 0, 1);
+}
+
+void Lion::update(const Parameter& p, const Tensor& gradient, double lr) {
+  const Tensor &m = p.state[0], u = sign(lerp(gradient, m, options_.betas.first));
+  p.value.copy_(p.value * (1 - lr * p.weight_decay) - u * lr);
+  m.copy_(lerp(gradient, m, options_.betas.second));
+}
+
+Muon::Muon(const ParameterGroups& groups, const MuonOptions& o)
+    : Optimizer("Muon", groups, o.lr, o.weight_decay, {"momentum_buffer"}), options_(o) {
+  check_option("momentum", o.momentum, 0, 1);
+  for (const ParameterGroup& group : groups)
+    for (const auto& [name, p] : group.parameters)
+      if (p.requires_grad() && p.dim() != 2)
+        throw_error<ValueError>("Muon: needs matrices, {} is {}: put it into a group of AdamW",
+                                name, p.shape());
+}
+
+void Muon::update(const Parameter& p, const Tensor& gradient, double lr) {
+  const Tensor& b = p.state[0];
+  b.copy_(lerp(gradient, b, options_.momentum));
+  Tensor u = options_.nesterov ? lerp(gradient, b, options_.momentum) : b;
+  const double ratio = double(u.size(0)) / double(std::max(u.size(1), std::int64_t(1)));
+  auto turn = [&] { return ratio > 1 ? u.transpose(0, 1) : u; };  // the smaller u u^T
+  u = turn() / clamp(norm(u), 1e-7);
+  for (int step = 0; step < 5; ++step) {
+    const Tensor a = matmul(u, u.transpose(0, 1));
+    u = u * 3.4445 + matmul(a * -4.7750 + matmul(a, a) * 2.0315, u);
+  }
+  p.value.copy_(p.value * (1 - lr * p.weight_decay) -
+                turn() * (lr * std::sqrt(std::max(1.0, ratio))));
+}
 
 double clip_grad_norm(const std::vector<Tensor>& parameters, double max_norm) {
   if (!(max_norm > 0))
     throw_error<ValueError>("clip_grad_norm: needs max_norm > 0, got {}", max_norm);
   std::vector<Tensor> gradients;
+  for (const Tensor& p : parameters)
+    if (Tensor g = p.grad(); g.defined()) gradients.push_back(g.detach());
   double squares = 0;
-  for (const Tensor& p : parameters) {
-    Tensor gradient = p.grad();
-    if (!gradient.defined()) continue;
-    if (!gradient.is_contiguous()) p.set_grad(gradient = gradient.contiguous());
-    Tensor own = scalar(0, {.dtype = f64, .device = gradient.device()});
-    on(gradient.device(),
-       [&](auto device) { kernels::sum_of_squares(device, gradient.detach(), own); });
+  for (const Tensor& g : gradients) {
+    Tensor own = scalar(0, {.dtype = f64, .device = g.device()}), x = g.to(wide_type(g.dtype()));
+    on(g.device(), [&](auto device) { kernels::sum_of_squares(device, x, own); });
     squares += own.item<double>();
-    gradients.push_back(gradient.detach());
   }
   const double total = std::sqrt(squares);
   // PyTorch's 1e-6 keeps the factor below 1 where the norm is max_norm but for rounding.
   const double factor = max_norm / (total + 1e-6);
   if (std::isfinite(total) && factor < 1)
-    for (const Tensor& gradient : gradients)
-      on(gradient.device(), [&](auto device) { kernels::scale(device, factor, gradient); });
+    for (const Tensor& gradient : gradients) gradient.copy_(gradient * factor);
   return total;
+}
+
+double constant_lr(std::int64_t step, const Schedule& s) {
+  const Schedule endless{.lr = s.lr, .steps = s.warmup_steps + 1, .warmup_steps = s.warmup_steps};
+  return scheduled("constant_lr", step, endless, [](double) { return 1.0; });
+}
+double linear_lr(std::int64_t step, const Schedule& s) {
+  return scheduled("linear_lr", step, s, [](double done) { return 1 - done; });
+}
+double cosine_lr(std::int64_t step, const Schedule& s) {
+  auto share = [](double done) { return (1 + std::cos(std::numbers::pi * done)) / 2; };
+  return scheduled("cosine_lr", step, s, share);
+}
+
+EMA::EMA(Module& model, double decay) : model_(model), decay_(decay) {
+  if (!(decay >= 0 && decay <= 1))
+    throw_error<ValueError>("EMA: needs decay in 0..1, got {}", decay);
+  for (const auto& [name, t] : model.state_dict())
+    means_[name] = t.dtype() == bf16 ? t.to(f32) : t.clone();
+}
+
+void EMA::update() {
+  for (const auto& [name, t] : model_.state_dict()) {
+    const Tensor& mean = means_.at(name);
+    mean.copy_(is_floating_point(t.dtype()) ? lerp(t.to(mean.dtype()), mean, decay_) : t);
+  }
+}
+
+void EMA::copy_to() const {
+  for (const auto& [name, t] : model_.state_dict()) t.copy_(means_.at(name));
+}
+
+std::shared_ptr<void> EMA::average_parameters() const {
+  StateDict own = model_.state_dict();
+  for (auto& [name, t] : own) t = t.clone();
+  copy_to();
+  return {nullptr, [own, &model = model_](void*) { model.load_state_dict(own); }};
 }
 
 }  // namespace triad::nn

@@ -1,5 +1,5 @@
-// Optimizers: they change parameters by their gradients. Names, defaults and arithmetic are
-// PyTorch's.
+// Optimizers, which change parameters by their gradients, schedules of the learning rate, and means
+// of weights. Names, defaults and arithmetic are PyTorch's.
 //
 //   nn::AdamW optimizer(nn::decay_groups(model, 0.1), {.lr = 3e-4});
 //   for (...) {
@@ -10,11 +10,7 @@
 //   }
 #pragma once
 
-#include <cstdint>
 #include <optional>
-#include <string>
-#include <utility>
-#include <vector>
 
 #include <triad/nn/module.h>
 
@@ -26,11 +22,11 @@ struct ParameterGroup {
   std::optional<double> weight_decay = {};  // the optimizer's, unless given here
   double lr_factor = 1;                     // times the optimizer's lr
 };
+using ParameterGroups = std::vector<ParameterGroup>;
 
 // What decays, and what must not: vectors (biases, weights of norms), position embeddings
-// (pos.weight) and the filters of spectral heads (log_gain, phase) are in the second group, which
-// has weight_decay 0.
-std::vector<ParameterGroup> decay_groups(const Module& model, double weight_decay);
+// (pos.weight) and spectral filters (log_gain, phase) are in the second group, with weight_decay 0.
+ParameterGroups decay_groups(const Module& model, double weight_decay);
 
 class Optimizer {
  public:
@@ -45,13 +41,11 @@ class Optimizer {
   double lr() const { return lr_; }
   void set_lr(double lr);  // of every group, each times its lr_factor
 
-  // What step() has learned, by parameter name: for Adam NAME.exp_avg, NAME.exp_avg_sq and
-  // NAME.step. The tensors share their memory with the optimizer. Options and lr are not in it:
-  // they are the program's. With it, and the model's state, training goes on as if it had not
-  // stopped.
+  // What step() has learned, by parameter name: for Adam NAME.exp_avg, NAME.exp_avg_sq, NAME.step.
+  // The tensors share their memory with the optimizer. With it, the model's state, and options and
+  // lr, which are the program's, training goes on as if it had not stopped.
   StateDict state_dict() const;
-  // Copies the values in. Names, sizes or types that do not match are one ValueError that lists all
-  // of them, and then nothing was changed.
+  // Copies the values in. One ValueError lists all that does not match; nothing was changed then.
   void load_state_dict(const StateDict& state);
 
  protected:
@@ -64,18 +58,16 @@ class Optimizer {
     std::vector<Tensor> state;  // like value, in the order of the names given below
   };
 
-  // Parameters that do not require a gradient, frozen ones, are left out. One that is no leaf, not
-  // contiguous, or there twice is a ValueError, as is a list with nothing left.
-  Optimizer(const char* type, const std::vector<ParameterGroup>& groups, double lr,
-            double weight_decay, std::vector<const char*> state_names);
+  // Frozen parameters, which require no gradient, are left out. One that is no leaf, not contiguous
+  // or there twice is a ValueError, as is a list with nothing left.
+  Optimizer(const char* type, const ParameterGroups& groups, double lr, double weight_decay,
+            std::vector<const char*> state_names);
   // p.step counts this update already.
   virtual void update(const Parameter& p, const Tensor& gradient, double lr) = 0;
   // Throws a ValueError unless low <= value < high.
   void check_option(const char* option, double value, double low, double high) const;
 
  private:
-  void add(const std::string& name, const Tensor& leaf, double weight_decay, double lr_factor);
-
   const char* type_;
   double lr_;
   std::vector<const char*> state_names_;
@@ -92,9 +84,8 @@ struct SGDOptions {
 // p -= lr (g + momentum b). Sutskever et al. 2013.
 class SGD : public Optimizer {
  public:
-  explicit SGD(const std::vector<ParameterGroup>& groups, const SGDOptions& options = {});
-  explicit SGD(const NamedTensors& parameters, const SGDOptions& options = {})
-      : SGD(std::vector<ParameterGroup>{{parameters}}, options) {}
+  explicit SGD(const ParameterGroups& groups, const SGDOptions& options = {});
+  explicit SGD(const NamedTensors& p, const SGDOptions& o = {}) : SGD(ParameterGroups{{p}}, o) {}
 
  private:
   void update(const Parameter& p, const Tensor& gradient, double lr) override;
@@ -109,23 +100,20 @@ struct AdamOptions {
 };
 
 // m and v are running means of the gradient and of its square, corrected for their start at zero:
-// p -= lr (m / (1 - beta1^n)) / (sqrt(v / (1 - beta2^n)) + eps) at step n.
-// Kingma & Ba 2015, arXiv 1412.6980.
+// p -= lr (m / (1 - beta1^n)) / (sqrt(v / (1 - beta2^n)) + eps) at step n. arXiv 1412.6980.
 class Adam : public Optimizer {
  public:
-  explicit Adam(const std::vector<ParameterGroup>& groups, const AdamOptions& options = {})
+  explicit Adam(const ParameterGroups& groups, const AdamOptions& options = {})
       : Adam("Adam", groups, options, false) {}
-  explicit Adam(const NamedTensors& parameters, const AdamOptions& options = {})
-      : Adam(std::vector<ParameterGroup>{{parameters}}, options) {}
+  explicit Adam(const NamedTensors& p, const AdamOptions& o = {}) : Adam(ParameterGroups{{p}}, o) {}
 
  protected:
-  Adam(const char* type, const std::vector<ParameterGroup>& groups, const AdamOptions& options,
-       bool decoupled_weight_decay);
+  Adam(const char* type, const ParameterGroups& groups, const AdamOptions& options, bool decoupled);
 
  private:
   void update(const Parameter& p, const Tensor& gradient, double lr) override;
   const AdamOptions options_;
-  const bool decoupled_weight_decay_;
+  const bool decoupled_;  // from the gradient: the weight decay
 };
 
 struct AdamWOptions {
@@ -135,20 +123,88 @@ struct AdamWOptions {
   double weight_decay = 0.01;  // p -= lr weight_decay p, before the step
 };
 
-// Adam whose weight decay does not pass through m and v. Loshchilov & Hutter 2019, arXiv
-// 1711.05101.
+// Adam whose weight decay does not pass through m and v. Loshchilov & Hutter, arXiv 1711.05101.
 class AdamW : public Adam {
  public:
-  explicit AdamW(const std::vector<ParameterGroup>& groups, const AdamWOptions& options = {})
-      : Adam("AdamW", groups, {options.lr, options.betas, options.eps, options.weight_decay},
-             true) {}
-  explicit AdamW(const NamedTensors& parameters, const AdamWOptions& options = {})
-      : AdamW(std::vector<ParameterGroup>{{parameters}}, options) {}
+  explicit AdamW(const ParameterGroups& groups, const AdamWOptions& o = {})
+      : Adam("AdamW", groups, {o.lr, o.betas, o.eps, o.weight_decay}, true) {}
+  explicit AdamW(const NamedTensors& p, const AdamWOptions& o = {})
+      : AdamW(ParameterGroups{{p}}, o) {}
+};
+
+struct LionOptions {
+  double lr = 1e-4;
+  std::pair<double, double> betas = {0.9, 0.99};
+  double weight_decay = 0;
+};
+// p -= lr sign(beta1 m + (1 - beta1) g), then m = beta2 m + (1 - beta2) g. arXiv 2302.06675.
+class Lion : public Optimizer {
+ public:
+  explicit Lion(const ParameterGroups& groups, const LionOptions& options = {});
+  explicit Lion(const NamedTensors& p, const LionOptions& o = {}) : Lion(ParameterGroups{{p}}, o) {}
+
+ private:
+  void update(const Parameter& p, const Tensor& gradient, double lr) override;
+  const LionOptions options_;
+};
+
+struct MuonOptions {
+  double lr = 1e-3, weight_decay = 0.1, momentum = 0.95;
+  bool nesterov = true;
+};
+// For matrices [R,C] alone: b = momentum b + (1 - momentum) g; u is b, or with nesterov
+// momentum b + (1 - momentum) g; p -= lr sqrt(max(1, R/C)) u with singular values near 1, most
+// from 0.7 to 1.2, by a Newton-Schulz iteration. K. Jordan 2024, kellerjordan.github.io/posts/muon.
+class Muon : public Optimizer {
+ public:
+  explicit Muon(const ParameterGroups& groups, const MuonOptions& options = {});
+  explicit Muon(const NamedTensors& p, const MuonOptions& o = {}) : Muon(ParameterGroups{{p}}, o) {}
+
+ private:
+  void update(const Parameter& p, const Tensor& gradient, double lr) override;
+  const MuonOptions options_;
 };
 
 // Scales all gradients down together where their norm, as of one long vector, exceeds max_norm, and
 // returns that norm as it was before. Where it is NaN or infinite the gradients stay as they are,
 // and it is for the caller to skip the step. Pascanu et al. 2013, arXiv 1211.5063.
 double clip_grad_norm(const std::vector<Tensor>& parameters, double max_norm);
+
+// The learning rate as a function of the step, counted from 0:
+//   optimizer.set_lr(nn::cosine_lr(step, {.lr = 3e-4, .steps = 1000, .warmup_steps = 100}));
+// A negative step or length, or a warm-up that is not shorter than `steps`, is a ValueError.
+struct Schedule {
+  double lr = 1e-3;               // the highest
+  std::int64_t steps = 1;         // where `final_lr` is reached; it stays there
+  std::int64_t warmup_steps = 0;  // rising evenly: step n has lr (n + 1) / (warmup_steps + 1)
+  double final_lr = 0;
+};
+// `lr` for ever after the warm-up; `steps` and `final_lr` play no part.
+double constant_lr(std::int64_t step, const Schedule& schedule);
+// From `lr` to `final_lr` in a straight line.
+double linear_lr(std::int64_t step, const Schedule& schedule);
+// From `lr` to `final_lr` along half a cosine. Loshchilov & Hutter 2017, arXiv 1608.03983.
+double cosine_lr(std::int64_t step, const Schedule& schedule);
+
+// The running mean of a module's weights, often better than the last ones: ema.update() after each
+// optimizer.step(), and auto averaged = ema.average_parameters() before an evaluation.
+//
+// Of all that state_dict() names: floating types are averaged (bf16 in f32), others copied. The
+// model must outlive this, not move, and be on its device before.
+class EMA {
+ public:
+  explicit EMA(Module& model, double decay = 0.999);
+  void update();         // mean = decay mean + (1 - decay) weight
+  void copy_to() const;  // the means into the model
+  // copy_to() while what it returns lives; then the model has its own weights again.
+  [[nodiscard]] std::shared_ptr<void> average_parameters() const;
+  StateDict state_dict() const { return means_; }  // by the model's names, sharing memory
+  void load_state_dict(const StateDict& state) { load_state("EMA", means_, state, true); }
+
+ private:
+  Module& model_;
+  double decay_;
+  StateDict means_;
+};
 
 }  // namespace triad::nn

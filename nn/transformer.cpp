@@ -1,11 +1,9 @@
 #include <triad/nn/transformer.h>
 
 #include <triad/core/format.h>
+#include <triad/core/random.h>
 
 namespace triad::nn {
-
-// ---------------------------------------------------------------------- block
-
 namespace {
 
 std::unique_ptr<SelfAttention> without_residual(HybridAttentionLayer::Options options) {
@@ -13,11 +11,37 @@ std::unique_ptr<SelfAttention> without_residual(HybridAttentionLayer::Options op
   return std::make_unique<HybridAttentionLayer>(options);
 }
 
+template <class Options>
+const Options& checked(const char* model, const Options& o, std::int64_t classes) {
+  const char* names[] = {"vocab_size", "d_model", "layers", "max_seq_len", "classes"};
+  const std::int64_t sizes[] = {o.vocab_size, o.d_model, o.layers, o.max_seq_len, classes};
+  for (int i = 0; i < 5; ++i)
+    if (sizes[i] < 1)
+      throw_error<ValueError>("{}: needs {} >= 1, got {}", model, names[i], sizes[i]);
+  return o;
+}
+
+// Of the largest change of any logit. Rounding of f32 reaches about 1e-6 of it in a few layers; a
+// circular filter moves the position before a change by some hundredths.
+constexpr double kTolerance = 1e-4;
+
+// [B,T]: rows that agree with the first one before their cut and differ from it everywhere after.
+Tensor ids_with_other_futures(const std::vector<std::int64_t>& cuts, std::int64_t vocab_size,
+                              std::int64_t T) {
+  std::vector<std::int64_t> ids;
+  for (std::int64_t cut : cuts)
+    for (std::int64_t t = 0; t < T; ++t) {
+      const Philox4 bits = philox(0, 0, std::uint64_t(t));
+      const std::int64_t shift = t < cut ? 0 : 1 + bits.lane[1] % (vocab_size - 1);
+      ids.push_back((bits.lane[0] % vocab_size + shift) % vocab_size);
+    }
+  return from_vector(ids, {std::int64_t(cuts.size()), T});
+}
+
 }  // namespace
 
 TransformerBlock::TransformerBlock(const Options& o)
     : TransformerBlock(o.d_model, without_residual(o), o.dropout) {}
-
 TransformerBlock::TransformerBlock(std::int64_t d_model, std::unique_ptr<SelfAttention> attn,
                                    double dropout)
     : norm1(d_model), norm2(d_model), attn(std::move(attn)), mlp(d_model, dropout) {
@@ -25,47 +49,21 @@ TransformerBlock::TransformerBlock(std::int64_t d_model, std::unique_ptr<SelfAtt
 }
 
 Tensor TransformerBlock::operator()(const Tensor& x, const AttentionMasks& masks) {
-  Tensor y = x + attn->forward(norm1(x), masks);
+  const Tensor y = x + attn->forward(norm1(x), masks);
   return y + mlp(norm2(y));
 }
 
 Tensor TransformerBlock::step(const Tensor& x, LayerCache& cache) {
   NoGradGuard guard;
-  Tensor y = x + attn->step(norm1(x), cache);
+  const Tensor y = x + attn->step(norm1(x), cache);
   return y + mlp(norm2(y));
 }
-
-void TransformerBlock::visit(Visitor& visitor) {
-  visitor("norm1", norm1);
-  visitor("attn", *attn);
-  visitor("norm2", norm2);
-  visitor("mlp", mlp);
-}
-
-// ---------------------------------------------------------------------- what both models share
-
-namespace {
-
-template <class Options>
-const Options& checked(const char* model, const Options& o) {
-  auto check = [&](const char* what, std::int64_t size) {
-    if (size < 1) throw_error<ValueError>("{}: needs {} >= 1, got {}", model, what, size);
-  };
-  check("vocab_size", o.vocab_size);
-  check("d_model", o.d_model);
-  check("layers", o.layers);
-  check("max_seq_len", o.max_seq_len);
-  if constexpr (requires { o.classes; }) check("classes", o.classes);
-  return o;
-}
-
-}  // namespace
 
 template <class Options>
 Transformer::Transformer(const char* model, const Options& o, bool causal,
                          const Linear::Options& head)
-    : tok(checked(model, o).vocab_size, o.d_model), pos(o.max_seq_len, o.d_model), drop(o.dropout),
-      norm(o.d_model), head(head) {
+    : tok(checked(model, o, head.out_features).vocab_size, o.d_model),
+      pos(o.max_seq_len, o.d_model), drop(o.dropout), norm(o.d_model), head(head) {
   for (std::int64_t i = 0; i < o.layers; ++i)
     blocks.emplace_back(TransformerBlock::Options{.d_model = o.d_model,
                                                   .head_types = o.head_types,
@@ -75,46 +73,39 @@ Transformer::Transformer(const char* model, const Options& o, bool causal,
 }
 
 Tensor Transformer::embed(const Tensor& ids, std::int64_t first) {
-  const std::int64_t T = ids.dim() == 2 ? ids.size(1) : 0, table = pos.weight.size(0);
-  if (ids.dim() != 2 || ids.numel() == 0 || first + T > table)
+  const std::int64_t end = first + (ids.dim() == 2 ? ids.size(1) : 0), table = pos.weight.size(0);
+  if (ids.dim() != 2 || ids.numel() == 0 || end > table)
     throw_error<ShapeError>(
-        "{}: needs ids [B,T] with B and T at least 1 and at most {} positions, got {} at position "
-        "{}",
+        "{}: needs ids [B,T] with B and T at least 1 and at most {} positions, "
+        "got {} at position {}",
         type_name(), table, ids.shape(), first);
-  return drop(tok(ids) + pos.weight.slice(0, first, first + T));
+  return drop(tok(ids) + pos.weight.slice(0, first, end));
+}
+
+Tensor Transformer::features(const Tensor& ids, const AttentionMasks& masks) {
+  Tensor x = embed(ids);
+  for (TransformerBlock& block : blocks) x = block(x, masks);
+  return norm(x);
 }
 
 void Transformer::visit(Visitor& visitor) {
-  visitor("tok", tok);
-  visitor("pos", pos);
-  visitor("drop", drop);
+  visitor("tok", tok, "pos", pos, "drop", drop);
   for (std::size_t i = 0; i < blocks.size(); ++i) visitor(fmt::format("blocks.{}", i), blocks[i]);
-  visitor("norm", norm);
-  visitor("head", head);
+  visitor("norm", norm, "head", head);
 }
-
-// ---------------------------------------------------------------------- language model
 
 TransformerLM::TransformerLM(const Options& o)
     : Transformer("TransformerLM", o, true, {o.d_model, o.vocab_size, false}), options(o) {
   NoGradGuard guard;
   apply([](Module& module) {
     auto normal = [](const Tensor& weight) { weight.copy_(randn(weight.shape()) * 0.02); };
-    if (auto* linear = dynamic_cast<Linear*>(&module)) {
-      normal(linear->weight);
-      if (linear->bias.defined()) linear->bias.fill_(0);
-    } else if (auto* table = dynamic_cast<Embedding*>(&module)) {
-      normal(table->weight);
-    }
+    auto* linear = dynamic_cast<Linear*>(&module);
+    if (linear) normal(linear->weight);
+    if (linear && linear->bias.defined()) linear->bias.fill_(0);
+    if (auto* table = dynamic_cast<Embedding*>(&module)) normal(table->weight);
   });
   pos.weight.copy_(randn(pos.weight.shape()) * 0.01);
   if (o.tie_weights) head.weight = tok.weight;
-}
-
-Tensor TransformerLM::operator()(const Tensor& ids) {
-  Tensor x = embed(ids);
-  for (TransformerBlock& block : blocks) x = block(x);
-  return head(norm(x));
 }
 
 Tensor TransformerLM::step(const Tensor& ids, DecodeCache& cache) {
@@ -134,19 +125,48 @@ std::string TransformerLM::options_text() const {
                      options.d_model, options.layers, options.max_seq_len);
 }
 
-// ---------------------------------------------------------------------- classifier
-
 TransformerClassifier::TransformerClassifier(const Options& o)
     : Transformer("TransformerClassifier", o, false, {o.d_model, o.classes}), options(o) {}
 
 Tensor TransformerClassifier::operator()(const Tensor& ids, const Tensor& token_mask) {
-  Tensor x = embed(ids);
-  for (TransformerBlock& block : blocks) x = block(x, {.token_mask = token_mask});
-  x = norm(x);
+  Tensor x = features(ids, {.token_mask = token_mask});
   if (!token_mask.defined()) return head(mean(x, {1}));
   Tensor weight = token_mask.to(x.dtype()).unsqueeze(-1);
   Tensor count = maximum(sum(weight, {1}), ones({}, {.dtype = x.dtype(), .device = x.device()}));
   return head(sum(x * weight, {1}) / count);
+}
+
+void check_causal(const Function<Tensor(const Tensor& ids)>& logits, std::int64_t vocab_size,
+                  std::int64_t T) {
+  if (vocab_size < 2 || T < 2) return;  // there is no other future
+  // The first row is whole; the last cut comes next because it says most about a leak.
+  const std::vector<std::int64_t> cuts = {T, T - 1, (T + 1) / 2, 1};
+  NoGradGuard guard;
+  const Tensor out = logits(ids_with_other_futures(cuts, vocab_size, T));
+  if (out.dim() != 3 || out.size(0) != std::int64_t(cuts.size()) || out.size(1) != T)
+    throw_error<ShapeError>("check_causal: needs logits [{},{},C], got {}", cuts.size(), T,
+                            out.shape());
+  if (!all_finite(out)) throw ValueError("check_causal: the logits are not finite");
+
+  const Tensor changes = max(abs(out - out.slice(0, 0, 1)), -1).first;  // [B,T]
+  const double largest = max(changes).item<double>();
+  for (std::size_t row = 1; row < cuts.size(); ++row) {
+    const Tensor past = changes.select(0, std::int64_t(row)).slice(0, 0, cuts[row]);
+    const double change = max(past).item<double>();
+    if (change > kTolerance * largest)
+      throw_error<ValueError>(
+          "check_causal: the model sees the future: other ids from position {} "
+          "on change the logits at position {} by {:.3g}",
+          cuts[row], argmax(past, 0).item<std::int64_t>(), change);
+  }
+}
+
+void check_causal(TransformerLM& model) {
+  const std::shared_ptr<void> restore(
+      nullptr, [&model, was = model.training()](void*) { model.train(was); });
+  model.eval();
+  check_causal([&](const Tensor& ids) { return model(ids); }, model.options.vocab_size,
+               model.options.max_seq_len);
 }
 
 }  // namespace triad::nn

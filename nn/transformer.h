@@ -1,9 +1,9 @@
-// Pre-norm transformers: a block, a causal language model, a classifier.
+// Pre-norm transformers: a block, a causal language model and its check, a classifier.
 #pragma once
 
 #include <memory>
 
-#include <triad/nn/hybrid.h>
+#include <triad/nn/attention.h>
 
 namespace triad::nn {
 
@@ -17,7 +17,9 @@ class TransformerBlock : public Module {
 
   Tensor operator()(const Tensor& x, const AttentionMasks& masks = {});
   Tensor step(const Tensor& x, LayerCache& cache);
-  void visit(Visitor& visitor) override;
+  void visit(Visitor& visitor) override {
+    visitor("norm1", norm1, "attn", *attn, "norm2", norm2, "mlp", mlp);
+  }
   std::string type_name() const override { return "TransformerBlock"; }
 
   LayerNorm norm1, norm2;
@@ -47,6 +49,8 @@ class Transformer : public Module {
   Transformer(const char* model, const Options& options, bool causal, const Linear::Options& head);
   // tok[ids] + pos[first, first + T)
   Tensor embed(const Tensor& ids, std::int64_t first = 0);
+  // What the blocks and the norm make of them, [B,T,d_model].
+  Tensor features(const Tensor& ids, const AttentionMasks& masks = {});
 };
 
 // Token ids i64 [B,T] -> logits [B,T,vocab_size], T <= max_seq_len; position t sees ids 0..t.
@@ -62,9 +66,8 @@ class TransformerLM : public Transformer {
   };
   explicit TransformerLM(const Options& options);
 
-  Tensor operator()(const Tensor& ids);
-  // One more token for each sequence, ids [B,1] -> logits [B,1,vocab_size]; in eval mode, without
-  // history.
+  Tensor operator()(const Tensor& ids) { return head(features(ids)); }
+  // One more token a sequence, ids [B,1] -> logits [B,1,vocab_size]; in eval mode, without history.
   Tensor step(const Tensor& ids, DecodeCache& cache);
   std::string type_name() const override { return "TransformerLM"; }
   std::string options_text() const override;
@@ -73,8 +76,7 @@ class TransformerLM : public Transformer {
 };
 
 // Token ids i64 [B,T] and, with padding, token_mask bool [B,T] -> logits [B,classes]: the mean over
-// real tokens of what the blocks make of them, then a Linear. A row of padding alone gives
-// head.bias.
+// real tokens of what the blocks make of them, then a Linear. Padding alone gives head.bias.
 class TransformerClassifier : public Transformer {
  public:
   struct Options {
@@ -90,5 +92,15 @@ class TransformerClassifier : public Transformer {
 
   const Options options;
 };
+
+// Does a language model see the future? One that does copies its answers, at a splendid loss.
+//
+// Changes the ids from several positions on and compares the logits before them. They may differ by
+// what rounding explains (an FFT mixes all positions); more is a ValueError that says where and by
+// how much. `logits` maps ids [B,T], 0 <= id < vocab_size, to [B,T,C]. Random state is left alone.
+void check_causal(const Function<Tensor(const Tensor& ids)>& logits, std::int64_t vocab_size,
+                  std::int64_t T);
+// The same of a model, over all its positions, with dropout off.
+void check_causal(TransformerLM& model);
 
 }  // namespace triad::nn

@@ -4,7 +4,7 @@
 
 #include <doctest/doctest.h>
 #include <triad/backends/kernels.h>
-#include <triad/core/threads.h>
+#include <triad/core/visit.h>
 
 #include <cmath>
 #include <cstring>
@@ -26,8 +26,10 @@ inline constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 // The elements in row-major order, converted.
 inline reference::Values values(const Tensor& x) {
   return triad::visit_any(x.dtype(), [&](auto zero) {
-    const auto v = x.to_vector<decltype(zero)>();
-    return reference::Values(v.begin(), v.end());
+    reference::Values result;
+    for (auto value : x.to_vector<decltype(zero)>())
+      result.push_back(triad::converted<double>(decltype(zero)(value)));
+    return result;
   });
 }
 
@@ -38,7 +40,7 @@ inline Tensor tensor(const reference::Values& from, const Shape& shape,
   REQUIRE(x.numel() == std::int64_t(from.size()));
   triad::visit_any(dtype, [&](auto zero) {
     using T = decltype(zero);
-    for (std::size_t i = 0; i < from.size(); ++i) x.data<T>()[i] = T(from[i]);
+    for (std::size_t i = 0; i < from.size(); ++i) x.data<T>()[i] = triad::converted<T>(from[i]);
   });
   return x;
 }
@@ -51,7 +53,7 @@ inline Tensor random_tensor(const Shape& shape, triad::DType dtype, unsigned see
   reference::Values from(std::size_t(shape.numel()));
   for (double& value : from) {
     value = scale * normal(engine);
-    if (dtype == triad::i64) value = std::round(10 * value);
+    if (dtype == triad::i64 || dtype == triad::i32) value = std::round(10 * value);
     if (dtype == triad::boolean) value = value > 0;
   }
   return tensor(from, shape, dtype);
@@ -127,8 +129,7 @@ inline bool same_bits(const Tensor& a, const Tensor& b) {
 }
 
 // Runs `compute`, which returns a tensor, at 1 and at several threads and compares the bits.
-template <class F>
-void check_threads(const std::string& what, F compute) {
+template <class F> void check_threads(const std::string& what, F compute) {
   const int before = triad::get_num_threads();
   triad::set_num_threads(1);
   const Tensor one = compute();

@@ -55,8 +55,7 @@ inline bool same_bits(const triad::Tensor& a, const triad::Tensor& b) {
 }
 
 // The text of the triad::Error that f throws, of type E; "no error" without one.
-template <class E, class F>
-std::string message_of(F&& f) {
+template <class E, class F> std::string message_of(F&& f) {
   try {
     f();
   } catch (const E& error) {

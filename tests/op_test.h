@@ -103,8 +103,7 @@ inline void check_second_gradient(const std::string& what, const TensorFunction&
 // ---------------------------------------------------------------------- errors
 
 // f throws an E, and no type derived from it or beside it, with one line that contains `part`.
-template <class E, class F>
-void check_error(F&& f, const std::string& part) {
+template <class E, class F> void check_error(F&& f, const std::string& part) {
   std::string text = "no error";
   bool right_type = false;
   try {

@@ -28,6 +28,12 @@ inline double gelu_grad(double x) {
   return double(std::erfc(-x * std::sqrt(0.5L)) / 2 + x * density);
 }
 
+// x/2 (1 + tanh(u)), written so that nothing cancels.
+inline double gelu_tanh(double x) {
+  const long double u = std::sqrt(2 / std::acos(-1.0L)) * (x + 0.044715L * x * x * x);
+  return double(x / (1 + std::exp(-2 * u)));
+}
+
 inline double sign(double x) { return x > 0 ? 1 : x < 0 ? -1 : x; }
 
 // ---------------------------------------------------------------------- random numbers
@@ -92,17 +98,6 @@ inline Values softmax_backward(const Values& dy, const Values& y, std::size_t C)
     double dot = 0;
     for (std::size_t j = 0; j < C; ++j) dot += dy[r + j] * y[r + j];
     for (std::size_t j = 0; j < C; ++j) dx[r + j] = y[r + j] * (dy[r + j] - dot);
-  }
-  return dx;
-}
-
-// dx_j = dy_j - exp(y_j) sum over k of dy_k
-inline Values log_softmax_backward(const Values& dy, const Values& y, std::size_t C) {
-  Values dx(y.size());
-  for (std::size_t r = 0; r < y.size(); r += C) {
-    double sum = 0;
-    for (std::size_t j = 0; j < C; ++j) sum += dy[r + j];
-    for (std::size_t j = 0; j < C; ++j) dx[r + j] = dy[r + j] - std::exp(y[r + j]) * sum;
   }
   return dx;
 }
@@ -177,20 +172,6 @@ struct AdamElement {
     m = beta1 * m + (1 - beta1) * g;
     v = beta2 * v + (1 - beta2) * g * g;
     p -= lr * (m / (1 - std::pow(beta1, t))) / (std::sqrt(v / (1 - std::pow(beta2, t))) + eps);
-  }
-};
-
-struct SgdElement {
-  double p, buffer;
-
-  void step(double g, double lr, double momentum, double dampening, double l2, bool nesterov,
-            bool first) {
-    g += l2 * p;
-    if (momentum != 0) {
-      buffer = first ? g : momentum * buffer + (1 - dampening) * g;
-      g = nesterov ? g + momentum * buffer : buffer;
-    }
-    p -= lr * g;
   }
 };
 

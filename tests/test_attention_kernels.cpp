@@ -1,7 +1,7 @@
 // The attention kernels against the definition: dense, in fp64, with gradients written out.
 #include <doctest/doctest.h>
 #include <triad/backends/kernels.h>
-#include <triad/core/threads.h>
+#include <triad/core/visit.h>
 
 #include <cmath>
 #include <limits>
@@ -154,16 +154,11 @@ struct Run {
   kernels::AttentionArgs args;
 
   Run(std::mt19937& random, const Case& c, DType dtype)
-      : q(heads(random, c, c.T, dtype)),
-        k(heads(random, c, c.S, dtype)),
-        v(heads(random, c, c.S, dtype)),
-        dout(heads(random, c, c.T, dtype)),
-        out(heads(random, c, c.T, dtype)),
-        lse(empty({c.B, c.H, c.T}, dtype)),
-        dq(heads(random, c, c.T, dtype)),
-        dk(heads(random, c, c.S, dtype)),
-        dv(heads(random, c, c.S, dtype)),
-        args(arguments(random, c)) {}
+      : q(heads(random, c, c.T, dtype)), k(heads(random, c, c.S, dtype)),
+        v(heads(random, c, c.S, dtype)), dout(heads(random, c, c.T, dtype)),
+        out(heads(random, c, c.T, dtype)), lse(empty({c.B, c.H, c.T}, dtype)),
+        dq(heads(random, c, c.T, dtype)), dk(heads(random, c, c.S, dtype)),
+        dv(heads(random, c, c.S, dtype)), args(arguments(random, c)) {}
 
   Results operator()(int threads) const {
     const int before = get_num_threads();

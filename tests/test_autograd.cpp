@@ -195,7 +195,7 @@ TEST_CASE("requires_grad_, detach and set_grad") {
                              "requires_grad_: the tensor is a result of mul; use detach()");
   check_error<AutogradError>([&] { y.requires_grad_(false); }, "use detach()");
   check_error<DTypeError>([] { zeros({1}, {.dtype = i64}).requires_grad_(); },
-                          "requires_grad_: needs f32 or f64, got i64");
+                          "requires_grad_: needs a floating or complex type, got i64");
   CHECK(!y.detach().requires_grad());
   CHECK(y.detach().storage() == y.storage());
   CHECK(!x.requires_grad_(false).requires_grad());
@@ -316,4 +316,62 @@ TEST_CASE("a rule that throws leaves everything in order") {
     CHECK(values(x.grad()) == Values{2});
   }
   CHECK(memory_stats().live_blocks == blocks);
+}
+
+TEST_CASE("hooks see a complete gradient and may replace it") {
+  Tensor x = noise({3}).requires_grad_();
+  Tensor y = x * 2.0;
+  int calls = 0;
+  y.register_hook([&](const Tensor& g) {
+    ++calls;
+    CHECK(values(g) == Values{4, 4, 4});  // from both uses
+    return g * 10.0;
+  });
+  x.register_hook([&](const Tensor& g) {
+    CHECK(values(g) == Values{80, 80, 80});
+    return Tensor();  // leaves it alone
+  });
+  sum(y * 3.0 + y).backward();
+  CHECK(calls == 1);
+  CHECK(values(x.grad()) == Values{80, 80, 80});
+  Tensor z = x * 1.0;
+  z.register_hook([](const Tensor&) { return zeros({2}, {.dtype = f64}); });
+  check_error<AutogradError>([&] { sum(z).backward(); }, "register_hook: the gradient is f64[3]");
+  check_error<AutogradError>([] { zeros({2}).register_hook([](const Tensor& g) { return g; }); },
+                             "register_hook: the tensor does not require a gradient");
+}
+
+TEST_CASE("grad with allow_unused") {
+  Tensor x = noise({2}).requires_grad_(), unused = noise({2}).requires_grad_();
+  const Tensors g = grad({sum(x)}, {x, unused}, {}, {.allow_unused = true});
+  CHECK(values(g[0]) == Values{1, 1});
+  CHECK(!g[1].defined());
+}
+
+TEST_CASE("DetectAnomaly names the op that made a NaN, forward and backward") {
+  Tensor x = tensor({-1, 4}, {2}, f64).requires_grad_();
+  CHECK_NOTHROW(sqrt(x));
+  {
+    const DetectAnomaly guard;
+    check_error<ValueError>([&] { sqrt(x); }, "sqrt: the result is NaN");
+    CHECK_NOTHROW(exp(x));
+    Tensor zero = zeros({1}, {.dtype = f64, .requires_grad = true});
+    Tensor y = sum(sqrt(zero) * 0.0);  // 0 in the forward pass, 0 / 0 in the backward one
+    check_error<ValueError>([&] { y.backward(); },
+                            "backward of sqrt: the gradient of input 0 is NaN");
+  }
+  CHECK_NOTHROW(sqrt(x));
+}
+
+TEST_CASE("vjp and jacobian") {
+  const Tensor x = noise({3}), A = noise({2, 3});
+  const auto f = [&](const Tensor& t) { return square(matmul(A, t)); };
+  const auto [y, g] = vjp(f, x, ones({2}, {.dtype = f64}));
+  const Tensor J = jacobian(f, x);  // 2 diag(A x) A
+  CHECK(J.shape() == Shape{2, 3});
+  check_close(J, values(2.0 * matmul(A, x).unsqueeze(1) * A), 1e-14, "jacobian");
+  check_close(g, values(sum(J, {0})), 1e-14, "vjp");
+  CHECK(values(y) == values(f(x)));
+  CHECK(!y.requires_grad());
+  CHECK(jacobian([](const Tensor& t) { return t.slice(0, 0, 0); }, x).shape() == Shape{0, 3});
 }

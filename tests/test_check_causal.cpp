@@ -4,7 +4,7 @@
 #include <cmath>
 #include <string>
 
-#include <triad/nn/check_causal.h>
+#include <triad/nn/transformer.h>
 #include <triad/tests/module_checks.h>
 
 using namespace triad;
@@ -16,11 +16,10 @@ constexpr std::int64_t kVocabulary = 16, kLength = 24, kChannels = 16;
 // Embedding, one hybrid layer, and the channels as logits.
 struct OneLayer {
   explicit OneLayer(const std::string& heads, bool causal)
-      : tok(kVocabulary, kChannels),
-        attn({.d_model = kChannels,
-              .head_types = nn::heads(heads),
-              .max_seq_len = kLength,
-              .causal = causal}) {}
+      : tok(kVocabulary, kChannels), attn({.d_model = kChannels,
+                                           .head_types = nn::heads(heads),
+                                           .max_seq_len = kLength,
+                                           .causal = causal}) {}
   std::string check() {
     return message_of<ValueError>([&] {
       nn::check_causal([&](const Tensor& ids) { return attn(tok(ids)); }, kVocabulary, kLength);

@@ -8,8 +8,8 @@
 #include <random>
 #include <vector>
 
-#include <triad/backends/cpu/fft_bluestein.h>
-#include <triad/backends/cpu/spectra.h>
+#include <triad/backends/cpu/fft.h>
+#include <triad/tests/op_test.h>
 
 using namespace triad::cpu;
 using Exact = std::complex<long double>;
@@ -48,8 +48,7 @@ struct Worst {
   double relative() const { return double(error / value); }
 };
 
-template <class T>
-void check_size(std::int64_t n) {
+template <class T> void check_size(std::int64_t n) {
   CAPTURE(n);
   constexpr std::int64_t row = Row<T>::size, lanes = Vec<T>::lanes;
   const auto plan = cached_plan<AnyFft<T>>(n);
@@ -131,25 +130,113 @@ TEST_CASE("a filter multiplies the spectrum: a shift in time is a phase in frequ
   }
 }
 
-TEST_CASE("real transforms: many sequences, torch.fft's conventions") {
-  std::mt19937 random(2);
-  std::normal_distribution<double> normal;
-  for (std::int64_t n : {1, 2, 3, 7, 8, 14, 97}) {
-    const std::int64_t bins = n / 2 + 1, count = 2 * std::int64_t(Vec<double>::lanes) + 3;
-    Reals x(count * n);
-    for (double& value : x) value = normal(random);
-    Spectra spectra = rfft(count, n, x);
-    const auto root = roots(n);
-    for (std::int64_t c = 0; c < count; ++c) {
-      for (std::int64_t k = 0; k < bins; ++k) {
-        Exact sum;
-        for (std::int64_t t = 0; t < n; ++t) sum += Exact(x[c * n + t]) * root[k * t % n];
-        CHECK(std::abs(Exact(spectra[c * bins + k]) - sum) < 1e-13);
+namespace {
+
+using triad::Tensor, triad::Tensors;
+
+template <class T> std::vector<std::complex<double>> numbers(const Tensor& z) {
+  const auto values = z.to_vector<std::complex<T>>();
+  return {values.begin(), values.end()};
+}
+
+// The transforms of rows [R,n] of complex numbers, by their sum.
+std::vector<Exact> direct(const std::vector<std::complex<double>>& x, std::int64_t n, int sign) {
+  const auto root = roots(n);
+  std::vector<Exact> y(x.size());
+  for (std::size_t r = 0; r < x.size(); r += std::size_t(n))
+    for (std::int64_t k = 0; k < n; ++k)
+      for (std::int64_t t = 0; t < n; ++t) {
+        const Exact turn = root[std::size_t(k * t % n)];
+        y[r + std::size_t(k)] += Exact(x[r + std::size_t(t)]) * (sign < 0 ? turn : std::conj(turn));
       }
-      spectra[c * bins] += std::complex<double>(0, 5);  // takes no part
-      if (n % 2 == 0) spectra[c * bins + n / 2] += std::complex<double>(0, -5);
+  return y;
+}
+
+template <class T> void check_transforms(std::int64_t n) {
+  CAPTURE(n);
+  constexpr triad::DType real = triad::dtype_of<T>();
+  const double bound = sizeof(T) == 4 ? 1e-6 : 2e-15;
+  const std::int64_t count = 2 * std::int64_t(Vec<T>::lanes) + 3;
+  const Tensor x =
+      triad::complex(op_test::noise({count, n}, real), op_test::noise({count, n}, real));
+  for (bool inverse : {false, true}) {
+    const Tensor y = inverse ? ifft(x, {}, -1, triad::Norm::forward) : fft(x);
+    const auto got = numbers<T>(y);
+    const auto wanted = direct(numbers<T>(x), n, inverse ? 1 : -1);
+    Worst worst;
+    for (std::size_t i = 0; i < got.size(); ++i) worst.see(Exact(got[i]), wanted[i]);
+    CHECK(worst.relative() < bound);
+  }
+  // Real ones are complex ones without imaginary parts; the half spectrum is the first half.
+  const Tensor r = triad::real(x).contiguous(), half = rfft(r);
+  CHECK(half.shape() == triad::Shape{count, n / 2 + 1});
+  const auto wanted = numbers<T>(fft(r).slice(1, 0, n / 2 + 1)), got = numbers<T>(half);
+  Worst worst, back;
+  for (std::size_t i = 0; i < got.size(); ++i) worst.see(Exact(got[i]), Exact(wanted[i]));
+  CHECK(worst.relative() < bound);
+  // What irfft must not read: imaginary parts at 0 and n/2.
+  Tensor parts = view_as_real(half.clone());
+  parts.slice(1, 0, 1).select(-1, 1).fill_(5);
+  if (n % 2 == 0) parts.slice(1, n / 2).select(-1, 1).fill_(-7);
+  const auto again = op_test::values(irfft(half, n)), original = op_test::values(r);
+  for (std::size_t i = 0; i < again.size(); ++i) back.see(Exact(again[i]), Exact(original[i]));
+  CHECK(back.relative() < bound);
+}
+
+}  // namespace
+
+TEST_CASE("fft, ifft, rfft, irfft of rows") {
+  for (std::int64_t n : {1, 2, 3, 4, 7, 8, 14, 31, 60, 97}) {
+    check_transforms<float>(n);
+    check_transforms<double>(n);
+  }
+}
+
+TEST_CASE("any axis, any length, the three norms, views") {
+  const Tensor x = op_test::noise({3, 8, 5});
+  const auto same = [](const Tensor& a, const Tensor& b) {
+    REQUIRE(a.shape() == b.shape());
+    CHECK(max(abs(a - b)).item<double>() < 1e-14 * max(abs(b)).item<double>());
+  };
+  same(fft(x, {}, 1), fft(x.transpose(1, 2)).transpose(1, 2));
+  same(rfft(x, {}, 0), rfft(x.permute({1, 2, 0})).permute({2, 0, 1}));
+  same(fft(x, 11, 1), fft(pad(x, {0, 0, 0, 3}), {}, 1));
+  same(fft(x, 6, 1), fft(x.slice(1, 0, 6), {}, 1));
+  same(irfft(rfft(x, {}, 1), 8, 1), x);
+  same(irfft(rfft(x, {}, 1), {}, 1), x);
+  same(real(ifft(fft(x))), x);
+  for (triad::Norm norm : {triad::Norm::backward, triad::Norm::ortho, triad::Norm::forward}) {
+    same(real(ifft(fft(x, {}, 1, norm), {}, 1, norm)), x);
+    same(irfft(rfft(x, {}, 2, norm), 5, 2, norm), x);
+  }
+  same(fft(x, {}, 1, triad::Norm::ortho), fft(x, {}, 1) * (1 / std::sqrt(8.0)));
+  same(rfft(x, {}, 1, triad::Norm::forward), rfft(x, {}, 1) * 0.125);
+  same(idct(dct(x, 1), 1), x);
+  op_test::check_error<triad::ShapeError>([&] { fft(x, 0); }, "fft: needs a length of at least 1");
+  op_test::check_error<triad::DTypeError>([&] { rfft(fft(x)); }, "rfft: needs f32 or f64");
+  op_test::check_error<triad::DTypeError>([&] { fft(x.to(triad::bf16)); }, "fft: needs f32 or f64");
+  op_test::check_error<triad::IndexError>([&] { fft(x, {}, 3); }, "axis 3 is out of range");
+}
+
+TEST_CASE("gradients of transforms, once and twice") {
+  using op_test::check_gradient, op_test::check_second_gradient, op_test::noise;
+  for (std::int64_t n : {1, 2, 5, 6, 7}) {
+    const auto parts = [](const Tensor& z) { return view_as_real(z); };
+    const auto whole = [](const Tensors& x) { return triad::complex(x[0], x[1]); };
+    const Tensors z{noise({2, n}), noise({2, n})};
+    const std::string at = " of " + std::to_string(n);
+    const std::pair<std::string, op_test::TensorFunction> cases[] = {
+        {"fft", [=](const Tensors& x) { return parts(fft(whole(x))); }},
+        {"ifft", [=](const Tensors& x) { return parts(ifft(whole(x), {}, 0)); }},
+        {"rfft", [=](const Tensors& x) { return parts(rfft(x[0] * x[1])); }},
+        {"irfft",
+         [=](const Tensors& x) { return irfft(whole(x), 2 * n - 1) * x[0].slice(1, 0, 1); }},
+        {"irfft even", [=](const Tensors& x) { return irfft(whole(x), 2 * n); }},
+        {"dct", [=](const Tensors& x) { return dct(x[0]) * idct(x[1]); }}};
+    for (const auto& [name, f] : cases) {
+      if (n == 1 && name.starts_with("irfft")) continue;  // imaginary parts take no part
+      check_gradient(name + at, f, z);
+      if (n < 6) check_second_gradient(name + at, f, z);
     }
-    const Reals back = irfft(count, n, spectra);
-    for (std::int64_t i = 0; i < count * n; ++i) CHECK(std::abs(back[i] - x[i]) < 1e-14);
   }
 }

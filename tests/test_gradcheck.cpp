@@ -150,3 +150,16 @@ TEST_CASE("misuse is an error") {
   CHECK(!none.passed);
   CHECK(none.message == "no input was given");
 }
+
+TEST_CASE("gradgradcheck finds a rule that is wrong only when it is differentiated") {
+  const auto right = [](const Tensors& x) { return exp(x[0]) * x[1]; };
+  CHECK(gradgradcheck(right, {noise({3}), noise({3})}));
+  // A cube whose rule treats x as a constant: right once, wrong twice.
+  const auto wrong = [](const Tensors& x) {
+    const Tensor value = x[0].detach();
+    return record("cube", value * value * value, {x[0]},
+                  [value](const Tensor& g) { return Tensors{g * value * value * 3.0}; });
+  };
+  CHECK(gradcheck(wrong, {noise({3})}));
+  CHECK(!gradgradcheck(wrong, {noise({3})}));
+}

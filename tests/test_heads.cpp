@@ -9,8 +9,7 @@ namespace {
 
 using Types = std::vector<HeadType>;
 
-template <class E, class F>
-void check_error(const std::string& text, F&& f) {
+template <class E, class F> void check_error(const std::string& text, F&& f) {
   CHECK(message_of<E>(f) == text);
 }
 
@@ -299,11 +298,8 @@ TEST_CASE("models that cannot be made, ids they cannot take") {
       "HybridAttentionLayer: needs a d_model that the number of heads divides, got 5 and 2",
       [&] { lm(7, 5, 1, 8); });
   check_error<ValueError>("TransformerClassifier: needs classes >= 1, got 0", [] {
-    nn::TransformerClassifier({.vocab_size = 7,
-                               .d_model = 4,
-                               .layers = 1,
-                               .head_types = {standard},
-                               .max_seq_len = 8});
+    nn::TransformerClassifier(
+        {.vocab_size = 7, .d_model = 4, .layers = 1, .head_types = {standard}, .max_seq_len = 8});
   });
   nn::TransformerLM model = lm(7, 4, 1, 8);
   const std::string needs =

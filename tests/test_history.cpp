@@ -175,3 +175,45 @@ TEST_CASE("backward lets go of what it has used") {
   CHECK(memory_stats().live_bytes <= before - 9 * 4000);  // ten results gone, one gradient more
   CHECK(first.expired());
 }
+
+TEST_CASE("backward refuses values that were overwritten after the op ran, and only those") {
+  const auto overwritten = [](const char* op, const Tensor& y) {
+    check_error<AutogradError>([&] { sum(y).backward(); }, std::string("backward of ") + op +
+                                                               ": what it needs was overwritten");
+  };
+  Tensor w = randn({3}, {.requires_grad = true}), x = randn({3});
+  Tensor y = x * w;
+  x.fill_(2);
+  overwritten("mul", y);
+
+  y = x.slice(0, 0, 2) * w.slice(0, 0, 2);  // through another view of the same memory
+  x.select(0, 1).fill_(1);
+  overwritten("mul", y);
+
+  y = square(w);
+  no_grad([&] { w.copy_(x); });
+  overwritten("square", y);
+
+  y = exp(w);
+  y.detach().fill_(0);
+  overwritten("exp", y);
+
+  y = square(w);
+  sum(w).backward();
+  nn::SGD optimizer({{"w", w}}, {.lr = 0.1});
+  optimizer.step();
+  overwritten("square", y);
+
+  // Sizes alone are enough for these.
+  y = cat({x.slice(0, 1) + w.slice(0, 1).to(f64).to(f32), -w.reshape({3, 1}).squeeze(1)});
+  x.fill_(3);
+  optimizer.step();
+  w.set_grad({});
+  sum(y).backward();
+  CHECK(w.grad().to_vector<float>() == std::vector<float>{-1, 0, 0});
+
+  y = x * w;  // and after the write all is well
+  w.set_grad({});
+  sum(y).backward();
+  CHECK(w.grad().to_vector<float>() == std::vector<float>{3, 3, 3});
+}

@@ -10,7 +10,7 @@
 #include <thread>
 
 #include <triad/examples/common/statistics.h>
-#include <triad/nn/hybrid.h>
+#include <triad/nn/attention.h>
 #include <triad/tests/program_test.h>
 
 namespace fs = std::filesystem;

@@ -33,6 +33,19 @@ const UnaryCase kUnary[] = {
     {"gelu", Unary::gelu, reference::gelu, 6e-7, 2e-15, 1e-30},
     {"gelu_grad", Unary::gelu_grad, reference::gelu_grad, 6e-7, 2e-15, 0.2},
     {"sign", Unary::sign, reference::sign, 0, 0, 0},
+    {"floor", Unary::floor, [](double x) { return std::floor(x); }, 0, 0, 0},
+    {"round", Unary::round, [](double x) { return std::nearbyint(x); }, 0, 0, 0},
+    {"relu", Unary::relu, [](double x) { return x > 0 || x != x ? x : 0; }, 0, 0, 0},
+    {"expm1", Unary::expm1, [](double x) { return std::expm1(x); }, 4e-7, 1e-15, 0},
+    {"log1p", Unary::log1p, [](double x) { return std::log1p(x); }, 4e-7, 1e-15, 0},
+    {"erf", Unary::erf, [](double x) { return std::erf(x); }, 4e-7, 1e-15, 0},
+    {"sigmoid", Unary::sigmoid, [](double x) { return 1 / (1 + std::exp(-x)); }, 4e-7, 1e-15,
+     1e-37},
+    {"softplus", Unary::softplus,
+     [](double x) { return x > 30 ? x + std::exp(-x) : std::log1p(std::exp(x)); }, 4e-7, 1e-15,
+     1e-37},
+    {"silu", Unary::silu, [](double x) { return x / (1 + std::exp(-x)); }, 4e-7, 1e-15, 1e-35},
+    {"gelu_tanh", Unary::gelu_tanh, reference::gelu_tanh, 1e-6, 3e-15, 1e-3},
 };
 
 Tensor unary(Unary f, const Tensor& x) {
@@ -56,6 +69,7 @@ double define(Binary f, double a, double b) {
     case Binary::sub: return a - b;
     case Binary::mul: return a * b;
     case Binary::div: return a / b;
+    case Binary::pow: return std::pow(a, b);
     case Binary::max: return nan ? kNan : std::max(a, b);
     case Binary::min: return nan ? kNan : std::min(a, b);
     case Binary::eq: return a == b;

@@ -90,47 +90,6 @@ TEST_CASE("Adam, AdamW and L2: ten steps as torch.optim takes them") {
         }
 }
 
-TEST_CASE("SGD with momentum, dampening, nesterov and L2") {
-  for (DType dtype : {triad::f32, triad::f64})
-    for (std::int64_t n : {0, 1, 17, 5003})
-      for (double momentum : {0.0, 0.9})
-        for (double dampening : {0.0, 0.3})
-          for (bool nesterov : {false, true}) {
-            const Tensor p = random_tensor({n}, dtype, 1),
-                         buffer = momentum != 0 ? triad::empty({n}, dtype) : Tensor();
-            std::vector<reference::SgdElement> twin;
-            for (double value : values(p)) twin.push_back({value, 0});
-            for (int t = 1; t <= 5; ++t) {
-              const Tensor g = random_tensor({n}, dtype, unsigned(10 + t));
-              const auto gradient = values(g);
-              triad::kernels::sgd_step(Cpu{},
-                                       {.lr = 0.1,
-                                        .momentum = momentum,
-                                        .dampening = dampening,
-                                        .l2 = 0.05,
-                                        .nesterov = nesterov,
-                                        .first = t == 1},
-                                       g, p, buffer);
-              for (std::size_t i = 0; i < twin.size(); ++i)
-                twin[i].step(gradient[i], 0.1, momentum, dampening, 0.05, nesterov, t == 1);
-            }
-            reference::Values want;
-            for (const auto& e : twin) want.push_back(e.p);
-            check_close(p, want, dtype == triad::f32 ? 1e-6 : 1e-15, "p");
-          }
-}
-
-TEST_CASE("scale multiplies in place") {
-  for (DType dtype : {triad::f32, triad::f64})
-    for (std::int64_t n : {0, 1, 33, 40001}) {
-      const Tensor x = random_tensor({n}, dtype, 1);
-      reference::Values want = values(x);
-      for (double& v : want) v *= 0.37;
-      triad::kernels::scale(Cpu{}, 0.37, x);
-      check_close(x, want, dtype == triad::f32 ? 1e-7 : 1e-16, "scale", 0);
-    }
-}
-
 TEST_CASE("the same bits at any number of threads") {
   const Tensor ids = random_ids(3000, 50, 1), dy = random_tensor({3000, 131}, triad::f32, 2);
   check_threads("embedding_backward", [&] {
@@ -143,7 +102,7 @@ TEST_CASE("the same bits at any number of threads") {
                  g = random_tensor(p.shape(), triad::f32, 2),
                  m = random_tensor(p.shape(), triad::f32, 3),
                  v = random_tensor(p.shape(), triad::f32, 4);
-    triad::kernels::scale(Cpu{}, 0, v);
+    triad::kernels::fill(Cpu{}, 0, v);
     triad::kernels::adam_step(Cpu{},
                               {.lr = 1e-2,
                                .beta1 = 0.9,

@@ -11,8 +11,7 @@ namespace {
 using Index = std::vector<std::int64_t>;
 
 // f(index) for each index of `shape`, in row-major order.
-template <class F>
-void for_each_index(const Shape& shape, F f) {
+template <class F> void for_each_index(const Shape& shape, F f) {
   Index index(std::size_t(shape.rank()));
   for (std::int64_t i = 0; i < shape.numel(); ++i) {
     std::int64_t rest = i;
@@ -32,8 +31,7 @@ struct Grid {
     return places[std::size_t(i)];
   }
   // The grid of sizes `to` whose element at an index is ours at from(index).
-  template <class F>
-  Grid mapped(const Shape& to, F from) const {
+  template <class F> Grid mapped(const Shape& to, F from) const {
     Grid result{to, {}};
     for_each_index(to, [&](const Index& index) { result.places.push_back(at(from(index))); });
     return result;

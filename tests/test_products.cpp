@@ -183,3 +183,91 @@ TEST_CASE("errors") {
   check_error<ShapeError>([&] { linear(a, zeros({3})); }, "linear: needs ");
   check_error<DTypeError>([&] { linear(a, zeros({4, 3}, {.dtype = f64})); }, "linear: the types");
 }
+
+// ---------------------------------------------------------------------- einsum
+
+namespace {
+
+// The definition: a sum over every letter, whatever the order of operands.
+Values direct_einsum(const std::vector<std::string>& names, const std::string& out,
+                     const Tensors& operands) {
+  std::string letters = out;
+  std::vector<std::int64_t> sizes;
+  for (const std::string& axes : names)
+    for (char c : axes)
+      if (letters.find(c) == std::string::npos) letters += c;
+  for (char c : letters)
+    for (std::size_t i = 0; i < names.size(); ++i)
+      if (names[i].find(c) != std::string::npos) {
+        sizes.push_back(operands[i].size(std::int64_t(names[i].find(c))));
+        break;
+      }
+  std::int64_t total = 1, kept = 1;
+  for (std::size_t k = 0; k < letters.size(); ++k)
+    total *= sizes[k], kept *= k < out.size() ? sizes[k] : 1;
+  std::vector<Values> data;
+  for (const Tensor& x : operands) data.push_back(values(x));
+  Values result(static_cast<std::size_t>(kept), 0.0);
+  std::vector<std::int64_t> at(letters.size());
+  for (std::int64_t i = 0; i < total; ++i) {
+    std::int64_t rest = i, place = 0;
+    for (std::size_t k = letters.size(); k-- > 0; rest /= sizes[k]) at[k] = rest % sizes[k];
+    for (std::size_t k = 0; k < out.size(); ++k) place = place * sizes[k] + at[k];
+    double term = 1;
+    for (std::size_t n = 0; n < names.size(); ++n) {
+      std::int64_t offset = 0;
+      for (std::size_t k = 0; k < names[n].size(); ++k)
+        offset = offset * operands[n].size(std::int64_t(k)) + at[letters.find(names[n][k])];
+      term *= data[n][std::size_t(offset)];
+    }
+    result[std::size_t(place)] += term;
+  }
+  return result;
+}
+
+}  // namespace
+
+TEST_CASE("einsum") {
+  struct Case {
+    const char* equation;
+    std::vector<std::string> names;
+    const char* out;
+    std::vector<Shape> shapes;
+  };
+  const Case cases[] = {
+      {"ij,jk->ik", {"ij", "jk"}, "ik", {{3, 4}, {4, 5}}},
+      {"bij, bjk -> bik", {"bij", "bjk"}, "bik", {{2, 3, 4}, {2, 4, 5}}},
+      {"bhtd,bhsd->bhts", {"bhtd", "bhsd"}, "bhts", {{2, 2, 3, 4}, {2, 2, 5, 4}}},
+      {"ij->ji", {"ij"}, "ji", {{3, 4}}},
+      {"ij->", {"ij"}, "", {{3, 4}}},
+      {"ii->i", {"ii"}, "i", {{4, 4}}},
+      {"ii->", {"ii"}, "", {{4, 4}}},
+      {"i,j->ij", {"i", "j"}, "ij", {{3}, {4}}},
+      {"i,i->", {"i", "i"}, "", {{5}, {5}}},
+      {"ij,ij->ji", {"ij", "ij"}, "ji", {{3, 4}, {3, 4}}},
+      {"ijk,k->j", {"ijk", "k"}, "j", {{2, 3, 4}, {4}}},
+      {"ij,k->k", {"ij", "k"}, "k", {{2, 3}, {4}}},
+      {"ab,bc,cd->ad", {"ab", "bc", "cd"}, "ad", {{2, 3}, {3, 4}, {4, 5}}},
+      {"abc,cd,bde->ea", {"abc", "cd", "bde"}, "ea", {{2, 3, 2}, {2, 3}, {3, 3, 4}}},
+      {"iij,jk->ki", {"iij", "jk"}, "ki", {{3, 3, 2}, {2, 4}}},
+      {"aB,Bc->ac", {"aB", "Bc"}, "ac", {{2, 3}, {3, 2}}},
+  };
+  for (const Case& c : cases) {
+    Tensors operands;
+    for (const Shape& shape : c.shapes) operands.push_back(noise(shape));
+    const Tensor y = einsum(c.equation, operands);
+    check_close(y, direct_einsum(c.names, c.out, operands), 1e-13, c.equation);
+    const auto f = [&](const Tensors& x) { return einsum(c.equation, x); };
+    check_gradient(c.equation, f, operands);
+    check_second_gradient(c.equation, f, operands);
+  }
+  const Tensor a = noise({3, 4}), b = noise({4, 5});
+  const auto error = [&](const char* equation) {
+    return std::string("einsum: '") + equation + "' ";
+  };
+  for (const char* equation :
+       {"ij,jk", "i.,jk->ik", "ij->ij", "ij,jkl->ik", "ij,jk->ii", "ij,jk->iz"})
+    check_error<ValueError>([&] { einsum(equation, {a, b}); }, error(equation));
+  check_error<ShapeError>([&] { einsum("ij,kj->ik", {a, b}); }, "einsum: axis j is 4 long and 5");
+  check_error<ValueError>([&] { einsum("->", {}); }, "names 1 operands, 0 came");
+}

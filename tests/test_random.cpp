@@ -174,3 +174,37 @@ TEST_CASE("errors") {
   CHECK(randn({}).dim() == 0);
   CHECK(randn({0, 3}).shape() == Shape{0, 3});
 }
+
+TEST_CASE("randperm, bernoulli and multinomial draw what they say") {
+  manual_seed(5);
+  for (std::int64_t n : {0, 1, 2, 100}) {
+    Values order = values(randperm(n));
+    std::sort(order.begin(), order.end());
+    for (std::size_t i = 0; i < order.size(); ++i) CHECK(order[i] == double(i));
+    CHECK(std::int64_t(order.size()) == n);
+  }
+  std::map<double, int> first;
+  for (int i = 0; i < 3000; ++i) ++first[values(randperm(3))[0]];
+  for (const auto& [value, count] : first) CHECK(std::abs(count - 1000) < 130);
+
+  const Tensor p = tensor({0, 0.25, 1}, {3});
+  CHECK(values(mean(bernoulli(p.expand({20000, 3})), {0}))[0] == 0);
+  CHECK(values(mean(bernoulli(p.expand({20000, 3})), {0}))[1] ==
+        doctest::Approx(0.25).epsilon(0.06));
+  CHECK(values(mean(bernoulli(p.expand({20000, 3})), {0}))[2] == 1);
+  check_error<ValueError>([] { bernoulli(tensor({1.5}, {1})); }, "bernoulli: needs probabilities");
+
+  const Tensor weights = tensor({1, 0, 3}, {3});
+  std::map<double, int> drawn;
+  for (double i : values(multinomial(weights, 8000, true))) ++drawn[i];
+  CHECK(drawn[1] == 0);
+  CHECK(drawn[2] == doctest::Approx(6000).epsilon(0.04));
+  for (int i = 0; i < 50; ++i) {
+    const Values two = values(multinomial(weights, 2));
+    CHECK((two == Values{0, 2} || two == Values{2, 0}));
+  }
+  CHECK(multinomial(weights.expand({4, 3}), 5, true).shape() == Shape{4, 5});
+  check_error<ValueError>([&] { multinomial(weights, 3); }, "enough of them above 0");
+  check_error<ValueError>([&] { multinomial(weights, 4); }, "needs p [...,C] and 1 to C draws");
+  check_error<ValueError>([] { multinomial(tensor({-1, 2}, {2}), 1); }, "needs weights >= 0");
+}

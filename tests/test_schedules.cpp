@@ -6,7 +6,7 @@
 #include <string>
 
 #include <triad/core/error.h>
-#include <triad/nn/schedule.h>
+#include <triad/nn/optimizer.h>
 
 using namespace triad;
 using doctest::Approx;

@@ -1,6 +1,7 @@
 // Tensor without its history: reading, writing, creating, printing, and the memory behind it.
 #include <triad/tests/op_test.h>
 
+#include <complex>
 #include <vector>
 
 using namespace op_test;
@@ -78,6 +79,11 @@ TEST_CASE("printing") {
   CHECK(large == "i64[1000] [0, 1, 2, ..., 997, 998, 999]");
   CHECK(arange(7, {.dtype = i64}).str() == "i64[7] [0, 1, 2, ..., 4, 5, 6]");
   CHECK(zeros({100, 100}).str().size() < 500);
+  CHECK(from_vector<double>({1, -22.5, 3, 0.25}, {2, 2}).str() ==
+        "f64[2,2] [[    1, -22.5],\n          [    3,  0.25]]");
+  CHECK(from_vector<std::complex<float>>({{1, -2}, {0, 0.5}}, {2}).str() ==
+        "c64[2] [1-2i, 0+0.5i]");
+  CHECK(from_vector<std::int32_t>({7}, {1}).to(bf16).str() == "bf16[1] [7]");
   CHECK(from_vector<std::int64_t>({INT64_MAX}, {1}).str() == "i64[1] [9223372036854775807]");
 }
 
@@ -103,7 +109,7 @@ TEST_CASE("creation") {
       },
       "from_vector: 3 values do not fill [2]");
   check_error<DTypeError>([] { zeros({1}, {.dtype = i64, .requires_grad = true}); },
-                          "needs f32 or f64, got i64");
+                          "needs a floating or complex type, got i64");
   for (double end : {5., -5., 0., kNan, kInf})
     check_error<ValueError>([&] { arange(0, end, end == 5 ? -1 : end == -5 ? 1 : 0); }, "arange: ");
   check_error<ValueError>([] { arange(1e300); }, "arange: no steps of 1 lead from 0 to 1e+300");
@@ -203,4 +209,41 @@ TEST_CASE("the number of threads") {
   CHECK(get_num_threads() == 2);
   set_num_threads(before);
   check_error<ValueError>([] { set_num_threads(0); }, "set_num_threads: needs at least 1, got 0");
+}
+
+TEST_CASE("more ways to make a tensor") {
+  CHECK(values(triad::tensor({{1, 2}, {3, 4}})) == Values{1, 2, 3, 4});
+  CHECK(triad::tensor({{1, 2}, {3, 4}}).shape() == Shape{2, 2});
+  CHECK(triad::tensor({{{1}}, {{2}}}, {.dtype = i64}).shape() == Shape{2, 1, 1});
+  CHECK(triad::tensor({3.5}, {.dtype = f64, .requires_grad = true}).requires_grad());
+  check_error<ShapeError>(
+      [] {
+        triad::tensor({{1, 2}, {3}});
+      },
+      "tensor: the lists at depth 1 are uneven");
+  check_error<ShapeError>([] { triad::tensor({{1, 2}, 3}); }, "uneven");
+
+  CHECK(values(linspace(0, 1, 5)) == Values{0, 0.25, 0.5, 0.75, 1});
+  CHECK(values(linspace(3, -3, 2)) == Values{3, -3});
+  CHECK(values(linspace(2, 9, 1)) == Values{2});
+  CHECK(linspace(0, 1, 0).shape() == Shape{0});
+  CHECK(values(linspace(0, 0.7, 1001, {.dtype = f64})).back() == 0.7);
+  CHECK(values(eye(2, {.dtype = c64}).to(f32)) == Values{1, 0, 0, 1});
+  const Tensor x = triad::tensor({{1, 2, 3}, {4, 5, 6}});
+  CHECK(values(tril(x)) == Values{1, 0, 0, 4, 5, 0});
+  CHECK(values(triu(x, 1)) == Values{0, 2, 3, 0, 0, 6});
+  CHECK(values(tril(x, -1)) == Values{0, 0, 0, 4, 0, 0});
+  CHECK(zeros_like(x.to(bf16)).dtype() == bf16);
+  CHECK(values(full_like(x, 7)) == Values(6, 7.0));
+  CHECK(randn_like(x).shape() == x.shape());
+
+  float memory[] = {1, 2, 3, 4};
+  bool deleted = false;
+  {
+    const Tensor seen = from_blob<float>(memory, {2, 2}, [&](float*) { deleted = true; });
+    memory[3] = 9;
+    CHECK(values(seen) == Values{1, 2, 3, 9});
+    CHECK(!deleted);
+  }
+  CHECK(deleted);
 }

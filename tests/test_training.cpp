@@ -1,5 +1,5 @@
 // Training for long: nothing grows, and the same seed gives the same weights.
-#include <triad/core/threads.h>
+#include <triad/core/device.h>
 #include <triad/nn/optimizer.h>
 #include <triad/tests/module_checks.h>
 #include <unistd.h>

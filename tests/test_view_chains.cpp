@@ -86,7 +86,7 @@ Step random_step(Dice& dice, const Tensor& x) {
     default:
       if (size == 0) break;
       return {"index", [=, i = dice.roll(0, size - 1)](const Tensor& t) {
-                return t.transpose(0, axis).slice(0, i).unsqueeze(1);
+                return t.transpose(0, axis)[{Slice(i, kEnd), None, Ellipsis}];
               }};
   }
   return {"nothing", [](const Tensor& t) { return t; }};

@@ -261,3 +261,42 @@ TEST_CASE("an expanded tensor is not written to, and overlapping views copy as i
   CHECK(x.select(0, 99).item<float>() == 98);
   CHECK(x.select(0, 1).item<float>() == 0);
 }
+
+TEST_CASE("chunk, repeat and pad") {
+  const Tensor x = noise({5, 3});
+  const Tensors parts = chunk(x, 3);
+  REQUIRE(parts.size() == 3);
+  CHECK(parts[2].shape() == Shape{1, 3});
+  CHECK(chunk(x, 2, 1)[1].shape() == Shape{5, 1});
+  check_error<ValueError>([&] { chunk(x, 0); }, "chunk: needs at least 1 chunk");
+
+  const Tensor twice = repeat(x, {2, 1, 2});
+  CHECK(twice.shape() == Shape{2, 5, 6});
+  for (std::int64_t i : {0, 1})
+    for (std::int64_t j : {0, 3}) CHECK(values(twice.select(0, i).slice(1, j, j + 3)) == values(x));
+  CHECK(repeat(x, {0, 2}).shape() == Shape{0, 6});
+  CHECK(same_bits(repeat(x, {1, 1}), x));
+  check_error<ShapeError>([&] { repeat(x, {2}); }, "repeat: needs a count for each axis of [5,3]");
+
+  const Tensor wide = pad(x, {1, 2, 0, 1}, 7);
+  CHECK(wide.shape() == Shape{6, 6});
+  CHECK(values(wide.slice(0, 0, 5).slice(1, 1, 4)) == values(x));
+  CHECK(values(wide.select(0, 5)) == Values(6, 7.0));
+  CHECK(values(wide.select(1, 0)) == Values(6, 7.0));
+  CHECK(pad(x.to(boolean), {1, 0}).dtype() == boolean);
+  check_error<ShapeError>([&] { pad(x, {1}); }, "pad: needs two widths an axis");
+  check_error<ValueError>([&] { pad(x, {-1, 0}); }, "pad: widths must not be negative");
+  const std::pair<const char*, TensorFunction> ops[] = {
+      {"chunk", [](const Tensors& t) { return chunk(t[0], 2)[1]; }},
+      {"repeat",
+       [](const Tensors& t) {
+         return repeat(t[0], {2, 3});
+       }},
+      {"pad", [](const Tensors& t) {
+         return pad(t[0], {1, 0, 2, 0});
+       }}};
+  for (const auto& [name, f] : ops) {
+    check_gradient(name, f, {noise({3, 2})});
+    check_second_gradient(name, f, {noise({3, 2})});
+  }
+}

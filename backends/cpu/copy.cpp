@@ -4,12 +4,11 @@
 // left is one of three: contiguous runs on both sides (a slice, or heads moved past the sequence
 // axis, [B,T,H,D] <-> [B,H,T,D]), a transposed matrix, done in squares that fit the cache, or
 // anything at all, element by element.
-#include <cstring>
 #include <type_traits>
 
-#include <triad/backends/cpu/parallel.h>
 #include <triad/backends/cpu/strided.h>
 #include <triad/backends/kernels.h>
+#include <triad/core/visit.h>
 
 namespace triad::kernels {
 namespace {
@@ -18,37 +17,21 @@ using namespace cpu;
 
 constexpr Index kSide = 64;  // of the squares that are transposed in cache
 
-// The layouts of source and destination, in the order of the destination's memory.
-struct Pair {
-  Shape shape, x, y;
-
-  Pair(const Tensor& from, const Tensor& to)
-      : shape(to.shape()), x(from.strides()), y(to.strides()) {
-    sort_axes(shape, y, x);
-  }
-};
-
-// Calls f(n, source run, destination run) over all elements, with the destination gathered before
-// when `read` and scattered after.
+// Calls f(n, source run, destination run) over all elements of a pair (y, x), the destination
+// gathered before when `read` and scattered after.
 template <class From, class To, class F>
 void for_each_run(const Pair& pair, const From* x, To* y, bool read, F f) {
   parallel_ranges(pair.shape.numel(), kGrain, [&](Index begin, Index end) {
-    Reader<From> in(x, pair.shape, pair.x, begin);
-    Cursor<To> out(y, pair.shape, pair.y, begin);
+    Reader<From> in(x, pair.shape, pair.second, begin);
+    Cursor<To> out(y, pair.shape, pair.first, begin);
     To buffer[kTile];
     for (Index i = begin, n; i < end; i += n) {
       n = std::min({end - i, in.span(), out.span()});
       const From* from = in.next(n);
-      if (To* to = out.here(n)) {
-        f(n, from, to);
-        continue;
-      }
-      if (read) {
-        auto again = out;
-        again.gather(n, buffer);
-      }
-      f(n, from, buffer);
-      out.scatter(n, buffer);
+      To* to = out.here(n);
+      if (to == nullptr && read) Cursor(out).gather(n, buffer);
+      f(n, from, to ? to : buffer);
+      if (to == nullptr) out.scatter(n, buffer);
     }
   });
 }
@@ -69,32 +52,27 @@ void transpose(Index rows, Index columns, const T* x, Index x_stride, T* y, Inde
 }
 
 // A copy without conversion.
-template <class T>
-void move(const Pair& pair, const T* x, T* y) {
-  const Loop<2> loop(pair.shape, {&pair.x, &pair.y});
+template <class T> void move(const Pair& pair, const T* x, T* y) {
+  const Loop loop = pair.loop();
   const int inner = loop.rank - 1;
-  const auto &from = loop.stride[0], &to = loop.stride[1];
+  const auto &to = loop.first, &from = loop.second;
   if (from[inner] == 1 && to[inner] == 1)
     return parallel_ranges(pair.shape.numel(), kGrain, [&](Index begin, Index end) {
-      Cursor<const T> in(x, pair.shape, pair.x, begin);
-      Cursor<T> out(y, pair.shape, pair.y, begin);
+      Cursor<const T> in(x, pair.shape, pair.second, begin);
+      Cursor<T> out(y, pair.shape, pair.first, begin);
       for (Index i = begin, n; i < end; i += n) {
         n = std::min({end - i, in.left(), out.left()});
-        T* target = out.here(n);
-        std::memcpy(target, in.here(n), n * sizeof(T));
+        std::copy_n(in.here(n), n, out.here(n));
       }
     });
 
   int across = inner - 1;
   while (across >= 0 && from[across] != 1) --across;
   if (to[inner] != 1 || from[inner] <= 1 || across < 0)
-    return for_each_run(pair, x, y, false, [](Index n, const T* source, T* target) {
-      std::copy_n(source, n, target);
-    });
+    return for_each_run(pair, x, y, false, [](Index n, const T* a, T* b) { std::copy_n(a, n, b); });
 
   // A matrix for each index of the other axes; its rows are shared out in strips.
-  const Index rows = loop.size[across], columns = loop.size[inner];
-  const Index strips = ceil_div(rows, kSide);
+  const Index rows = loop.size[across], columns = loop.size[inner], strips = ceil_div(rows, kSide);
   const Index matrices = pair.shape.numel() / (rows * columns);
   parallel_for(matrices * strips, 1 + kGrain / (kSide * columns), [&](Index unit) {
     const Index row = unit % strips * kSide;
@@ -111,63 +89,49 @@ void move(const Pair& pair, const T* x, T* y) {
   });
 }
 
-template <class From, class To>
-To converted(From value) {
-  return std::is_same_v<To, bool> ? To(value != From(0)) : To(value);
-}
-
-template <class From, class To>
-void convert(Index n, const From* x, To* y) {
+template <class From, class To> void convert(Index n, const From* x, To* y) {
   if constexpr (std::is_same_v<From, bool>)  // as bytes: else the loop is not vectorised
     return convert(n, reinterpret_cast<const unsigned char*>(x), y);
-  for (Index i = 0; i < n; ++i) y[i] = converted<From, To>(x[i]);
+  for (Index i = 0; i < n; ++i) y[i] = converted<To>(x[i]);
 }
 
 }  // namespace
 
 void copy(Cpu, const Tensor& x, const Tensor& y) {
   if (y.numel() == 0) return;
-  const Pair pair(x, y);
-  visit_any(x.dtype(), [&](auto from_zero) {
-    visit_any(y.dtype(), [&](auto to_zero) {
-      using From = decltype(from_zero);
-      using To = decltype(to_zero);
-      if constexpr (std::is_same_v<From, To>) {
-        move(pair, x.data<From>(), y.data<To>());
-      } else {
-        for_each_run(pair, x.data<From>(), y.data<To>(), false, convert<From, To>);
-      }
+  const Pair pair(y.shape(), y.strides(), x.strides());
+  visit_any(x.dtype(), [&]<class From>(From) {
+    visit_any(y.dtype(), [&]<class To>(To) {
+      if constexpr (std::is_same_v<From, To>) move(pair, x.data<From>(), y.data<To>());
+      else for_each_run(pair, x.data<From>(), y.data<To>(), false, convert<From, To>);
     });
   });
 }
 
 void add_into(Cpu, const Tensor& x, const Tensor& y) {
-  const Pair pair(x, y);
+  const Pair pair(y.shape(), y.strides(), x.strides());
   visit_any(y.dtype(), [&]<class T>(T) {
+    auto add = [](Index n, const T* a, T* b) {
+      for (Index i = 0; i < n; ++i) b[i] = T(b[i] + a[i]);
+    };
     if constexpr (std::is_same_v<T, bool>) throw DTypeError("add_into: needs numbers, got bool");
-    else
-      for_each_run(pair, x.data<T>(), y.data<T>(), true, [](Index n, const T* a, T* b) {
-        for (Index i = 0; i < n; ++i) b[i] += a[i];
-      });
+    else for_each_run(pair, x.data<T>(), y.data<T>(), true, add);
   });
 }
 
 void fill(Cpu, double value, const Tensor& y) {
   visit_any(y.dtype(), [&]<class T>(T) {
-    const T number = converted<double, T>(value);
-    T* target = y.data<T>();
-    const Pair pair(y, y);
+    const Pair pair(y.shape(), y.strides(), y.strides());
     parallel_ranges(y.numel(), kGrain, [&](Index begin, Index end) {
-      Cursor<T>(target, pair.shape, pair.y, begin).fill(end - begin, number);
+      Cursor(y.data<T>(), pair.shape, pair.first, begin).fill(end - begin, converted<T>(value));
     });
   });
 }
 
 void arange(Cpu, double start, double step, const Tensor& y) {
   visit_any(y.dtype(), [&]<class T>(T) {
-    T* target = y.data<T>();
-    parallel_for(y.numel(), kGrain,
-                 [&](Index i) { target[i] = converted<double, T>(start + double(i) * step); });
+    auto fill = [=, to = y.data<T>()](Index i) { to[i] = converted<T>(start + double(i) * step); };
+    parallel_for(y.numel(), kGrain, fill);
   });
 }
 

@@ -2,44 +2,36 @@
 //
 // Each f becomes a row function, a loop over contiguous arrays; one driver brings operands of any
 // strides into that form and shares the work among the threads. The formulas are in math.h.
-#include <functional>
 #include <limits>
+#include <string>
 #include <type_traits>
+#include <utility>
 
-#include <triad/backends/cpu/parallel.h>
-#include <triad/backends/cpu/registers.h>
 #include <triad/backends/cpu/strided.h>
 #include <triad/backends/cpu/vec.h>
 #include <triad/backends/kernels.h>
 #include <triad/backends/math.h>
+#include <triad/core/visit.h>
 
 namespace triad::kernels {
 namespace {
 
 using namespace cpu;
 
-// ---------------------------------------------------------------------- the driver
-
 // n elements of the output from n of each input.
-template <class Out, class... In>
-using Row = void (*)(Index n, Out* y, const In*... inputs);
+template <class Out, class... In> using Row = void (*)(Index n, Out* y, const In*... inputs);
 
-// An input of the output's shape: a tensor of any strides, or a number.
-template <class T>
-struct Input {
+// An input of the output's shape: a tensor of any strides, or a number, as a tile full of it.
+template <class T> struct Input {
   const T* data;
   Shape shape, strides;
-  bool contiguous, is_number = false;
+  bool contiguous = true, is_number = true;
 
   Input(const Tensor& x)
-      : data(x.data<T>()), shape(x.shape()), strides(x.strides()), contiguous(x.is_contiguous()) {}
-  // The number comes as a tile full of it.
-  Input(const T* tile, const Shape& shape)
-      : data(tile),
-        shape(shape),
-        strides(Shape::filled(shape.rank(), 0)),
-        contiguous(true),
-        is_number(true) {}
+      : data(x.data<T>()), shape(x.shape()), strides(x.strides()), contiguous(x.is_contiguous()),
+        is_number(false) {}
+  Input(const T* tile, const Shape& s)
+      : data(tile), shape(s), strides(Shape::filled(s.rank(), 0)) {}
 
   const T* at(Index i) const { return is_number ? data : data + i; }
 };
@@ -64,25 +56,25 @@ void apply(Index grain, Row<Out, In...> row, const Tensor& y, const Input<In>&..
   });
 }
 
-// ---------------------------------------------------------------------- rows
-
-// Floating point, a register at a time. The tail runs through the same instructions, so that an
-// element's bits do not depend on its place.
-template <class T, auto f, class... In>
-void float_loop(Index n, T* y, const In*... x) {
-  for_each_register<T>(n, [=](Index i, auto part) { part.store(f(part.load(x + i)...), y + i); });
+// Whether math::evaluate<f> takes registers of the elements that the row reads and writes.
+template <auto f, class Y, class... X> constexpr bool in_registers() {
+  if constexpr (std::is_floating_point_v<Y> && (std::is_same_v<X, Y> && ...))
+    return !std::is_void_v<decltype(math::evaluate<f>(Vec<X>()...))>;
+  else return false;
 }
 
-// Everything else, left to the compiler.
-template <class Out, auto f, class... In>
-void plain_loop(Index n, Out* y, const In*... x) {
-  for (Index i = 0; i < n; ++i) y[i] = f(x[i]...);
+// Floating-point numbers go a register at a time, the tail through the same instructions, so that
+// an element's bits do not depend on its place. Everything else is left to the compiler.
+template <auto f, class Y, class... X> void row_of(Index n, Y* y, const X*... x) {
+  if constexpr (in_registers<f, Y, X...>())
+    for_each_register<Y>(
+        n, [=](Index i, auto part) { part.store(math::evaluate<f>(part.load(x + i)...), y + i); });
+  else
+    for (Index i = 0; i < n; ++i) y[i] = math::evaluate<f>(x[i]...);
 }
 
-// The condition is read as bytes, and both values of a choice first: else the compiler's loop goes
-// one by one.
-template <class T>
-void where_row(Index n, T* y, const bool* condition, const T* a, const T* b) {
+// The condition is read as bytes, and both values first: else the compiler's loop goes one by one.
+template <class T> void where_row(Index n, T* y, const bool* condition, const T* a, const T* b) {
   const auto* byte = reinterpret_cast<const unsigned char*>(condition);
   for (Index i = 0; i < n; ++i) {
     const T yes = a[i], no = b[i];
@@ -90,131 +82,49 @@ void where_row(Index n, T* y, const bool* condition, const T* a, const T* b) {
   }
 }
 
-// ---------------------------------------------------------------------- from the name to the row
-
-template <class T>
-Row<T, T> float_row(Unary f) {
-  using V = Vec<T>;
-  switch (f) {
-    case Unary::neg: return float_loop<T, [](V x) { return -x; }>;
-    case Unary::abs: return float_loop<T, [](V x) { return abs(x); }>;
-    case Unary::exp: return float_loop<T, [](V x) { return exp(x); }>;
-    case Unary::log: return float_loop<T, [](V x) { return log(x); }>;
-    case Unary::sqrt: return float_loop<T, [](V x) { return sqrt(x); }>;
-    case Unary::square: return float_loop<T, [](V x) { return x * x; }>;
-    case Unary::tanh: return float_loop<T, [](V x) { return tanh(x); }>;
-    case Unary::sin: return float_loop<T, [](V x) { return sin(x); }>;
-    case Unary::cos: return float_loop<T, [](V x) { return cos(x); }>;
-    case Unary::gelu: return float_loop<T, math::gelu<V>>;
-    case Unary::gelu_grad: return float_loop<T, math::gelu_grad<V>>;
-    case Unary::sign: return float_loop<T, math::sign<V>>;
+// y = f(x...): finds the row of the op and applies it.
+template <class Op, class... X>
+void apply(Index grain, Op f, const Tensor& y, const Input<X>&... x) {
+  constexpr DType types[] = {dtype_of<X>()...};  // all the same
+  auto apply_if = [&]<Op op>() {
+    if (op != f) return;
+    using Y = decltype(math::evaluate<op>(X()...));
+    if constexpr (!std::is_void_v<Y>) apply<Y, X...>(grain, row_of<op, Y, X...>, y, x...);
+    else throw DTypeError(std::string("this op does not take ") + name(types[0]));
+  };
+  [&]<int... op>(std::integer_sequence<int, op...>) {
+    (apply_if.template operator()<Op(op)>(), ...);
   }
-  throw DTypeError("no such operation");
-}
-
-// Integers wrap around, as the unsigned arithmetic beneath says.
-using I = std::int64_t;
-using U = std::uint64_t;
-
-Row<I, I> integer_row(Unary f) {
-  switch (f) {
-    case Unary::neg: return plain_loop<I, std::negate<U>{}>;
-    case Unary::abs: return plain_loop<I, [](I x) { return I(x < 0 ? -U(x) : U(x)); }>;
-    case Unary::square: return plain_loop<I, [](I x) { return I(U(x) * U(x)); }>;
-    case Unary::sign: return plain_loop<I, [](I x) { return I(x > 0) - I(x < 0); }>;
-    default: throw DTypeError("this op needs f32 or f64, got i64");
-  }
-}
-
-template <class T>
-Row<T, T, T> float_row(Binary f) {
-  using V = Vec<T>;
-  switch (f) {
-    case Binary::add: return float_loop<T, std::plus<>{}>;
-    case Binary::sub: return float_loop<T, std::minus<>{}>;
-    case Binary::mul: return float_loop<T, std::multiplies<>{}>;
-    case Binary::div: return float_loop<T, std::divides<>{}>;
-    case Binary::max: return float_loop<T, math::maximum<V>>;
-    case Binary::min: return float_loop<T, math::minimum<V>>;
-    default: throw DTypeError("logical operators need bool");
-  }
-}
-
-Row<I, I, I> integer_row(Binary f) {
-  switch (f) {
-    case Binary::add: return plain_loop<I, std::plus<U>{}>;
-    case Binary::sub: return plain_loop<I, std::minus<U>{}>;
-    case Binary::mul: return plain_loop<I, std::multiplies<U>{}>;
-    case Binary::max: return plain_loop<I, [](I a, I b) { return std::max(a, b); }>;
-    case Binary::min: return plain_loop<I, [](I a, I b) { return std::min(a, b); }>;
-    default: throw DTypeError("div needs f32 or f64 and logical operators bool, got i64");
-  }
-}
-
-template <class T>
-Row<bool, T, T> comparison_row(Binary f) {
-  switch (f) {
-    case Binary::eq: return plain_loop<bool, std::equal_to<>{}>;
-    case Binary::ne: return plain_loop<bool, std::not_equal_to<>{}>;
-    case Binary::lt: return plain_loop<bool, std::less<>{}>;
-    case Binary::le: return plain_loop<bool, std::less_equal<>{}>;
-    case Binary::gt: return plain_loop<bool, std::greater<>{}>;
-    case Binary::ge: return plain_loop<bool, std::greater_equal<>{}>;
-    case Binary::logical_and:
-      return plain_loop<bool, [](T a, T b) { return bool(bool(a) & bool(b)); }>;
-    case Binary::logical_or:
-      return plain_loop<bool, [](T a, T b) { return bool(bool(a) | bool(b)); }>;
-    default: throw DTypeError("arithmetic needs numbers, got bool");
-  }
-}
-
-bool is_heavy(Unary f) {
-  return f != Unary::neg && f != Unary::abs && f != Unary::square && f != Unary::sign &&
-         f != Unary::sqrt;
-}
-
-// Calls g with the row of f for elements of T; its type tells that of the output.
-template <class T, class G>
-void with_row(Binary f, const Tensor& y, G g) {
-  if (y.dtype() == boolean) return g(comparison_row<T>(f));
-  if constexpr (std::is_floating_point_v<T>) g(float_row<T>(f));
-  if constexpr (std::is_same_v<T, I>) g(integer_row(f));
+  (std::make_integer_sequence<int, int(Op::last) + 1>());
 }
 
 // The number as a T; a double outside the integers' range becomes the nearest end of it.
-template <class T>
-T to_number(double value) {
-  if constexpr (std::is_same_v<T, I>) {
-    if (value >= 0x1p63) return std::numeric_limits<I>::max();
-    if (value < -0x1p63) return std::numeric_limits<I>::min();
+template <class T> T to_number(double value) {
+  if constexpr (std::is_same_v<T, Index>) {
+    if (value >= 0x1p63) return std::numeric_limits<Index>::max();
+    if (value < -0x1p63) return std::numeric_limits<Index>::min();
   }
-  return T(value);
+  return converted<T>(value);
 }
 
 }  // namespace
 
 void unary(Cpu, Unary f, const Tensor& x, const Tensor& y) {
-  if (x.dtype() == i64) return apply<I, I>(kGrain, integer_row(f), y, x);
-  visit_float("unary", x.dtype(), [&]<class T>(T) {
-    apply<T, T>(is_heavy(f) ? kHeavyGrain : kGrain, float_row<T>(f), y, x);
+  visit_wide(x.dtype(), [&]<class T>(T) {
+    apply(is_complex_v<T> || f >= Unary::exp ? kHeavyGrain : kGrain, f, y, Input<T>(x));
   });
 }
 
 void binary(Cpu, Binary f, const Tensor& a, const Tensor& b, const Tensor& y) {
-  visit_any(a.dtype(), [&]<class T>(T) {
-    with_row<T>(f, y,
-                [&]<class Out>(Row<Out, T, T> row) { apply<Out, T, T>(kGrain, row, y, a, b); });
-  });
+  visit_wide(a.dtype(), [&]<class T>(T) { apply(kGrain, f, y, Input<T>(a), Input<T>(b)); });
 }
 
 void binary_scalar(Cpu, Binary f, const Tensor& a, double b, bool swapped, const Tensor& y) {
-  visit_any(a.dtype(), [&]<class T>(T) {
+  visit_wide(a.dtype(), [&]<class T>(T) {
     T tile[kTile];
     std::fill_n(tile, std::min(y.numel(), kTile), to_number<T>(b));
     const Input<T> array(a), number(tile, a.shape());
-    with_row<T>(f, y, [&]<class Out>(Row<Out, T, T> row) {
-      apply<Out, T, T>(kGrain, row, y, swapped ? number : array, swapped ? array : number);
-    });
+    apply(kGrain, f, y, swapped ? number : array, swapped ? array : number);
   });
 }
 

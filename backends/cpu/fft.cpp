@@ -1,7 +1,8 @@
-// Plans: which butterflies, in which order, with which roots of unity; and the stages in the
-// middle.
+// Plans: which butterflies, in which order, with which roots of unity; the stages in the middle;
+// and the detour of the sizes that have none.
 #include <triad/backends/cpu/fft.h>
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 #include <type_traits>
@@ -32,6 +33,49 @@ std::vector<int> stage_radices(Index n, int& leaf) {
   return result;
 }
 
+// One stage down: row j + q step <- root(q, j) times point q of the transform of rows j, j + step,
+// j + 2 step, ... in(t) and out(t) are where row t lies. Or back up: there (Re, Im) are swapped, so
+// that the same roots and butterflies serve. (A function of its own: as part of a lambda that picks
+// R it took 15 % longer, GCC 12.)
+template <bool up, int R, class T, class In, class Out>
+void decimate(const FftStage<T>& stage, In in, Out out) {
+  const Index step = stage.step;
+  const T* root = stage.roots.data();
+  auto turned = [](Row<T> z) { return up ? swapped(z) : z; };
+  for (Index j = 0; j < step; ++j, root += 2 * (R - 1)) {
+    Row<T> z[R];
+    unrolled<R>([&](int q) { z[q] = turned(Row<T>::load(in(j + q * step))); });
+    if constexpr (!up) butterfly<R>(z);
+    unrolled<R - 1>([&](int q) { z[q + 1] = times_pair(z[q + 1], root + 2 * q); });
+    if constexpr (up) butterfly<R>(z);
+    unrolled<R>([&](int q) { turned(z[q]).store(out(j + q * step)); });
+  }
+}
+
+template <bool up, class T, class In, class Out>
+void run(const FftStage<T>& stage, In in, Out out) {
+  switch (stage.radix) {
+    case 1: return decimate<up, 1>(stage, in, out);
+    case 2: return decimate<up, 2>(stage, in, out);
+    case 3: return decimate<up, 3>(stage, in, out);
+    case 4: return decimate<up, 4>(stage, in, out);
+    case 5: return decimate<up, 5>(stage, in, out);
+    default: return decimate<up, 8>(stage, in, out);
+  }
+}
+
+template <class T> auto rows_of(T* x) {
+  return [x](Index t) { return x + t * Row<std::remove_const_t<T>>::size; };
+}
+
+// z as the pair (re, im).
+template <class T> void append(std::vector<T>& pairs, std::complex<double> z) {
+  pairs.push_back(T(z.real()));
+  pairs.push_back(T(z.imag()));
+}
+
+constexpr auto keep = [](Index, auto&) {};  // leaves the bins alone
+
 }  // namespace
 
 std::complex<double> unit_root(Index k, Index n) {
@@ -58,18 +102,12 @@ Index good_fft_size(Index n) {
   }
 }
 
-template <class T>
-Fft<T>::Fft(Index n) : frequency_(n), row_of_(n) {
+template <class T> Fft<T>::Fft(Index n) : frequency_(n), row_of_(n) {
   Index rows = n;
   for (int r : stage_radices(n, leaf_)) {
-    Stage stage{r, rows / r, {}};
-    for (Index j = 0; j < stage.step; ++j) {
-      for (int q = 1; q < r; ++q) {
-        const std::complex<double> root = unit_root(q * j, rows);
-        stage.roots.push_back(T(root.real()));
-        stage.roots.push_back(T(root.imag()));
-      }
-    }
+    FftStage<T> stage{r, rows / r, {}};
+    for (Index j = 0; j < stage.step; ++j)
+      for (int q = 1; q < r; ++q) append(stage.roots, unit_root(q * j, rows));
     stages_.push_back(std::move(stage));
     rows /= r;
   }
@@ -77,7 +115,7 @@ Fft<T>::Fft(Index n) : frequency_(n), row_of_(n) {
   // Block q of a stage holds the frequencies q, q + radix, q + 2 radix, ...
   for (Index p = 0; p < n; ++p) {
     Index rest = p, k = 0, scale = 1;
-    for (const Stage& stage : stages_) {
+    for (const FftStage<T>& stage : stages_) {
       k += rest / stage.step * scale;
       rest %= stage.step;
       scale *= stage.radix;
@@ -87,92 +125,71 @@ Fft<T>::Fft(Index n) : frequency_(n), row_of_(n) {
   }
 }
 
-namespace {
+template <class T> void Fft<T>::first_stage(Rows<const T> in, T* x) const {
+  run<false>(stages_[0], in, rows_of(x));
+}
+template <class T> void Fft<T>::last_stage(const T* x, Rows<T> out) const {
+  run<true>(stages_[0], rows_of(x), out);
+}
+template <class T> void Fft<T>::down(const FftStage<T>& stage, T* x) {
+  run<false>(stage, rows_of(x), rows_of(x));
+}
+template <class T> void Fft<T>::up(const FftStage<T>& stage, T* x) {
+  run<true>(stage, rows_of(x), rows_of(x));
+}
 
-// f.operator()<radix>().
-template <class F>
-void with_radix(int radix, F f) {
-  switch (radix) {
-    case 1: return f.template operator()<1>();
-    case 2: return f.template operator()<2>();
-    case 3: return f.template operator()<3>();
-    case 4: return f.template operator()<4>();
-    case 5: return f.template operator()<5>();
-    default: return f.template operator()<8>();
+template <class T> void Fft<T>::forward(T* x) const { blocks<true, false>(0, x, 0, 1, keep); }
+template <class T> void Fft<T>::inverse(T* x) const { blocks<false, true>(0, x, 0, 1, keep); }
+
+template <class T> AnyFft<T>::AnyFft(Index n) : n_(n) {
+  if (good_fft_size(n) == n) {
+    fft_ = cached_plan<Fft<T>>(n);
+    return;
   }
-}
+  const Index m = good_fft_size(2 * n - 1), row = Row<double>::size;
+  fft_ = cached_plan<Fft<T>>(m);
 
-// One stage down: row j + q step <- root(q, j) times point q of the transform of rows j, j + step,
-// j + 2 step, ... in(t) and out(t) are where row t lies. (A function of its own: as part of the
-// lambda that picks R it took 15 % longer, GCC 12.)
-template <int R, class T, class In, class Out>
-void decimate_frequency(Index step, const T* root, In in, Out out) {
-  for (Index j = 0; j < step; ++j, root += 2 * (R - 1)) {
-    Row<T> z[R];
-    unrolled<R>([&](int q) { z[q] = Row<T>::load(in(j + q * step)); });
-    butterfly<R>(z);
-    unrolled<R - 1>([&](int q) { z[q + 1] = times_pair(z[q + 1], root + 2 * q); });
-    unrolled<R>([&](int q) { z[q].store(out(j + q * step)); });
+  std::vector<double> x(m * row);
+  for (Index t = 0; t < n; ++t) {
+    const std::complex<double> w = unit_root(t * t % (2 * n), 2 * n);
+    append(chirp_, w);
+    const Row<double> conjugate{w.real(), -w.imag()};
+    conjugate.store(&x[t * row]);
+    conjugate.store(&x[(m - t) % m * row]);  // the chirp is even
   }
+  cached_plan<Fft<double>>(m)->forward(x.data());
+  for (const double* z = x.data(); z < x.data() + m * row; z += row)  // all lanes are the same
+    append(kernel_, {z[0] / double(m), z[row / 2] / double(m)});
 }
 
-// And back up. (Re, Im) are swapped, so that the same roots and butterflies serve.
-template <int R, class T, class In, class Out>
-void decimate_time(Index step, const T* root, In in, Out out) {
-  for (Index j = 0; j < step; ++j, root += 2 * (R - 1)) {
-    Row<T> z[R];
-    unrolled<R>([&](int q) { z[q] = swapped(Row<T>::load(in(j + q * step))); });
-    unrolled<R - 1>([&](int q) { z[q + 1] = times_pair(z[q + 1], root + 2 * q); });
-    butterfly<R>(z);
-    unrolled<R>([&](int q) { swapped(z[q]).store(out(j + q * step)); });
-  }
+template <class T> void AnyFft<T>::forward(T* x) const {
+  if (chirp_.empty()) return fft_->forward(x);
+  constexpr Index kRow = Row<T>::size;
+  auto times_chirp = [&] {
+    for (Index t = 0; t < n_; ++t)
+      times_pair(Row<T>::load(x + t * kRow), &chirp_[2 * t]).store(x + t * kRow);
+  };
+  times_chirp();
+  std::fill(x + n_ * kRow, x + rows() * kRow, T(0));
+  auto bin = [kernel = kernel_.data()](Index p, Row<T>& z) { z = times_pair(z, kernel + 2 * p); };
+  fft_->filter({x, kRow, rows(), nullptr}, x, bin, {x, kRow, rows(), nullptr});
+  times_chirp();
 }
 
-template <class T>
-auto rows_of(T* x) {
-  return [x](Index t) { return x + t * Row<std::remove_const_t<T>>::size; };
-}
-
-}  // namespace
-
-template <class T>
-void Fft<T>::first_stage(Rows<const T> in, T* x) const {
-  const Stage& s = stages_[0];
-  with_radix(s.radix,
-             [&]<int R> { decimate_frequency<R>(s.step, s.roots.data(), in, rows_of(x)); });
-}
-
-template <class T>
-void Fft<T>::last_stage(const T* x, Rows<T> out) const {
-  const Stage& s = stages_[0];
-  with_radix(s.radix, [&]<int R> { decimate_time<R>(s.step, s.roots.data(), rows_of(x), out); });
-}
-
-template <class T>
-void Fft<T>::down(const Stage& s, T* x) {
-  with_radix(s.radix,
-             [&]<int R> { decimate_frequency<R>(s.step, s.roots.data(), rows_of(x), rows_of(x)); });
-}
-
-template <class T>
-void Fft<T>::up(const Stage& s, T* x) {
-  with_radix(s.radix,
-             [&]<int R> { decimate_time<R>(s.step, s.roots.data(), rows_of(x), rows_of(x)); });
-}
-
-template <class T>
-void Fft<T>::forward(T* x) const {
-  auto keep = [](Index, Row<T>&) {};
-  blocks<true, false>(0, x, 0, 1, keep);
-}
-
-template <class T>
-void Fft<T>::inverse(T* x) const {
-  auto keep = [](Index, Row<T>&) {};
-  blocks<false, true>(0, x, 0, 1, keep);
+template <class T> void AnyFft<T>::inverse(T* x) const {
+  if (chirp_.empty()) return fft_->inverse(x);
+  auto swap_rows = [&] {
+    for (T* row = x; row < x + n_ * Row<T>::size; row += Row<T>::size)
+      swapped(Row<T>::load(row)).store(row);
+  };
+  swap_rows();
+  forward(x);
+  swap_rows();
 }
 
 template class Fft<float>;
 template class Fft<double>;
+template class AnyFft<float>;
+template class AnyFft<double>;
 
 }  // namespace triad::cpu

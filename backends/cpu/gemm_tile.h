@@ -1,41 +1,34 @@
-// gemm_tile: C = A B or C += A B on tiles that lie in the caches. What attention and the fp64
-// matrix product are made of.
+// gemm_tile: C = A B or C += A B on tiles that lie in the caches, and transpose_tile, which gives a
+// right side that is stored the other way its rows. What attention and the fp64 matrix product are
+// made of.
 //
-// A block of C, kRows rows of kCols registers each, stays in registers while k runs over the whole
-// inner dimension: step k multiplies one row piece of B (kCols registers) by kRows scalars of A.
-// Each register of B is used kRows times and each scalar of A kCols times, which is what lets the
-// multipliers, and not the loads, set the pace. (Goto, van de Geijn, "Anatomy of high-performance
-// matrix multiplication", 2008.) A is read scalar by scalar and may have any strides, so a
-// transposed A costs nothing; B and C have contiguous rows.
+// A block of C, kTileRows rows of kTileCols registers each, stays in registers while k runs over
+// the whole inner dimension: step k multiplies one row piece of B (kTileCols registers) by
+// kTileRows scalars of A. Each register of B is used kTileRows times and each scalar of A kTileCols
+// times, which is what lets the multipliers, and not the loads, set the pace. (Goto, van de Geijn,
+// "Anatomy of high-performance matrix multiplication", 2008.) A is read scalar by scalar and may
+// have any strides, so a transposed A costs nothing; B and C have contiguous rows.
 //
-// The sum over k runs in order, whatever the sizes: the bits of an element of C depend on its row
-// of A and its column of B only.
+// The sum over k runs in order: an element's bits depend on its row of A and column of B alone.
 #pragma once
 
 #include <triad/backends/cpu/vec.h>
 
 #include <algorithm>
-#include <cstddef>
 
 namespace triad::cpu {
 
 // A matrix whose element (i, j) stands at data[i * row + j * column].
-template <class T>
-struct Strided {
+template <class T> struct Strided {
   const T* data;
   Index row, column;
 };
 
 // 64-byte registers come in a set of 32, smaller ones in a set of 16. Of 32, 6 x 4 hold C, 4 a row
 // of B, 1 a scalar of A; of 16, they are 6 x 2, 2 and 1.
-template <class T>
-struct TileShape {
-  static constexpr int kRows = 6;
-  static constexpr int kCols = sizeof(Vec<T>) == 64 ? 4 : 2;
-};
+inline constexpr int kTileRows = 6, kTileCols = sizeof(Vec<float>) == 64 ? 4 : 2;
 
-// One block of C: Rows rows, Cols registers. Unless Whole, only the lanes `in_use` of the last
-// register exist in memory.
+// A block of C: Rows rows, Cols registers, of the last one only the lanes `in_use` unless Whole.
 template <class T, int Rows, int Cols, bool Whole>
 inline void gemm_block(Index k, Strided<T> a, const T* b, Index b_row, T* c, Index c_row,
                        hn::Mask<typename Vec<T>::Tag> in_use, bool accumulate) {
@@ -70,17 +63,13 @@ inline void gemm_block(Index k, Strided<T> a, const T* b, Index b_row, T* c, Ind
     T* row = c + i * c_row;
 #pragma GCC unroll 8
     for (int j = 0; j < Cols; ++j) {
-      if (Whole || j < Cols - 1) {
-        sum[i][j].store(row + j * kLanes);
-      } else {
-        hn::BlendedStore(sum[i][j].raw, in_use, Vec<T>::tag, row + j * kLanes);
-      }
+      if (Whole || j < Cols - 1) sum[i][j].store(row + j * kLanes);
+      else hn::BlendedStore(sum[i][j].raw, in_use, Vec<T>::tag, row + j * kLanes);
     }
   }
 }
 
-// All rows of C in a strip of Cols registers: blocks of Rows rows, then the rest in blocks of
-// fewer.
+// All rows of C in a strip of Cols registers: blocks of Rows rows, then blocks of fewer.
 template <class T, int Rows, int Cols>
 inline void gemm_strip(Index m, Index k, Strided<T> a, const T* b, Index b_row, T* c, Index c_row,
                        Index last, bool accumulate) {
@@ -96,27 +85,74 @@ inline void gemm_strip(Index m, Index k, Strided<T> a, const T* b, Index b_row, 
     if (m > 0) gemm_strip<T, Rows - 1, Cols>(m, k, a, b, b_row, c, c_row, last, accumulate);
 }
 
-template <class T, int Cols>
-inline void gemm_columns(Index m, Index n, Index k, Strided<T> a, const T* b, Index b_row, T* c,
-                         Index c_row, bool accumulate) {
+// c[m,n] = a[m,k] b[k,n], or += when `accumulate`. Rows of b lie b_row apart, those of c c_row.
+// Strips of Cols registers, then the rest in narrower ones.
+template <class T, int Cols = kTileCols>
+void gemm_tile(Index m, Index n, Index k, Strided<T> a, const T* b, Index b_row, T* c, Index c_row,
+               bool accumulate) {
   constexpr Index kLanes = Vec<T>::lanes, kWidth = Cols * kLanes;
   while (n > kWidth - kLanes) {
-    const Index width = std::min(n, kWidth);
-    gemm_strip<T, TileShape<T>::kRows, Cols>(m, k, a, b, b_row, c, c_row, width - (kWidth - kLanes),
-                                             accumulate);
+    const Index width = std::min(n, kWidth), last = width - (kWidth - kLanes);
+    gemm_strip<T, kTileRows, Cols>(m, k, a, b, b_row, c, c_row, last, accumulate);
     b += width;
     c += width;
     n -= width;
   }
   if constexpr (Cols > 1)
-    if (n > 0) gemm_columns<T, Cols - 1>(m, n, k, a, b, b_row, c, c_row, accumulate);
+    if (n > 0) gemm_tile<T, Cols - 1>(m, n, k, a, b, b_row, c, c_row, accumulate);
 }
 
-// c[m,n] = a[m,k] b[k,n], or += when `accumulate`. Rows of b lie b_row apart, those of c c_row.
+// A square of 16-byte registers, to[j][i] = factor * from[i][j]: 4 x 4 floats or 2 x 2 doubles.
+inline void transpose_square(float factor, const float* from, Index from_row, float* to,
+                             Index to_row) {
+  constexpr hn::FixedTag<float, 4> four;
+  constexpr hn::FixedTag<double, 2> pairs;
+  const auto scale = hn::Set(four, factor);
+  const auto row = [&](int i) { return hn::Mul(scale, hn::LoadU(four, from + i * from_row)); };
+  const auto r0 = row(0), r1 = row(1), r2 = row(2), r3 = row(3);
+  // Row i of `to` is column i of r0..r3. The first step pairs r0 with r1 and r2 with r3, the second
+  // pairs the pairs.
+  const auto low01 = hn::BitCast(pairs, hn::InterleaveLower(four, r0, r1));
+  const auto low23 = hn::BitCast(pairs, hn::InterleaveLower(four, r2, r3));
+  const auto high01 = hn::BitCast(pairs, hn::InterleaveUpper(four, r0, r1));
+  const auto high23 = hn::BitCast(pairs, hn::InterleaveUpper(four, r2, r3));
+  auto store = [&](auto v, int j) { hn::StoreU(hn::BitCast(four, v), four, to + j * to_row); };
+  store(hn::InterleaveLower(pairs, low01, low23), 0);
+  store(hn::InterleaveUpper(pairs, low01, low23), 1);
+  store(hn::InterleaveLower(pairs, high01, high23), 2);
+  store(hn::InterleaveUpper(pairs, high01, high23), 3);
+}
+
+inline void transpose_square(double factor, const double* from, Index from_row, double* to,
+                             Index to_row) {
+  constexpr hn::FixedTag<double, 2> two;
+  const auto scale = hn::Set(two, factor);
+  const auto r0 = hn::Mul(scale, hn::LoadU(two, from));
+  const auto r1 = hn::Mul(scale, hn::LoadU(two, from + from_row));
+  hn::StoreU(hn::InterleaveLower(two, r0, r1), two, to);
+  hn::StoreU(hn::InterleaveUpper(two, r0, r1), two, to + to_row);
+}
+
+// to[columns, rows] = factor * from[rows, columns]^T.
 template <class T>
-void gemm_tile(Index m, Index n, Index k, Strided<T> a, const T* b, Index b_row, T* c, Index c_row,
-               bool accumulate) {
-  gemm_columns<T, TileShape<T>::kCols>(m, n, k, a, b, b_row, c, c_row, accumulate);
+void transpose_tile(T factor, Index rows, Index columns, const T* from, Index from_row, T* to,
+                    Index to_row) {
+  constexpr Index kSide = 16 / sizeof(T);
+  // So many rows of `to` are written to at a time: few enough that each one's cache line is still
+  // there for the next piece, though lines a power of two apart share a handful of places.
+  constexpr Index kBlock = 32;
+  const Index whole_rows = rows / kSide * kSide, whole_columns = columns / kSide * kSide;
+  for (Index block = 0; block < whole_columns; block += kBlock) {
+    const Index end = std::min(block + kBlock, whole_columns);
+    for (Index i = 0; i < whole_rows; i += kSide) {
+      for (Index j = block; j < end; j += kSide)
+        transpose_square(factor, from + i * from_row + j, from_row, to + j * to_row + i, to_row);
+    }
+  }
+  for (Index i = 0; i < rows; ++i) {
+    for (Index j = i < whole_rows ? whole_columns : 0; j < columns; ++j)
+      to[j * to_row + i] = factor * from[i * from_row + j];
+  }
 }
 
 }  // namespace triad::cpu

@@ -1,42 +1,28 @@
 // One pass over the memory of a parameter and its state per optimizer step: that memory is all that
-// a step costs. The arithmetic is that of torch.optim; factors that the step number or the learning
-// rate make are computed in double.
+// a step costs. The arithmetic is that of torch.optim; what depends on the step alone is in double.
 #include <cmath>
 
 #include <triad/backends/cpu/parallel.h>
-#include <triad/backends/cpu/registers.h>
+#include <triad/backends/cpu/vec.h>
 #include <triad/backends/kernels.h>
+#include <triad/core/visit.h>
 
 namespace triad::kernels {
-namespace {
-
 using namespace cpu;
 
-// Calls f(i, part) for every register of n elements of T.
-template <class T, class F>
-void update(Index n, F f) {
-  parallel_ranges(n, kHeavyGrain, [&](Index begin, Index end) {
-    for_each_register<T>(end - begin, [&](Index i, auto part) { f(begin + i, part); });
-  });
-}
-
-}  // namespace
-
-// Adam: Kingma and Ba, arXiv 1412.6980, algorithm 1; decoupled decay (AdamW): Loshchilov and
-// Hutter, arXiv 1711.05101.
+// Adam: Kingma and Ba, arXiv 1412.6980; AdamW: Loshchilov and Hutter, arXiv 1711.05101.
 void adam_step(Cpu, const AdamArgs& args, const Tensor& gradient, const Tensor& p, const Tensor& m,
                const Tensor& v) {
-  const double correction1 = 1 - std::pow(args.beta1, double(args.step));
-  const double correction2 = 1 - std::pow(args.beta2, double(args.step));
   visit_float("adam_step", p.dtype(), [&]<class T>(T) {
     using X = Vec<T>;
-    const X decay(T(1 - args.lr * args.weight_decay)), l2{T(args.l2)};
+    const double correction1 = 1 - std::pow(args.beta1, double(args.step));
+    const double correction2 = 1 - std::pow(args.beta2, double(args.step));
+    const X step{T(args.lr / correction1)}, decay(T(1 - args.lr * args.weight_decay));
     const X new1{T(1 - args.beta1)}, keep2{T(args.beta2)}, new2{T(1 - args.beta2)};
-    const X eps{T(args.eps)}, root_scale{T(1 / std::sqrt(correction2))};
-    const X step{T(args.lr / correction1)};
+    const X l2{T(args.l2)}, eps{T(args.eps)}, root_scale{T(1 / std::sqrt(correction2))};
     const T* g = gradient.data<T>();
     T *parameter = p.data<T>(), *mean = m.data<T>(), *square = v.data<T>();
-    update<T>(p.numel(), [=](Index i, auto part) {
+    const auto update = [=](Index i, auto part) {
       X x = part.load(parameter + i), a = part.load(mean + i), b = part.load(square + i);
       const X d = fma(l2, x, part.load(g + i));
       a = fma(d - a, new1, a);
@@ -45,38 +31,10 @@ void adam_step(Cpu, const AdamArgs& args, const Tensor& gradient, const Tensor& 
       part.store(a, mean + i);
       part.store(b, square + i);
       part.store(x, parameter + i);
+    };
+    parallel_ranges(p.numel(), kHeavyGrain, [&](Index begin, Index end) {
+      for_each_register<T>(end - begin, [&](Index i, auto part) { update(begin + i, part); });
     });
-  });
-}
-
-void sgd_step(Cpu, const SgdArgs& args, const Tensor& gradient, const Tensor& p,
-              const Tensor& buffer) {
-  visit_float("sgd_step", p.dtype(), [&]<class T>(T) {
-    using X = Vec<T>;
-    const X lr{T(args.lr)}, l2{T(args.l2)}, momentum{T(args.momentum)};
-    const X fresh{T(1 - args.dampening)};
-    const bool first = args.first, nesterov = args.nesterov;
-    const T* g = gradient.data<T>();
-    T *parameter = p.data<T>(), *velocity = args.momentum != 0 ? buffer.data<T>() : nullptr;
-    update<T>(p.numel(), [=](Index i, auto part) {
-      const X x = part.load(parameter + i);
-      X d = fma(l2, x, part.load(g + i));
-      if (velocity) {
-        const X a = first ? d : fma(momentum, part.load(velocity + i), fresh * d);
-        part.store(a, velocity + i);
-        d = nesterov ? fma(momentum, a, d) : a;
-      }
-      part.store(fnma(lr, d, x), parameter + i);
-    });
-  });
-}
-
-void scale(Cpu, double factor, const Tensor& x) {
-  visit_float("scale", x.dtype(), [&]<class T>(T) {
-    const Vec<T> by{T(factor)};
-    T* data = x.data<T>();
-    update<T>(x.numel(),
-              [=](Index i, auto part) { part.store(part.load(data + i) * by, data + i); });
   });
 }
 

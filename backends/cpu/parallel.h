@@ -1,13 +1,19 @@
-// Loops shared among OpenMP's threads.
+// Loops shared among OpenMP's threads, and working memory that a thread keeps between calls.
 #pragma once
 
 #include <omp.h>
 
 #include <algorithm>
-
-#include <triad/backends/cpu/index.h>
+#include <cstdint>
+#include <memory>
+#include <new>
 
 namespace triad::cpu {
+
+using Index = std::int64_t;  // a number of things, or the place of one: elements, rows, strides
+
+// n / size, rounded up: how many pieces of `size` make n.
+constexpr Index ceil_div(Index n, Index size) { return (n + size - 1) / size; }
 
 // Elements that are worth a thread of their own (starting one costs about 2 us on 2 AVX-512 cores):
 // where memory sets the pace, and where each takes 20 to 40 times as much arithmetic.
@@ -17,8 +23,7 @@ inline constexpr Index kGrain = 65536, kHeavyGrain = 16384;
 // the number of items that are worth a thread's while (a few microseconds). One range, on the
 // calling thread, where there is no more than that or a parallel region is already running. f must
 // not throw, and where the ranges end must not change what it computes.
-template <class F>
-void parallel_ranges(Index n, Index grain, F f) {
+template <class F> void parallel_ranges(Index n, Index grain, F f) {
   if (n <= 0) return;
   const Index grains = ceil_div(n, grain);
   const Index threads = std::min<Index>(grains, omp_get_max_threads());
@@ -32,11 +37,28 @@ void parallel_ranges(Index n, Index grain, F f) {
 }
 
 // The same with f(i) for each i of [0, n).
-template <class F>
-void parallel_for(Index n, Index grain, F f) {
+template <class F> void parallel_for(Index n, Index grain, F f) {
   parallel_ranges(n, grain, [f](Index begin, Index end) {
     for (Index i = begin; i < end; ++i) f(i);
   });
+}
+
+// Room for `count` values of T, uninitialised, aligned to a cache line. It belongs to the calling
+// thread until its next call for the same T.
+template <class T> T* scratch(Index count) {
+  constexpr std::align_val_t kLine{64};
+  struct Free {
+    void operator()(T* p) const { ::operator delete(p, kLine); }
+  };
+  thread_local std::unique_ptr<T, Free> memory;
+  thread_local Index size = 0;
+  if (size < count) {
+    memory.reset();
+    size = 0;
+    memory.reset(static_cast<T*>(::operator new(count * sizeof(T), kLine)));
+    size = count;
+  }
+  return memory.get();
 }
 
 }  // namespace triad::cpu

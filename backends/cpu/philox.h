@@ -57,24 +57,21 @@ inline void philox_block(RandomStream random, std::uint64_t first_counter, std::
 // element e. `first` need not be a multiple of 4.
 inline void uniform_bits(RandomStream random, std::uint64_t first, Index n, std::uint32_t* out) {
   std::uint64_t counter = first / 4;
-  std::uint32_t block[kPhiloxBlock];
-  Index done = 0;
-  if (Index skip = Index(first % 4); skip != 0 && n > 0) {
-    philox_block(random, counter, block);
-    done = std::min(n, kPhiloxBlock - skip);
-    std::copy_n(block + skip, done, out);
-    counter += kPhiloxBlock / 4;
-  }
-  for (; n - done >= kPhiloxBlock; done += kPhiloxBlock, counter += kPhiloxBlock / 4)
-    philox_block(random, counter, out + done);
-  if (done < n) {
-    philox_block(random, counter, block);
-    std::copy_n(block, n - done, out + done);
+  Index skip = Index(first % 4);
+  for (Index done = 0; done < n; counter += kPhiloxBlock / 4, skip = 0) {
+    const Index count = std::min(n - done, kPhiloxBlock - skip);
+    if (count == kPhiloxBlock) {
+      philox_block(random, counter, out + done);
+    } else {
+      std::uint32_t block[kPhiloxBlock];
+      philox_block(random, counter, block);
+      std::copy_n(block + skip, count, out + done);
+    }
+    done += count;
   }
 }
 
-// An element is dropped when its uniform is below p, which in whole numbers is
-// bits >> 8 < dropout_threshold(p).
+// An element is dropped when its uniform is below p, that is, bits >> 8 < dropout_threshold(p).
 inline std::uint32_t dropout_threshold(double p) {
   const double scaled = p * 0x1p24;
   const auto whole = std::uint32_t(scaled);
@@ -82,8 +79,7 @@ inline std::uint32_t dropout_threshold(double p) {
 }
 
 // bits >> 8 of a register's worth of words, as floating-point numbers.
-template <class T>
-Vec<T> high_bits(const std::uint32_t* bits) {
+template <class T> Vec<T> high_bits(const std::uint32_t* bits) {
   constexpr hn::Rebind<std::uint32_t, typename Vec<T>::Tag> words;
   constexpr hn::Rebind<std::int32_t, typename Vec<T>::Tag> ints;
   return to_floating<T>(hn::BitCast(ints, hn::ShiftRight<8>(hn::LoadU(words, bits))));

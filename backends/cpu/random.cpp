@@ -1,17 +1,15 @@
 // Random numbers: element i is a function of (seed, stream, i) alone, as core/random.h lays down,
-// so any thread may make any part. A tile of random words is drawn at a time and turned into
-// numbers while it is in cache.
+// so any thread may make any part. Words become numbers a tile at a time, while it is in cache.
 //
 // Words per element: f32 one (word i); f64 and i64 two (words 2i, the high half, and 2i + 1). A
 // pair of normals (elements 2j and 2j + 1) takes two words as f32 and four as f64.
 #include <cstdint>
 
-#include <triad/backends/cpu/parallel.h>
 #include <triad/backends/cpu/philox.h>
-#include <triad/backends/cpu/registers.h>
 #include <triad/backends/cpu/vec.h>
 #include <triad/backends/kernels.h>
 #include <triad/backends/math.h>
+#include <triad/core/visit.h>
 
 namespace triad::kernels {
 namespace {
@@ -21,8 +19,7 @@ using namespace cpu;
 constexpr Index kTile = 1024;  // words; the grain below is a multiple
 
 // Calls f(first, count, words) for tiles of n elements, each of `per_element` words.
-template <class F>
-void for_each_tile(RandomStream random, Index n, Index per_element, F f) {
+template <class F> void for_each_tile(RandomStream random, Index n, Index per_element, F f) {
   const Index tile = kTile / per_element;
   parallel_ranges(n, kHeavyGrain, [&](Index begin, Index end) {
     std::uint32_t words[kTile];
@@ -34,60 +31,46 @@ void for_each_tile(RandomStream random, Index n, Index per_element, F f) {
   });
 }
 
-// out[k] = u[k], v[k] in turn, n numbers in all.
-template <class T>
-void interleave(const double* u, const double* v, Index n, T* out) {
-  for (Index k = 0; k < n / 2; ++k) {
-    out[2 * k] = T(u[k]);
-    out[2 * k + 1] = T(v[k]);
-  }
-  if (n % 2) out[n - 1] = T(u[n / 2]);
-}
-
 }  // namespace
 
 void uniform(Cpu, RandomStream random, const Tensor& y) {
   visit_float("uniform", y.dtype(), [&]<class T>(T) {
     constexpr Index per_element = sizeof(T) / 4;
     T* out = y.data<T>();
-    for_each_tile(random, y.numel(), per_element,
-                  [=](Index first, Index n, const std::uint32_t* words) {
-                    for (Index i = 0; i < n; ++i)
-                      if constexpr (per_element == 1) out[first + i] = uniform_float(words[i]);
-                      else out[first + i] = uniform_double(words[2 * i], words[2 * i + 1]);
-                  });
+    auto fill = [=](Index first, Index n, const std::uint32_t* words) {
+      for (Index i = 0; i < n; ++i)
+        if constexpr (per_element == 1) out[first + i] = uniform_float(words[i]);
+        else out[first + i] = uniform_double(words[2 * i], words[2 * i + 1]);
+    };
+    for_each_tile(random, y.numel(), per_element, fill);
   });
 }
 
 void normal(Cpu, RandomStream random, const Tensor& y) {
+  using V = Vec<double>;
   visit_float("normal", y.dtype(), [&]<class T>(T) {
-    constexpr Index words_per_pair = sizeof(T) / 2, pairs_per_tile = kTile / words_per_pair;
-    T* out = y.data<T>();
-    const Index pairs = (y.numel() + 1) / 2;
-    for_each_tile(random, pairs, words_per_pair,
-                  [&](Index first, Index n, const std::uint32_t* words) {
-                    double u1[pairs_per_tile], u2[pairs_per_tile];
-                    for (Index k = 0; k < n; ++k) {
-                      const std::uint32_t* w = words + words_per_pair * k;
-                      if constexpr (sizeof(T) == 4) {
-                        u1[k] = (double(w[0]) + 1) * 0x1p-32;
-                        u2[k] = double(w[1]) * 0x1p-32;
-                      } else {
-                        u1[k] = 1 - uniform_double(w[0], w[1]);
-                        u2[k] = uniform_double(w[2], w[3]);
-                      }
-                    }
-                    constexpr Index lanes = Vec<double>::lanes;
-                    static_assert(pairs_per_tile % lanes == 0);
-                    for (Index k = n; k % lanes != 0; ++k) u1[k] = u2[k] = 1;
-                    for (Index k = 0; k < n; k += lanes) {
-                      const auto pair =
-                          math::normal_pair(Vec<double>::load(u1 + k), Vec<double>::load(u2 + k));
-                      pair.cos.store(u1 + k);
-                      pair.sin.store(u2 + k);
-                    }
-                    interleave(u1, u2, std::min(2 * n, y.numel() - 2 * first), out + 2 * first);
-                  });
+    constexpr Index words_per_pair = sizeof(T) / 2;
+    static_assert(kTile / words_per_pair % V::lanes == 0);
+    auto fill = [&](Index first, Index n, const std::uint32_t* words) {
+      double u1[kTile / 2], u2[kTile / 2], normals[kTile];
+      for (Index k = 0; k < n; ++k, words += words_per_pair) {
+        if constexpr (sizeof(T) == 4) {
+          u1[k] = (double(words[0]) + 1) * 0x1p-32;
+          u2[k] = double(words[1]) * 0x1p-32;
+        } else {
+          u1[k] = 1 - uniform_double(words[0], words[1]);
+          u2[k] = uniform_double(words[2], words[3]);
+        }
+      }
+      for (Index k = n; k % V::lanes != 0; ++k) u1[k] = u2[k] = 1;
+      for (Index k = 0; k < n; k += V::lanes) {
+        const auto [cos, sin] = math::normal_pair(V::load(u1 + k), V::load(u2 + k));
+        hn::StoreInterleaved2(cos.raw, sin.raw, V::tag, normals + 2 * k);
+      }
+      const Index count = std::min(2 * n, y.numel() - 2 * first);
+      std::copy_n(normals, count, y.data<T>() + 2 * first);
+    };
+    for_each_tile(random, ceil_div(y.numel(), 2), words_per_pair, fill);
   });
 }
 
@@ -96,9 +79,8 @@ void random_integers(Cpu, RandomStream random, Index low, Index high, const Tens
   std::int64_t* out = y.data<std::int64_t>();
   for_each_tile(random, y.numel(), 2, [=](Index first, Index n, const std::uint32_t* words) {
     for (Index i = 0; i < n; ++i) {
-      const std::uint64_t bits = std::uint64_t(words[2 * i]) << 32 | words[2 * i + 1];
-      const auto offset = std::uint64_t((unsigned __int128)(bits)*range >> 64);
-      out[first + i] = Index(std::uint64_t(low) + offset);
+      const unsigned __int128 bits = std::uint64_t(words[2 * i]) << 32 | words[2 * i + 1];
+      out[first + i] = Index(std::uint64_t(low) + std::uint64_t(bits * range >> 64));
     }
   });
 }

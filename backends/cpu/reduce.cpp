@@ -10,11 +10,10 @@
 #include <type_traits>
 #include <vector>
 
-#include <triad/backends/cpu/accumulate.h>
-#include <triad/backends/cpu/parallel.h>
-#include <triad/backends/cpu/registers.h>
 #include <triad/backends/cpu/strided.h>
+#include <triad/backends/cpu/vec.h>
 #include <triad/backends/kernels.h>
+#include <triad/core/visit.h>
 
 namespace triad::kernels {
 namespace {
@@ -25,11 +24,12 @@ using namespace cpu;
 template <class T>
 using Sum = std::conditional_t<std::is_floating_point_v<T>, double, std::uint64_t>;
 
+template <class T> constexpr bool is_summed = !std::is_same_v<T, bool> && !is_complex_v<T>;
+
 // ---------------------------------------------------------------------- sequences
 
 // Of n contiguous elements: their sum, and that of their squares.
-template <class T>
-Sum<T> sum_of(const T* x, Index n) {
+template <class T> Sum<T> sum_of(const T* x, Index n) {
   if constexpr (std::is_floating_point_v<T>) {
     Accumulator<T> sum;
     for_each_register<T>(n, [&](Index i, auto part) { sum.add(part.load(x + i)); });
@@ -39,8 +39,7 @@ Sum<T> sum_of(const T* x, Index n) {
   }
 }
 
-template <class T>
-double squares_of(const T* x, Index n) {
+template <class T> double squares_of(const T* x, Index n) {
   Accumulator<T> sum;
   for_each_register<T>(n, [&](Index i, auto part) {
     const Vec<T> value = part.load(x + i);
@@ -53,17 +52,13 @@ double squares_of(const T* x, Index n) {
 struct Axes {
   Shape size, x, y;
 
-  void push_back(Index axis_size, Index x_stride, Index y_stride) {
-    size.push_back(axis_size);
-    x.push_back(x_stride);
-    y.push_back(y_stride);
+  void add(const Loop& loop, int axis) {
+    size.push_back(loop.size[axis]);
+    x.push_back(loop.first[axis]);
+    y.push_back(loop.second[axis]);
   }
-
-  // Where entry `index` of these axes, in row-major order, lies.
-  Index offset(Index index, const Shape& strides) const {
-    Index at = 0;
-    for (int i = size.rank(); i-- > 0; index /= size[i]) at += index % size[i] * strides[i];
-    return at;
+  Index place(Index index, const Shape& strides) const {
+    return place_of(index, size, strides, size.rank());
   }
 };
 
@@ -71,27 +66,19 @@ template <auto of, class T, class Y>
 void sum_sequences(const Axes& summed, const Axes& kept, const T* x, Y* y) {
   const Index results = kept.size.numel(), length = summed.size.numel();
   const Index blocks = ceil_div(length, kSumBlock);
-  const bool contiguous = summed.size.rank() == 1 && summed.x[0] == 1;
   std::vector<Sum<T>> partial(blocks > 1 ? results * blocks : 0);
   parallel_for(results * blocks, 1 + kGrain / std::min(length, kSumBlock), [&](Index unit) {
     const Index result = unit / blocks, first = unit % blocks * kSumBlock;
     const Index n = std::min(kSumBlock, length - first);
-    const T* source = x + kept.offset(result, kept.x);
+    const T* source = x + kept.place(result, kept.x);
     Sum<T> total = 0;
-    if (contiguous) {
-      total = of(source + first, n);
-    } else {
-      Reader<T> reader(source, summed.size, summed.x, first);
-      for (Index i = 0, count; i < n; i += count) {
-        count = std::min(n - i, reader.span());
-        total += of(reader.next(count), count);
-      }
-    }
+    auto add = [&](Index, const T* run, Index count) { total += of(run, count); };
+    for_runs(source, summed.size, summed.x, first, n, add);
     if (blocks > 1) partial[unit] = total;
-    else y[kept.offset(result, kept.y)] = Y(total);
+    else y[kept.place(result, kept.y)] = Y(total);
   });
   for (Index result = 0; blocks > 1 && result < results; ++result)
-    y[kept.offset(result, kept.y)] = Y(pairwise_sum(&partial[result * blocks], blocks, 1));
+    y[kept.place(result, kept.y)] = Y(pairwise_sum(&partial[result * blocks], blocks, 1));
 }
 
 // ---------------------------------------------------------------------- rows
@@ -99,9 +86,8 @@ void sum_sequences(const Axes& summed, const Axes& kept, const T* x, Y* y) {
 constexpr Index kRows = 128, kColumns = 1024;  // a block: its sums fit the first-level cache
 
 // sums[j] += element j of each of `count` rows, 1 to 4
-template <class T>
-void add_rows(const T* const (&row)[4], Index count, Index columns, Index stride, Sum<T>* sums) {
-  using S = Sum<T>;
+template <class T, class S>
+void add_rows(const T* const (&row)[4], Index count, Index columns, Index stride, S* sums) {
   if (count == 4 && stride == 1)
     for (Index j = 0; j < columns; ++j)
       sums[j] += (S(row[0][j]) + S(row[1][j])) + (S(row[2][j]) + S(row[3][j]));
@@ -121,7 +107,7 @@ void sum_rows(const Axes& summed, const Axes& kept, Index columns, Index x_strid
   parallel_for(matrices * blocks * tiles, 1 + kGrain / block_size, [&](Index unit) {
     const Index left = unit % tiles * kColumns, width = std::min(kColumns, columns - left);
     const Index block = unit / tiles % blocks, matrix = unit / tiles / blocks;
-    const T* source = x + kept.offset(matrix, kept.x) + left * x_stride;
+    const T* source = x + kept.place(matrix, kept.x) + left * x_stride;
     Cursor<const T> at(source, summed.size, summed.x, block * kRows);
     Sum<T> sums[kColumns];
     std::fill_n(sums, width, Sum<T>(0));
@@ -132,31 +118,23 @@ void sum_rows(const Axes& summed, const Axes& kept, Index columns, Index x_strid
       for (Index k = 0; k < count; ++k) row[k] = at.next();
       add_rows(row, count, width, x_stride, sums);
     }
+    T* to = y + kept.place(matrix, kept.y) + left * y_stride;
     if (blocks > 1) std::copy_n(sums, width, &partial[(matrix * blocks + block) * columns + left]);
     else
-      for (Index j = 0; j < width; ++j)
-        y[kept.offset(matrix, kept.y) + (left + j) * y_stride] = T(sums[j]);
+      for (Index j = 0; j < width; ++j) to[j * y_stride] = T(sums[j]);
   });
   if (blocks == 1) return;
   parallel_for(matrices * columns, 1 + kGrain / blocks, [&](Index i) {
     const Index matrix = i / columns, j = i % columns;
-    y[kept.offset(matrix, kept.y) + j * y_stride] =
+    y[kept.place(matrix, kept.y) + j * y_stride] =
         T(pairwise_sum(&partial[matrix * blocks * columns + j], blocks, columns));
   });
-}
-
-// The axes of x and y in the order of x's memory.
-Loop<2> in_memory_order(const Tensor& x, Shape y_strides) {
-  Shape shape = x.shape(), x_strides = x.strides();
-  sort_axes(shape, x_strides, y_strides);
-  return {shape, {&x_strides, &y_strides}};
 }
 
 // ---------------------------------------------------------------------- maximum
 
 // The place of the first of the largest of n elements, NaN being larger than all.
-template <class T>
-Index find_largest(const T* x, Index n) {
+template <class T> Index find_largest(const T* x, Index n) {
   if constexpr (std::is_floating_point_v<T>) {
     constexpr T lowest = -std::numeric_limits<T>::infinity();
     Vec<T> tops = lowest, nan = lowest;
@@ -184,55 +162,68 @@ void sum(Cpu, const Tensor& x, const Tensor& y) {
   Shape y_strides = y.strides();
   for (int i = 0; i < x.dim(); ++i)
     if (y.shape()[i] != x.shape()[i]) y_strides[i] = 0;
-  const Loop<2> loop = in_memory_order(x, y_strides);
+  const Loop loop = Pair(x.shape(), x.strides(), y_strides).loop();
   const int inner = loop.rank - 1;
-  const bool sequences = loop.stride[1][inner] == 0;
+  const Index x_stride = loop.first[inner], y_stride = loop.second[inner];
+  const bool sequences = y_stride == 0;
   Axes summed, kept;
   for (int i = 0; i < loop.rank - !sequences; ++i)
-    (loop.stride[1][i] == 0 ? summed : kept)
-        .push_back(loop.size[i], loop.stride[0][i], loop.stride[1][i]);
-  visit_any(x.dtype(), [&]<class T>(T) {
-    if constexpr (std::is_same_v<T, bool>) throw DTypeError("sum: needs numbers, got bool");
-    else if (sequences) sum_sequences<sum_of<T>>(summed, kept, x.data<T>(), y.data<T>());
-    else
-      sum_rows(summed, kept, loop.size[inner], loop.stride[0][inner], loop.stride[1][inner],
-               x.data<T>(), y.data<T>());
+    (loop.second[i] == 0 ? summed : kept).add(loop, i);
+  visit_wide(x.dtype(), [&]<class T>(T) {
+    const T* from = x.data<T>();
+    T* to = y.data<T>();
+    if constexpr (!is_summed<T>) throw DTypeError("sum: needs numbers");
+    else if (sequences) sum_sequences<sum_of<T>>(summed, kept, from, to);
+    else sum_rows(summed, kept, loop.size[inner], x_stride, y_stride, from, to);
   });
 }
 
 void sum_of_squares(Cpu, const Tensor& x, const Tensor& y) {
   if (x.numel() == 0) return fill(Cpu{}, 0, y);
-  const Loop<2> loop = in_memory_order(x, x.strides());
+  const Loop loop = Pair(x.shape(), x.strides(), x.strides()).loop();
   Axes summed;
-  for (int i = 0; i < loop.rank; ++i) summed.push_back(loop.size[i], loop.stride[0][i], 0);
+  for (int i = 0; i < loop.rank; ++i) summed.add(loop, i);
   visit_float("sum_of_squares", x.dtype(), [&]<class T>(T) {
     sum_sequences<squares_of<T>>(summed, Axes(), x.data<T>(), y.data<double>());
   });
 }
 
+void cumsum_last(Cpu, const Tensor& x, const Tensor& y) {
+  visit_wide(x.dtype(), [&]<class T>(T) {
+    if constexpr (!is_summed<T>) throw DTypeError("cumsum: no numbers");
+    else {
+      const RowsOf<T> rows{x};
+      parallel_for(rows.count, 1 + kGrain / (rows.length + 1), [&](Index r) {
+        T* out = y.data<T>() + r * rows.length;
+        Sum<T> sum = 0;
+        auto add = [&](Index i, const T* run, Index n) {
+          for (Index j = 0; j < n; ++j) out[i + j] = T(sum += run[j]);
+        };
+        for_runs(rows.at(r), {rows.length}, {rows.step}, 0, rows.length, add);
+      });
+    }
+  });
+}
+
 void max_last(Cpu, const Tensor& x, const Tensor& y, const Tensor& index) {
-  const int rank = x.dim();
-  const Index rows = y.numel(), columns = x.shape()[rank - 1];
-  const Shape row{columns}, stride{x.strides()[rank - 1]};
-  Axes outer;
-  for (int i = 0; i < rank - 1; ++i) outer.push_back(x.shape()[i], x.strides()[i], 0);
-  visit_any(x.dtype(), [&]<class T>(T) {
-    const T* source = x.data<T>();
-    T* values = y.data<T>();
-    std::int64_t* indices = index.data<std::int64_t>();
-    parallel_for(rows, 1 + kGrain / columns, [&](Index r) {
-      Reader<T> reader(source + outer.offset(r, outer.x), row, stride, 0);
-      T& largest = values[r];
-      for (Index i = 0, n; i < columns; i += n) {
-        n = std::min(columns - i, reader.span());
-        const T* run = reader.next(n);
-        const Index place = find_largest(run, n);
-        if (i > 0 && !(run[place] > largest) && run[place] == run[place]) continue;
-        largest = run[place];
-        indices[r] = i + place;
-        if (largest != largest) break;
-      }
-    });
+  visit_wide(x.dtype(), [&]<class T>(T) {
+    if constexpr (is_complex_v<T>) throw DTypeError("max: complex numbers have no order");
+    else {
+      const RowsOf<T> rows{x};
+      T* values = y.data<T>();
+      Index* places = index.data<Index>();
+      parallel_for(rows.count, 1 + kGrain / (rows.length + 1), [&](Index r) {
+        T& largest = values[r];
+        auto see = [&](Index i, const T* run, Index n) {
+          const Index place = find_largest(run, n);
+          const T top = run[place];
+          if (i > 0 && (largest != largest || (top <= largest && top == top))) return;
+          largest = top;
+          places[r] = i + place;
+        };
+        for_runs(rows.at(r), {rows.length}, {rows.step}, 0, rows.length, see);
+      });
+    }
   });
 }
 

@@ -1,36 +1,35 @@
-// Softmax and what is made of it, one row of [R,C] at a time while it is in cache.
-//
-// The largest element m is taken off before exp, so that nothing overflows and exp_weight serves:
-// softmax(x) = exp(x - m) / sum exp(x - m). A row of only -inf gives NaN, as does a NaN in it.
+// Softmax, cross entropy and layer normalisation, one row of [R,C] at a time while it is in cache.
+#include <algorithm>
 #include <cmath>
 #include <limits>
+#include <vector>
 
-#include <triad/backends/cpu/accumulate.h>
 #include <triad/backends/cpu/parallel.h>
-#include <triad/backends/cpu/registers.h>
+#include <triad/backends/cpu/vec.h>
 #include <triad/backends/kernels.h>
+#include <triad/core/visit.h>
 
 namespace triad::kernels {
 namespace {
 
 using namespace cpu;
 
-template <class T>
-T* row(const Tensor& x, Index r) {
-  return x.data<T>() + r * x.shape()[1];
-}
+template <class T> T* row(const Tensor& x, Index r) { return x.data<T>() + r * x.shape()[1]; }
+
+template <class T> T* data_or_null(const Tensor& x) { return x.defined() ? x.data<T>() : nullptr; }
 
 // Calls f(T{}, r, C) for each of the rows of x.
-template <class F>
-void for_each_row(const Tensor& x, F f) {
+template <class F> void for_each_row(const char* op, const Tensor& x, F f) {
   const Index R = x.shape()[0], C = x.shape()[1];
-  visit_float("rows", x.dtype(), [&](auto zero) {
+  visit_float(op, x.dtype(), [&](auto zero) {
     parallel_for(R, 1 + kHeavyGrain / (C + 1), [&](Index r) { f(zero, r, C); });
   });
 }
 
-template <class T>
-T row_max(const T* x, Index C) {
+// ---- Softmax. The largest element m is taken off before exp, so that nothing overflows and
+// exp_weight serves: exp(x - m) / sum exp(x - m). A row of only -inf, or with a NaN, gives NaN.
+
+template <class T> T row_max(const T* x, Index C) {
   constexpr T lowest = -std::numeric_limits<T>::infinity();
   Vec<T> top = lowest;
   for_each_register<T>(C, [&](Index i, auto part) { top = max(top, part.load(x + i, lowest)); });
@@ -38,8 +37,7 @@ T row_max(const T* x, Index C) {
 }
 
 // The sum of exp(x - top), the terms stored in y if there is one.
-template <class T>
-double sum_exp(const T* x, Index C, T top, T* y = nullptr) {
+template <class T> double sum_exp(const T* x, Index C, T top, T* y = nullptr) {
   Accumulator<T> sum;
   for_each_register<T>(C, [&](Index i, auto part) {
     const Vec<T> term = exp_weight(part.load(x + i) - Vec<T>(top));
@@ -49,10 +47,75 @@ double sum_exp(const T* x, Index C, T top, T* y = nullptr) {
   return sum.total();
 }
 
+// ---- Layer normalisation. The variance is taken around a first estimate of the mean, which is
+// then corrected by the mean of what is left: with large means neither loses digits (Chan, Golub
+// and LeVeque, "Algorithms for computing the sample variance", 1983). The sums are in double.
+
+template <class T>
+void layer_norm_row(Index C, const T* x, const T* weight, const T* bias, double eps, T* y, T& mean,
+                    T& rstd) {
+  Accumulator<T> sum, left, squares;
+  for_each_register<T>(C, [&](Index i, auto part) { sum.add(part.load(x + i)); });
+  const T estimate = T(sum.total() / double(C));
+  for_each_register<T>(C, [&](Index i, auto part) {
+    const Vec<T> d = part.keep(part.load(x + i) - Vec<T>(estimate));
+    left.add(d);
+    squares.add_product(d, d);
+  });
+  const double correction = left.total() / double(C);
+  const double variance = squares.total() / double(C) - correction * correction;
+  const double scale = 1 / std::sqrt(std::max(variance, 0.0) + eps);
+  mean = T(double(estimate) + correction);
+  rstd = T(scale);
+  const Vec<T> shift(estimate), factor{T(scale)}, offset{T(-correction * scale)}, one{T(1)};
+  for_each_register<T>(C, [&](Index i, auto part) {
+    const Vec<T> h = fma(part.load(x + i) - shift, factor, offset);
+    const Vec<T> w = weight ? part.load(weight + i) : one;
+    part.store(fma(h, w, bias ? part.load(bias + i) : Vec<T>()), y + i);
+  });
+}
+
+// sums[j] += row element j, in double; sums are kept in whole registers
+inline void add_to(double* sums, Vec<double> row) { (Vec<double>::load(sums) + row).store(sums); }
+inline void add_to(double* sums, Vec<float> row) {
+  add_to(sums, widen_low(row));
+  add_to(sums + Vec<double>::lanes, widen_high(row));
+}
+
+// With h = (x - mean) rstd and g = dy weight, the gradient of a row of layer_norm is
+// dx = rstd (g - mean(g) - h mean(g h)); dy h and dy add to those of weight and bias, unless null.
+template <class T>
+void layer_norm_row_backward(Index C, const T* dy, const T* x, const T* weight, T mean, T rstd,
+                             T* dx, double* dweight, double* dbias) {
+  const Vec<T> shift(mean), factor(rstd);
+  const auto h = [=](Index i, auto part) { return part.keep((part.load(x + i) - shift) * factor); };
+  const auto g = [=](Index i, auto part) {
+    return weight ? part.load(dy + i) * part.load(weight + i) : part.load(dy + i);
+  };
+  if (dx) {
+    Accumulator<T> sum, product;
+    for_each_register<T>(C, [&](Index i, auto part) {
+      const Vec<T> gradient = g(i, part);
+      sum.add(gradient);
+      product.add_product(gradient, h(i, part));
+    });
+    const Vec<T> a(T(sum.total() / double(C))), b(T(product.total() / double(C)));
+    for_each_register<T>(C, [&](Index i, auto part) {
+      part.store(fnma(h(i, part), b, g(i, part) - a) * factor, dx + i);
+    });
+  }
+  if (!dweight && !dbias) return;
+  for_each_register<T>(C, [&](Index i, auto part) {
+    const Vec<T> d = part.load(dy + i);
+    if (dweight) add_to(dweight + i, d * h(i, part));
+    if (dbias) add_to(dbias + i, d);
+  });
+}
+
 }  // namespace
 
 void softmax(Cpu, const Tensor& x, const Tensor& y) {
-  for_each_row(x, [&]<class T>(T, Index r, Index C) {
+  for_each_row("softmax", x, [&]<class T>(T, Index r, Index C) {
     T *in = row<T>(x, r), *out = row<T>(y, r);
     const Vec<T> factor(T(1 / sum_exp(in, C, row_max(in, C), out)));
     for_each_register<T>(
@@ -61,7 +124,7 @@ void softmax(Cpu, const Tensor& x, const Tensor& y) {
 }
 
 void softmax_backward(Cpu, const Tensor& dy, const Tensor& y, const Tensor& dx) {
-  for_each_row(y, [&]<class T>(T, Index r, Index C) {
+  for_each_row("softmax_backward", y, [&]<class T>(T, Index r, Index C) {
     T *g = row<T>(dy, r), *p = row<T>(y, r), *out = row<T>(dx, r);
     Accumulator<T> sum;
     for_each_register<T>(
@@ -73,32 +136,10 @@ void softmax_backward(Cpu, const Tensor& dy, const Tensor& y, const Tensor& dx) 
   });
 }
 
-void log_softmax(Cpu, const Tensor& x, const Tensor& y) {
-  for_each_row(x, [&]<class T>(T, Index r, Index C) {
-    T *in = row<T>(x, r), *out = row<T>(y, r);
-    const T top = row_max(in, C);
-    const Vec<T> shift(top), rest(T(std::log(sum_exp(in, C, top))));
-    for_each_register<T>(
-        C, [&](Index i, auto part) { part.store(part.load(in + i) - shift - rest, out + i); });
-  });
-}
-
-void log_softmax_backward(Cpu, const Tensor& dy, const Tensor& y, const Tensor& dx) {
-  for_each_row(y, [&]<class T>(T, Index r, Index C) {
-    T *g = row<T>(dy, r), *log_p = row<T>(y, r), *out = row<T>(dx, r);
-    Accumulator<T> sum;
-    for_each_register<T>(C, [&](Index i, auto part) { sum.add(part.load(g + i)); });
-    const Vec<T> total(T(sum.total()));
-    for_each_register<T>(C, [&](Index i, auto part) {
-      part.store(fnma(exp_weight(part.load(log_p + i)), total, part.load(g + i)), out + i);
-    });
-  });
-}
-
 void cross_entropy(Cpu, const Tensor& logits, const Tensor& target, Index ignore_index,
                    const Tensor& losses, const Tensor& logsumexp) {
   const std::int64_t* targets = target.data<std::int64_t>();
-  for_each_row(logits, [&]<class T>(T, Index r, Index C) {
+  for_each_row("cross_entropy", logits, [&]<class T>(T, Index r, Index C) {
     T &loss = losses.data<T>()[r], &lse = logsumexp.data<T>()[r];
     if (targets[r] == ignore_index) {
       loss = lse = 0;
@@ -115,7 +156,7 @@ void cross_entropy(Cpu, const Tensor& logits, const Tensor& target, Index ignore
 void cross_entropy_backward(Cpu, const Tensor& logits, const Tensor& target,
                             const Tensor& logsumexp, const Tensor& scale, const Tensor& dlogits) {
   const std::int64_t* targets = target.data<std::int64_t>();
-  for_each_row(logits, [&]<class T>(T, Index r, Index C) {
+  for_each_row("cross_entropy_backward", logits, [&]<class T>(T, Index r, Index C) {
     T *x = row<T>(logits, r), *out = row<T>(dlogits, r);
     const T factor = scale.data<T>()[r], lse = logsumexp.data<T>()[r];
     if (factor == 0) {
@@ -127,6 +168,53 @@ void cross_entropy_backward(Cpu, const Tensor& logits, const Tensor& target,
     });
     // An ignored target is no index, and a NaN gradient makes its scale NaN instead of zero.
     if (targets[r] >= 0 && targets[r] < C) out[targets[r]] -= factor;
+  });
+}
+
+void layer_norm(Cpu, const Tensor& x, const Tensor& weight, const Tensor& bias, double eps,
+                const Tensor& y, const Tensor& mean, const Tensor& rstd) {
+  const Index R = x.shape()[0], C = x.shape()[1];
+  visit_float("layer_norm", x.dtype(), [&]<class T>(T) {
+    const T *in = x.data<T>(), *w = data_or_null<T>(weight), *b = data_or_null<T>(bias);
+    T *out = y.data<T>(), *m = mean.data<T>(), *s = rstd.data<T>();
+    parallel_for(R, 1 + kHeavyGrain / (C + 1), [&](Index r) {
+      layer_norm_row(C, in + r * C, w, b, eps, out + r * C, m[r], s[r]);
+    });
+  });
+}
+
+// The gradients of weight and bias are summed over blocks of kBlock rows and then over the blocks
+// in pairs, whatever the number of threads.
+void layer_norm_backward(Cpu, const Tensor& dy, const Tensor& x, const Tensor& weight,
+                         const Tensor& mean, const Tensor& rstd, const Tensor& dx,
+                         const Tensor& dweight, const Tensor& dbias) {
+  constexpr Index kBlock = 64;
+  const Index R = x.shape()[0], C = x.shape()[1], blocks = ceil_div(R, kBlock);
+  visit_float("layer_norm_backward", x.dtype(), [&]<class T>(T) {
+    const Index width = Vec<T>::whole(C);
+    const auto sums_of = [&](const Tensor& parameter) {
+      return std::vector<double>(parameter.defined() ? blocks * width : 0);
+    };
+    auto weight_sums = sums_of(dweight), bias_sums = sums_of(dbias);
+    const T *g = dy.data<T>(), *in = x.data<T>(), *w = data_or_null<T>(weight);
+    const T *m = mean.data<T>(), *s = rstd.data<T>();
+    T* out = data_or_null<T>(dx);
+    parallel_for(blocks, 1 + kHeavyGrain / (kBlock * (C + 1)), [&](Index block) {
+      double* dw = dweight.defined() ? weight_sums.data() + block * width : nullptr;
+      double* db = dbias.defined() ? bias_sums.data() + block * width : nullptr;
+      for (Index r = block * kBlock; r < std::min(R, (block + 1) * kBlock); ++r)
+        layer_norm_row_backward(C, g + r * C, in + r * C, w, m[r], s[r],
+                                out ? out + r * C : nullptr, dw, db);
+    });
+    const auto combine = [&](const std::vector<double>& sums, const Tensor& parameter) {
+      if (!parameter.defined()) return;
+      T* result = parameter.data<T>();
+      parallel_for(C, 1 + kHeavyGrain / (blocks + 1), [&](Index j) {
+        result[j] = blocks ? T(pairwise_sum(&sums[j], blocks, width)) : T(0);
+      });
+    };
+    combine(weight_sums, dweight);
+    combine(bias_sums, dbias);
   });
 }
 

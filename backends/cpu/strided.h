@@ -7,55 +7,72 @@
 
 #include <algorithm>
 
-#include <triad/backends/cpu/index.h>
-#include <triad/core/layout.h>
+#include <triad/backends/cpu/parallel.h>
+#include <triad/core/tensor.h>
 
 namespace triad::cpu {
 
 inline constexpr Index kTile = 1024;
 
-// The axes of a loop over N operands of one shape: size-1 axes dropped, and neighbours that one
-// stride describes in every operand merged. At least one axis; the last is the innermost.
-template <int N>
+// Where entry `index` of the first `axes` axes, in row-major order, lies. There is such an entry,
+// so that the outermost axis needs no division.
+inline Index place_of(Index index, const Shape& shape, const Shape& strides, int axes) {
+  Index place = 0;
+  for (int i = axes - 1; i > 0; index /= shape[i--]) place += index % shape[i] * strides[i];
+  return place + index * strides[0];
+}
+
+// The rows of a tensor along its last axis: element j of row r is at(r)[j * step].
+template <class T> struct RowsOf {
+  const Tensor& x;
+  T* data = x.data<T>();
+  Index length = x.shape().back(), count = length == 0 ? 0 : x.numel() / length;
+  Index step = x.strides().back();
+
+  T* at(Index r) const { return data + place_of(r, x.shape(), x.strides(), x.dim() - 1); }
+};
+
+// The axes of a loop over two operands of one shape: size-1 axes dropped, and neighbours that one
+// stride describes in both merged. At least one axis; the last is the innermost.
 struct Loop {
   int rank = 0;
-  Index size[kMaxRank], stride[N][kMaxRank];
+  Index size[kMaxRank], first[kMaxRank], second[kMaxRank];  // the sizes, and the strides of both
 
-  Loop(const Shape& shape, const Shape* const (&strides)[N]) {
-    for (int i = 0; i < shape.rank(); ++i) {
+  Loop(const Shape& shape, const Shape& a, const Shape& b) {
+    for (int i = 0, last = -1; i < shape.rank(); ++i) {
       if (shape[i] == 1) continue;
-      bool merge = rank > 0;
-      for (int k = 0; k < N && merge; ++k)
-        merge = stride[k][rank - 1] == (*strides[k])[i] * shape[i];
-      if (!merge) size[rank++] = 1;
-      size[rank - 1] *= shape[i];
-      for (int k = 0; k < N; ++k) stride[k][rank - 1] = (*strides[k])[i];
+      const bool merge =
+          rank > 0 && first[last] == a[i] * shape[i] && second[last] == b[i] * shape[i];
+      if (!merge) size[last = rank++] = 1;
+      size[last] *= shape[i];
+      first[last] = a[i];
+      second[last] = b[i];
     }
-    if (rank > 0) return;
-    rank = size[0] = 1;
-    for (int k = 0; k < N; ++k) stride[k][0] = 1;
+    if (rank == 0) rank = size[0] = first[0] = second[0] = 1;
   }
 };
 
-// Permutes the axes of two operands of one shape alike, into the order of the first one's memory:
-// its strides descend, and axes that it repeats (stride 0) come before all others.
-inline void sort_axes(Shape& shape, Shape& first, Shape& second) {
-  auto is_outside = [](Index a, Index b) { return b != 0 && (a == 0 || a > b); };
-  for (int i = 1; i < shape.rank(); ++i)
-    for (int j = i; j > 0 && is_outside(first[j], first[j - 1]); --j) {
-      std::swap(shape[j - 1], shape[j]);
-      std::swap(first[j - 1], first[j]);
-      std::swap(second[j - 1], second[j]);
-    }
-}
+// The strides of two operands of one shape, their axes permuted alike into the order of the first
+// one's memory: its strides descend, and axes that it repeats (stride 0) come before all others.
+struct Pair {
+  Shape shape, first, second;
+
+  Pair(const Shape& sizes, const Shape& strides, const Shape& others)
+      : shape(sizes), first(strides), second(others) {
+    auto is_outside = [](Index a, Index b) { return b != 0 && (a == 0 || a > b); };
+    for (int i = 1; i < shape.rank(); ++i)
+      for (int j = i; j > 0 && is_outside(first[j], first[j - 1]); --j)
+        for (Shape* each : {&shape, &first, &second}) std::swap((*each)[j - 1], (*each)[j]);
+  }
+  Loop loop() const { return {shape, first, second}; }
+};
 
 // A place in a strided array, moving forward in row-major order.
-template <class T>
-class Cursor {
+template <class T> class Cursor {
  public:
   // At element `first` of the array whose first element is `data`.
   Cursor(T* data, const Shape& shape, const Shape& strides, Index first)
-      : loop_(shape, {&strides}), at_(data) {
+      : loop_(shape, strides, strides), at_(data) {
     for (int i = loop_.rank; first > 0 && i-- > 0; first /= loop_.size[i]) {
       index_[i] = first % loop_.size[i];
       at_ += index_[i] * step(i);
@@ -66,25 +83,14 @@ class Cursor {
   Index span() const { return lies_contiguous() && left() >= kShort ? left() : kTile; }
 
   // How many elements are left of the innermost axis.
-  Index left() const { return loop_.size[loop_.rank - 1] - index_[loop_.rank - 1]; }
+  Index left() const { return loop_.size[inner()] - index_[inner()]; }
 
   // The next n elements where they lie, or nullptr when they must be gathered or scattered.
-  T* here(Index n) {
-    if (!lies_contiguous() || n > left()) return nullptr;
-    T* run = at_;
-    advance(n);
-    return run;
-  }
+  T* here(Index n) { return lies_contiguous() && n <= left() ? passed(n) : nullptr; }
 
-  // The next element.
-  T* next() {
-    T* element = at_;
-    advance(1);
-    return element;
-  }
+  T* next() { return passed(1); }  // the next element
 
-  template <class U>
-  void gather(Index n, U* buffer) {
+  template <class U> void gather(Index n, U* buffer) {
     runs(n, [&](const T* p, Index stride, Index count) {
       if (stride == 1) std::copy_n(p, count, buffer);
       else if (stride == 0) std::fill_n(buffer, count, *p);
@@ -112,37 +118,36 @@ class Cursor {
  private:
   static constexpr Index kShort = 256;  // runs shorter than this are gathered with others
 
-  Index step(int axis) const { return loop_.stride[0][axis]; }
-  bool lies_contiguous() const { return step(loop_.rank - 1) == 1; }
+  int inner() const { return loop_.rank - 1; }
+  Index step(int axis) const { return loop_.first[axis]; }
+  bool lies_contiguous() const { return step(inner()) == 1; }
 
-  // Forward by n elements, not beyond the end of the innermost axis.
-  void advance(Index n) {
-    int i = loop_.rank - 1;
+  // Where it stood before it went forward by n, not beyond the end of the innermost axis.
+  T* passed(Index n) {
+    T* const before = at_;
+    int i = inner();
     at_ += n * step(i);
     for (index_[i] += n; index_[i] == loop_.size[i] && i > 0; ++index_[i]) {
       at_ += step(i - 1) - loop_.size[i] * step(i);
       index_[i--] = 0;
     }
+    return before;
   }
 
-  template <class F>
-  void runs(Index n, F f) {
-    while (n > 0) {
-      const Index count = std::min(n, left());
-      f(at_, step(loop_.rank - 1), count);
-      advance(count);
-      n -= count;
+  template <class F> void runs(Index n, F f) {
+    for (Index count; n > 0; n -= count) {
+      count = std::min(n, left());
+      f(passed(count), step(inner()), count);
     }
   }
 
-  Loop<1> loop_;
+  Loop loop_;
   T* at_;
   Index index_[kMaxRank] = {};
 };
 
 // The elements of a strided array as contiguous runs.
-template <class T>
-class Reader {
+template <class T> class Reader {
  public:
   Reader(const T* data, const Shape& shape, const Shape& strides, Index first)
       : cursor_(data, shape, strides, first) {}
@@ -160,5 +165,16 @@ class Reader {
   Cursor<const T> cursor_;
   T buffer_[kTile];
 };
+
+// f(i, run, count) for the runs of n elements from number `first` on; run[0] is number i of the n.
+template <class T, class F>
+void for_runs(const T* data, const Shape& shape, const Shape& strides, Index first, Index n, F f) {
+  if (shape.rank() == 1 && strides[0] == 1) return f(Index(0), data + first, n);
+  Reader<T> reader(data, shape, strides, first);
+  for (Index i = 0, count; i < n; i += count) {
+    count = std::min(n - i, reader.span());
+    f(i, reader.next(count), count);
+  }
+}
 
 }  // namespace triad::cpu

@@ -1,8 +1,7 @@
-// Vec<T>: one SIMD register of T with the operators and functions of a number, over Highway.
+// Vec<T>: one SIMD register of T as a number, over Highway; and loops over arrays by registers.
 //
 // A formula written as a template over its number type (backends/math.h) runs on float, on double
-// and, through this file, on a whole register at a time. Static dispatch: the widest instructions
-// that the compiler's -march allows.
+// and, through this file, on a register at a time. Static dispatch: the widest that -march allows.
 #pragma once
 
 #define HWY_COMPILE_ONLY_STATIC  // no run-time choice: one build, one machine
@@ -14,14 +13,13 @@
 #include <cstddef>
 #include <limits>
 
-#include <triad/backends/cpu/index.h>
+#include <triad/backends/cpu/parallel.h>
 
 namespace triad::cpu {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-template <class T>
-struct Vec {
+template <class T> struct Vec {
   using Tag = hn::ScalableTag<T>;
   using Raw = hn::Vec<Tag>;
   static constexpr Tag tag{};
@@ -66,14 +64,52 @@ struct Vec {
   friend Vec abs(Vec a) { return hn::Abs(a.raw); }
   friend Vec sqrt(Vec a) { return hn::Sqrt(a.raw); }
   friend Vec floor(Vec a) { return hn::Floor(a.raw); }
+  friend Vec round(Vec a) { return hn::Round(a.raw); }  // ties to even
 
   // Lane by lane: yes where the mask holds, else no.
-  friend Vec select(hn::Mask<Tag> mask, Vec yes, Vec no) {
-    return hn::IfThenElse(mask, yes.raw, no.raw);
-  }
+  friend Vec select(hn::Mask<Tag> m, Vec yes, Vec no) { return hn::IfThenElse(m, yes.raw, no.raw); }
 
   friend T sum_lanes(Vec a) { return hn::GetLane(hn::SumOfLanes(tag, a.raw)); }
   friend T max_lanes(Vec a) { return hn::GetLane(hn::MaxOfLanes(tag, a.raw)); }
+
+  // Highway's functions, within 3 ulp of the exact value, completed where IEEE asks for more: its
+  // exp turns NaN into 0 and is garbage where it overflows, its log is finite at 0, at infinity and
+  // below zero, its sin and cos hold up to 39000 and forget the sign of -0.
+  HWY_INLINE friend Vec exp(Vec x) {
+    constexpr T overflow = sizeof(T) == 4 ? T(104) : T(710);
+    return select(x == x, hn::Exp(tag, min(x, Vec(overflow)).raw), x);
+  }
+  friend Vec log(Vec x) {
+    constexpr T inf = std::numeric_limits<T>::infinity(), nan = std::numeric_limits<T>::quiet_NaN();
+    const Vec zero, y = select(x < Vec(inf), hn::Log(tag, x.raw), x);  // of inf and NaN: themselves
+    return select(x > zero, y, select(x == zero, Vec(-inf), select(x == x, Vec(nan), x)));
+  }
+  // Where the argument leaves the functions' range, that of exp and log.
+  friend Vec expm1(Vec x) {
+    return select(abs(x) < Vec(T(80)), hn::Expm1(tag, x.raw), exp(x) - Vec(T(1)));
+  }
+  friend Vec log1p(Vec x) {
+    const Vec y = select(abs(x) < Vec(T(0.5)), hn::Log1p(tag, x.raw), log(x + Vec(T(1))));
+    return select(x == Vec(), x, y);  // -0
+  }
+  friend Vec tanh(Vec x) { return hn::Tanh(tag, x.raw); }
+  friend Vec sin(Vec x) {
+    return select(x == Vec(), x, hn::Sin(tag, x.raw)).completed(x, [](T a) { return std::sin(a); });
+  }
+  friend Vec cos(Vec x) {
+    return Vec(hn::Cos(tag, x.raw)).completed(x, [](T a) { return std::cos(a); });
+  }
+
+  // This, with the lanes where |x| > 39000 or x is NaN replaced by f(x).
+  template <class F> Vec completed(Vec x, F f) const {
+    if (hn::AllTrue(tag, abs(x) <= Vec(T(39000)))) return *this;
+    T in[lanes], out[lanes];
+    x.store(in);
+    store(out);
+    for (Index i = 0; i < lanes; ++i)
+      if (!(std::abs(in[i]) <= T(39000))) out[i] = f(in[i]);
+    return load(out);
+  }
 };
 
 // The first and the second half of the lanes, in double.
@@ -85,20 +121,11 @@ inline Vec<double> widen_high(Vec<float> a) {
 }
 
 // A register of whole numbers below 2^24 as floating-point ones.
-template <class T, class Ints>
-Vec<T> to_floating(Ints ints) {
+template <class T, class Ints> Vec<T> to_floating(Ints ints) {
   if constexpr (sizeof(T) == 4) return hn::ConvertTo(Vec<T>::tag, ints);
   else return hn::PromoteTo(Vec<T>::tag, ints);
 }
 
-// Highway's functions, within 3 ulp of the exact value, completed where IEEE asks for more: its exp
-// turns NaN into 0 and is garbage where it overflows, its log is finite at 0, at infinity and below
-// zero, its sin and cos hold up to 39000 and forget the sign of -0.
-template <class T>
-HWY_INLINE Vec<T> exp(Vec<T> x) {
-  constexpr T overflow = sizeof(T) == 4 ? T(104) : T(710);
-  return select(x == x, Vec<T>(hn::Exp(Vec<T>::tag, min(x, Vec<T>(overflow)).raw)), x);
-}
 // exp for weights, such as of scores minus the largest one: right to 2 ulp for -87 < x < 87, 0
 // below that, NaN for NaN. The infinities and denormals of the general exp cost up to as much again
 // (on an AVX-512 machine softmax took 0.31 ns an element with it, 0.21 with this).
@@ -122,39 +149,68 @@ inline Vec<float> exp_weight(Vec<float> x) {
 }
 inline Vec<double> exp_weight(Vec<double> x) { return exp(x); }
 
-template <class T>
-Vec<T> log(Vec<T> x) {
-  constexpr T inf = std::numeric_limits<T>::infinity(), nan = std::numeric_limits<T>::quiet_NaN();
-  Vec<T> y = hn::Log(Vec<T>::tag, x.raw);
-  y = select(x < Vec<T>(inf), y, x);  // log(inf) = inf, log(nan) = nan
-  return select(x > Vec<T>(T(0)), y,
-                select(x == Vec<T>(T(0)), Vec<T>(-inf), select(x == x, Vec<T>(nan), x)));
-}
-template <class T>
-Vec<T> tanh(Vec<T> x) {
-  return hn::Tanh(Vec<T>::tag, x.raw);
+// ---- Loops over arrays a register at a time, the last one perhaps in part, and their sums.
+
+template <class T> struct FullRegister {
+  Vec<T> load(const T* p, T = T(0)) const { return Vec<T>::load(p); }
+  void store(Vec<T> v, T* p) const { v.store(p); }
+  Vec<T> keep(Vec<T> v) const { return v; }
+};
+
+// The first `count` lanes, not all. The others read as `rest`, are not written, and kept as zero.
+template <class T> struct PartOfRegister {
+  Index count;
+
+  Vec<T> load(const T* p, T rest = T(0)) const {
+    return select(mask(), Vec<T>::load_first(p, count), Vec<T>(rest));
+  }
+  void store(Vec<T> v, T* p) const { v.store_first(p, count); }
+  Vec<T> keep(Vec<T> v) const { return select(mask(), v, Vec<T>()); }
+  auto mask() const { return hn::FirstN(Vec<T>::tag, count); }
+};
+
+// Calls f(i, part) for the registers of n elements; part loads and stores at an address + i.
+template <class T, class F> inline void for_each_register(Index n, F f) {
+  constexpr Index lanes = Vec<T>::lanes;
+  Index i = 0;
+  for (; i + lanes <= n; i += lanes) f(i, FullRegister<T>());
+  if (i < n) f(i, PartOfRegister<T>{n - i});
 }
 
-// y, with the lanes where |x| > 39000 or x is NaN replaced by f(x).
-template <class T, class F>
-Vec<T> complete_large(Vec<T> x, Vec<T> y, F f) {
-  if (hn::AllTrue(Vec<T>::tag, abs(x) <= Vec<T>(T(39000)))) return y;
-  T in[Vec<T>::lanes], out[Vec<T>::lanes];
-  x.store(in);
-  y.store(out);
-  for (Index i = 0; i < Vec<T>::lanes; ++i)
-    if (!(std::abs(in[i]) <= T(39000))) out[i] = f(in[i]);
-  return Vec<T>::load(out);
-}
-template <class T>
-Vec<T> sin(Vec<T> x) {
-  Vec<T> y = select(x == Vec<T>(T(0)), x, Vec<T>(hn::Sin(Vec<T>::tag, x.raw)));
-  return complete_large(x, y, [](T lane) { return std::sin(lane); });
-}
-template <class T>
-Vec<T> cos(Vec<T> x) {
-  Vec<T> y = hn::Cos(Vec<T>::tag, x.raw);
-  return complete_large(x, y, [](T lane) { return std::cos(lane); });
+// A running sum of registers of T, in double. On f32 that costs two conversions a register, which
+// memory hides, and makes the order of a sum of floats all but irrelevant. Sums of doubles go over
+// blocks of kSumBlock, whose sums are added in pairs: rounding grows with the log of the length.
+template <class T> class Accumulator {
+ public:
+  void add(Vec<T> x) {
+    if constexpr (sizeof(T) == sizeof(double)) {
+      low_ += x;
+    } else {
+      low_ += widen_low(x);
+      high_ += widen_high(x);
+    }
+  }
+  void add_product(Vec<T> a, Vec<T> b) {
+    if constexpr (sizeof(T) == sizeof(double)) {
+      low_ = fma(a, b, low_);
+    } else {
+      low_ = fma(widen_low(a), widen_low(b), low_);
+      high_ = fma(widen_high(a), widen_high(b), high_);
+    }
+  }
+  double total() const { return sum_lanes(low_ + high_); }
+
+ private:
+  Vec<double> low_, high_;  // doubles use the first alone
+};
+
+inline constexpr Index kSumBlock = 1024;
+
+// The sum of p[0], p[stride], ..., n of them, in pairs.
+template <class S> S pairwise_sum(const S* p, Index n, Index stride) {
+  if (n == 1) return *p;
+  const Index half = n / 2;
+  return pairwise_sum(p, half, stride) + pairwise_sum(p + half * stride, n - half, stride);
 }
 
 }  // namespace triad::cpu

@@ -8,7 +8,6 @@
 
 #include <triad/autograd/ops.h>
 #include <triad/examples/common/stop_signal.h>
-#include <triad/nn/schedule.h>
 
 namespace triad::examples {
 namespace {

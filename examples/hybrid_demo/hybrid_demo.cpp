@@ -7,8 +7,8 @@
 
 #include <functional>
 
+#include <triad/core/device.h>
 #include <triad/core/random.h>
-#include <triad/core/threads.h>
 #include <triad/examples/common/program.h>
 #include <triad/examples/common/stop_signal.h>
 #include <triad/examples/hybrid_demo/sections.h>

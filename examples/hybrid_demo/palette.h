@@ -6,7 +6,7 @@
 #include <array>
 #include <string>
 
-#include <triad/nn/heads.h>
+#include <triad/nn/attention.h>
 
 namespace triad::examples {
 

@@ -8,7 +8,7 @@
 
 #include <triad/examples/common/text_data.h>
 #include <triad/examples/hybrid_demo/report.h>
-#include <triad/nn/hybrid.h>
+#include <triad/nn/attention.h>
 
 namespace triad::examples {
 

@@ -7,7 +7,7 @@
 #include <functional>
 #include <memory>
 
-#include <triad/core/threads.h>
+#include <triad/core/device.h>
 #include <triad/examples/common/configurations.h>
 #include <triad/examples/common/progress.h>
 #include <triad/examples/common/statistics.h>

@@ -10,7 +10,7 @@
 #include <triad/examples/common/trainer.h>
 #include <triad/examples/hybrid_demo/palette.h>
 #include <triad/examples/hybrid_demo/sections.h>
-#include <triad/nn/check_causal.h>
+#include <triad/nn/transformer.h>
 
 namespace triad::examples {
 namespace {

@@ -1,0 +1,160 @@
+#include <triad/autograd/indexing.h>
+
+#include <triad/autograd/autograd.h>
+#include <triad/autograd/op_helpers.h>
+#include <triad/autograd/ops.h>
+#include <triad/backends/kernels.h>
+#include <triad/core/format.h>
+
+namespace triad {
+
+Tensor checked_indices(const char* op, const Tensor& ids, std::int64_t count) {
+  check_defined(op, ids);
+  if (ids.dtype() != i64 && ids.dtype() != i32)
+    throw_error<DTypeError>("{}: needs i64 indices, got {}; write x.to(i64)", op, ids.dtype());
+  Tensor index = ids.detach().to(i64);
+  if (ids.numel() == 0) return index;
+  Tensor range = empty({2}, i64, ids.device());
+  on(ids.device(), [&](auto device) { kernels::index_range(device, index, range); });
+  const auto ends = range.to_vector<std::int64_t>();
+  if (ends[0] < 0 || ends[1] >= count)
+    throw_error<IndexError>("{}: needs indices in 0..{}, got {}", op, count - 1,
+                            ends[0] < 0 ? ends[0] : ends[1]);
+  return index;
+}
+
+namespace {
+
+// Rows index [n] of table [V,C], and the transpose: zeros [V,C] with the rows of g added there.
+Tensor pick_rows(const char* name, const Tensor& table, const Tensor& index);
+
+Tensor add_rows(const char* name, const Tensor& g, const Tensor& index, std::int64_t V) {
+  if (g.dtype() == bf16) return add_rows(name, g.to(f32), index, V).to(bf16);
+  Tensor y = empty({V, g.size(1)}, g.dtype(), g.device()), rows = g.detach().contiguous();
+  on(g.device(), [&](auto device) { kernels::embedding_backward(device, rows, index, y); });
+  return record_unary(name, y, g, [=](auto& gg) { return pick_rows(name, gg, index); });
+}
+
+Tensor pick_rows(const char* name, const Tensor& table, const Tensor& index) {
+  Tensor y = empty({index.numel(), table.size(1)}, table.dtype(), table.device());
+  Tensor rows = table.detach().contiguous();
+  on(table.device(), [&](auto device) { kernels::embedding(device, rows, index, y); });
+  return record_unary(name, y, table, [name, index, V = table.size(0)](auto& g) {
+    return add_rows(name, g, index, V);
+  });
+}
+
+}  // namespace
+
+Tensor embedding(const Tensor& ids, const Tensor& weight) {
+  check_float("embedding", weight);
+  if (weight.dim() != 2)
+    throw_error<ShapeError>("embedding: needs weight [V,C], got {}", weight.shape());
+  Tensor flat = checked_indices("embedding", ids, weight.size(0)).reshape({-1}).contiguous();
+  Shape shape = ids.shape();
+  shape.push_back(weight.size(1));
+  return pick_rows("embedding", weight, flat).reshape(shape);
+}
+
+Tensor index_select(const Tensor& x, std::int64_t axis, const Tensor& index) {
+  check_defined("index_select", x);
+  const int i = normalize_axis("index_select", axis, x.dim());
+  if (index.dim() != 1)
+    throw_error<ShapeError>("index_select: needs an index [n], got {}", index.shape());
+  Tensor ids = checked_indices("index_select", index, x.size(i)).contiguous();
+  if (is_complex(x.dtype())) return view_as_complex(index_select(view_as_real(x), i, ids));
+  Tensor first = x.transpose(0, i);
+  Shape shape = first.shape();
+  const std::int64_t V = shape[0], C = V == 0 ? 0 : x.numel() / V;
+  shape[0] = ids.numel();
+  return pick_rows("index_select", first.reshape({V, C}), ids).reshape(shape).transpose(0, i);
+}
+
+Tensor flip(const Tensor& x, std::int64_t axis) {
+  check_defined("flip", x);
+  return index_select(x, axis, (x.size(axis) - 1.0) - arange(double(x.size(axis)), {.dtype = i64}));
+}
+
+Tensor roll(const Tensor& x, std::int64_t shift, std::int64_t axis) {
+  check_defined("roll", x);
+  const std::int64_t n = x.size(axis);
+  if (n == 0) return x;
+  const std::int64_t cut = ((n - shift % n) % n + n) % n;
+  return cat({x.slice(axis, cut), x.slice(axis, 0, cut)}, axis);
+}
+
+namespace {
+
+// x, cut to the index's sizes along the other axes, and `index`, both with the axis last.
+struct Aligned {
+  Tensor x, index;
+  int axis;
+};
+
+Aligned aligned(const char* op, const Tensor& x, std::int64_t at, const Tensor& index) {
+  check_defined(op, x);
+  const int axis = normalize_axis(op, at, x.dim());
+  bool fits = index.dim() == x.dim();
+  Tensor part = x.detach();
+  for (int i = 0; fits && i < x.dim(); ++i) {
+    if (i == axis) continue;
+    fits = index.shape()[i] <= x.shape()[i];
+    part = part.slice(i, 0, index.shape()[i]);
+  }
+  if (!fits)
+    throw_error<ShapeError>(
+        "{}: needs an index of {} axes, none but axis {} longer than in {}, got {}", op, x.dim(),
+        axis, x.shape(), index.shape());
+  Tensor ids = checked_indices(op, index, x.size(axis));
+  return {part.transpose(axis, -1), ids.transpose(axis, -1), axis};
+}
+
+}  // namespace
+
+Tensor gather(const Tensor& x, std::int64_t axis, const Tensor& index) {
+  if (is_complex(x.dtype()))
+    return complex(gather(real(x), axis, index), gather(imag(x), axis, index));
+  const Aligned in = aligned("gather", x, axis, index);
+  Tensor y = empty(in.index.shape(), x.dtype(), x.device());
+  on(x.device(), [&](auto device) { kernels::gather_last(device, in.x, in.index, y); });
+  return record_unary("gather", y.transpose(in.axis, -1), x, [x, axis, index](auto& g) {
+    return scatter_add(zeros_like(x), axis, index, g);
+  });
+}
+
+Tensor scatter_add(const Tensor& x, std::int64_t axis, const Tensor& index, const Tensor& source) {
+  check_number("scatter_add", x);
+  check_same_type("scatter_add", x, source);
+  if (const DType wide = wide_type(x.dtype()); wide != x.dtype())
+    return scatter_add(x.to(wide), axis, index, source.to(wide)).to(x.dtype());
+  if (is_complex(x.dtype()))
+    return complex(scatter_add(real(x), axis, index, real(source)),
+                   scatter_add(imag(x), axis, index, imag(source)));
+  if (source.shape() != index.shape())
+    throw_error<ShapeError>("scatter_add: needs a source of the index's sizes {}, got {}",
+                            index.shape(), source.shape());
+  Tensor y = x.detach().clone();
+  const Aligned to = aligned("scatter_add", y, axis, index);
+  Tensor from = source.detach().transpose(to.axis, -1);
+  on(x.device(), [&](auto device) { kernels::scatter_add_last(device, from, to.index, to.x); });
+  return record("scatter_add", y, {x, source}, [axis, index](const Tensor& g) {
+    return Tensors{g, gather(g, axis, index)};
+  });
+}
+
+std::pair<Tensor, Tensor> topk(const Tensor& x, std::int64_t k, std::int64_t axis, bool largest) {
+  check_number("topk", x);
+  if (is_complex(x.dtype())) throw_error<DTypeError>("topk: complex numbers have no order");
+  const int i = normalize_axis("topk", axis, x.dim());
+  if (k < 0 || k > x.size(i))
+    throw_error<ValueError>("topk: needs 0 <= k <= {}, got {}", x.size(i), k);
+  Tensor last = x.detach().to(wide_type(x.dtype())).transpose(i, -1);
+  Shape shape = last.shape();
+  shape[x.dim() - 1] = k;
+  Tensor index = empty(shape, i64, x.device());
+  on(x.device(), [&](auto device) { kernels::topk_last(device, last, largest, index); });
+  index = index.transpose(i, -1);
+  return {gather(x, i, index), index};
+}
+
+}  // namespace triad
