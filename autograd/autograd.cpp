@@ -20,12 +20,6 @@ void check_no_nan(const Tensor& x, const std::string& what) {
     throw_error<ValueError>("{} is NaN", what);
 }
 
-// A rule's gradients; a NaN within it is reported by the name of its op.
-Tensors run_rule(const Rule& rule, const Tensor& g) {
-  const FlagGuard unwatched(anomaly, false);
-  return rule(g);
-}
-
 std::atomic<std::uint64_t> nodes_made{0};
 
 }  // namespace
@@ -50,6 +44,13 @@ Node::~Node() {
     remains.pop_back();
   }
   pending = nullptr;
+}
+
+bool is_recorded(std::initializer_list<Input> inputs) {
+  if (anomaly) return true;  // record() looks at every result
+  for (const Input& input : inputs)
+    if (enabled && input.x.requires_grad()) return true;
+  return false;
 }
 
 Tensor record(const char* name, Tensor out, const Tensors& inputs, Rule rule) {
@@ -78,7 +79,7 @@ Tensor record_fused(const char* name, Tensor out, const Tensors& inputs, Rule ru
 }
 
 bool grad_enabled() { return enabled; }
-GradMode::GradMode(bool on) : FlagGuard(enabled, on) {}
+NoGradGuard::NoGradGuard() : FlagGuard(enabled, false) {}
 DetectAnomaly::DetectAnomaly() : FlagGuard(anomaly, true) {}
 
 // ---------------------------------------------------------------------- backward
@@ -135,7 +136,7 @@ class Sweep {
     while (!queue_.empty()) {
       std::shared_ptr<Node> node = queue_.top();
       queue_.pop();
-      visit(node, running_.extract(node.get()).mapped().sum);
+      visit(node, std::move(running_.extract(node.get()).mapped().sum));
     }
   }
 
@@ -175,7 +176,12 @@ class Sweep {
       const auto& input = node->inputs[0];
       slot(input).add_window(g, input->shape, *node->window);
     } else {
-      pass_on(*node, run_rule(node->rule, g));
+      Tensors gradients;
+      {
+        const FlagGuard unwatched(anomaly, false);  // a NaN is reported by the name of this op
+        gradients = node->rule(g);
+      }
+      pass_on(*node, gradients);
     }
     if (!options_.retain_graph && !options_.create_graph) {
       node->rule = {};
@@ -248,7 +254,7 @@ void Tensor::backward(BackwardOptions options) const { backward(Tensor(), option
 void Tensor::backward(const Tensor& gradient, BackwardOptions options) const {
   Sweep sweep(options, nullptr);
   sweep.send(node_, first_gradient("backward", *this, gradient));
-  GradMode mode(options.create_graph);
+  FlagGuard mode(enabled, options.create_graph);
   sweep.run();
 }
 
@@ -263,7 +269,7 @@ Tensors grad(const Tensors& outputs, const Tensors& inputs, const Tensors& gradi
   for (std::size_t i = 0; i < outputs.size(); ++i)
     sweep.send(outputs[i].node(),
                first_gradient("grad", outputs[i], gradients.empty() ? Tensor() : gradients[i]));
-  GradMode mode(options.create_graph);
+  FlagGuard mode(enabled, options.create_graph);
   sweep.run();
   Tensors result;
   for (std::size_t i = 0; i < inputs.size(); ++i) {
@@ -276,13 +282,13 @@ Tensors grad(const Tensors& outputs, const Tensors& inputs, const Tensors& gradi
 
 std::pair<Tensor, Tensor> vjp(const Function<Tensor(const Tensor&)>& f, const Tensor& x,
                               const Tensor& v) {
-  GradMode mode(true);
+  FlagGuard mode(enabled, true);
   Tensor leaf = x.detach().requires_grad_(), y = f(leaf);
   return {y.detach(), grad({y}, {leaf}, {v})[0]};
 }
 
 Tensor jacobian(const Function<Tensor(const Tensor&)>& f, const Tensor& x) {
-  GradMode mode(true);
+  FlagGuard mode(enabled, true);
   Tensor leaf = x.detach().requires_grad_(), y = f(leaf);
   Tensors rows;
   for (std::int64_t i = 0; i < y.numel(); ++i) {

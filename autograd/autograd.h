@@ -58,13 +58,26 @@ struct Node {
 // Gives `out`, the result of op `name` on `inputs`, its history, if gradients are on and an input
 // has one. The rule is written in ops, so that it can be differentiated again.
 Tensor record(const char* name, Tensor out, const Tensors& inputs, Rule rule);
+// The same for inputs that are listed, {a, b}; where there is nothing to record nothing is copied.
+struct Input {
+  const Tensor& x;
+  Input(const Tensor& x) : x(x) {}
+  operator const Tensor&() const { return x; }
+};
+bool is_recorded(std::initializer_list<Input> inputs);
+template <class F>
+Tensor record(const char* name, Tensor out, std::initializer_list<Input> inputs, F&& rule) {
+  if (!is_recorded(inputs)) return out;
+  const Tensors all(inputs.begin(), inputs.end());
+  return record(name, std::move(out), all, Rule(std::forward<F>(rule)));
+}
 // The same for a rule that calls kernels: to differentiate that again throws, by the op's name.
 Tensor record_fused(const char* name, Tensor out, const Tensors& inputs, Rule rule);
 
 // Do ops on this thread record history? Yes, unless a guard says otherwise.
 bool grad_enabled();
 
-// While it lives, a flag of this thread is on or off; then what it was before.
+// While it, or one of those below, lives, a flag of this thread is set; then what it was before.
 class FlagGuard {
  public:
   FlagGuard(bool& flag, bool on) : flag_(flag), before_(std::exchange(flag, on)) {}
@@ -76,12 +89,9 @@ class FlagGuard {
   bool before_;
 };
 
-// Whether ops record history.
-struct GradMode : FlagGuard {
-  explicit GradMode(bool on);
-};
-struct NoGradGuard : GradMode {
-  NoGradGuard() : GradMode(false) {}
+// Ops record no history.
+struct NoGradGuard : FlagGuard {
+  NoGradGuard();
 };
 
 // A NaN that an op or its rule makes is a ValueError that names it.

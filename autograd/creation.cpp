@@ -3,9 +3,7 @@
 #include <cmath>
 #include <complex>
 
-#include <triad/autograd/ops.h>
-#include <triad/backends/kernels.h>
-#include <triad/core/format.h>
+#include <triad/autograd/op_helpers.h>
 
 namespace triad {
 namespace {
@@ -33,7 +31,9 @@ Tensor drawn(const char* op, const Shape& shape, const TensorOptions& options, K
   return finished(y, options);
 }
 
-TensorOptions like(const Tensor& x) { return {.dtype = x.dtype(), .device = x.device()}; }
+TensorOptions like(const char* op, const Tensor& x) {
+  return {.dtype = check_defined(op, x).dtype(), .device = x.device()};
+}
 
 }  // namespace
 
@@ -68,10 +68,14 @@ Tensor tensor(std::initializer_list<Nested> parts, TensorOptions options) {
   return finished(from_vector(values, shape), options);
 }
 
-Tensor empty_like(const Tensor& x) { return empty(x.shape(), x.dtype(), x.device()); }
-Tensor full_like(const Tensor& x, double value) { return full(x.shape(), value, like(x)); }
-Tensor rand_like(const Tensor& x) { return rand(x.shape(), like(x)); }
-Tensor randn_like(const Tensor& x) { return randn(x.shape(), like(x)); }
+Tensor empty_like(const Tensor& x) {
+  return empty(check_defined("empty_like", x).shape(), x.dtype(), x.device());
+}
+Tensor full_like(const Tensor& x, double value) {
+  return full(x.shape(), value, like("full_like", x));
+}
+Tensor rand_like(const Tensor& x) { return rand(x.shape(), like("rand_like", x)); }
+Tensor randn_like(const Tensor& x) { return randn(x.shape(), like("randn_like", x)); }
 
 Tensor linspace(double start, double end, std::int64_t steps, TensorOptions options) {
   if (steps < 0) throw_error<ValueError>("linspace: needs steps >= 0, got {}", steps);
@@ -127,10 +131,12 @@ Tensor multinomial(const Tensor& p, std::int64_t n, bool replacement) {
 }
 
 Tensor tril(const Tensor& x, std::int64_t offset) {
+  check_defined("tril", x);
   return masked_fill(x, logical_not(tril_mask(x.size(-2), x.size(-1), offset)), 0);
 }
 
 Tensor triu(const Tensor& x, std::int64_t offset) {
+  check_defined("triu", x);
   return masked_fill(x, tril_mask(x.size(-2), x.size(-1), offset - 1), 0);
 }
 

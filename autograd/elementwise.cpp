@@ -4,11 +4,7 @@
 #include <iterator>
 #include <numbers>
 
-#include <triad/autograd/autograd.h>
 #include <triad/autograd/op_helpers.h>
-#include <triad/autograd/ops.h>
-#include <triad/backends/kernels.h>
-#include <triad/core/format.h>
 
 namespace triad {
 
@@ -75,30 +71,25 @@ bool gives_bool(Binary f) { return f >= Binary::eq; }
 void check(const char* op, Binary f, const Tensor& x) {
   if (f == Binary::div) check_inexact(op, x);
   else if (f == Binary::pow) check_float(op, x);
-  else if (f < Binary::eq) check_number(op, x);
+  else if (f < Binary::div) check_number(op, x);
+  else if (f < Binary::eq) check_ordered(op, x);
   else if (f >= Binary::logical_and) check_bool(op, x);
-  else check_defined(op, x);
-  const bool unordered = f <= Binary::div || f == Binary::eq || f == Binary::ne;
-  if (is_complex(x.dtype()) && !unordered)
-    throw_error<DTypeError>("{}: complex numbers have no order", op);
+  else if (check_defined(op, x); is_complex(x.dtype()) && f > Binary::ne) check_ordered(op, x);
 }
 
-// From the type of the computation to that of the arguments.
-Tensor narrowed(const Tensor& y, DType dtype) { return y.dtype() == boolean ? y : y.to(dtype); }
-
 Tensor expanded(const Tensor& x, const Shape& shape) {
-  return x.with_layout(expanded(x.layout(), shape));
+  return x.shape() == shape ? x.detach() : x.with_layout(expanded(x.layout(), shape));
 }
 
 Tensor compute(Binary f, const Tensor& a, const Tensor& b) {
   check(name(f), f, a);
   check_same_type(name(f), a, b);
-  if (const DType wide = wide_type(a.dtype()); wide != a.dtype())
-    return narrowed(compute(f, a.detach().to(wide), b.detach().to(wide)), a.dtype());
-  const Shape shape = broadcast_shapes(name(f), a.shape(), b.shape());
-  Tensor y = empty(shape, gives_bool(f) ? boolean : a.dtype(), a.device());
-  Tensor wide_a = expanded(a, shape), wide_b = expanded(b, shape);
-  on(a.device(), [&](auto device) { kernels::binary(device, f, wide_a, wide_b, y); });
+  if (a.shape() != b.shape()) {
+    const Shape shape = broadcast_shapes(name(f), a.shape(), b.shape());
+    return compute(f, expanded(a, shape), expanded(b, shape));
+  }
+  Tensor y = empty(a.shape(), gives_bool(f) ? boolean : a.dtype(), a.device());
+  on(a.device(), [&](auto device) { kernels::binary(device, f, a, b, y); });
   return y;
 }
 
@@ -109,19 +100,16 @@ Tensor compute(const char* op, Binary f, const Tensor& a, double b, bool swapped
   if (wide_type(a.dtype()) == i64 && b != std::floor(b))
     throw_error<DTypeError>("{}: {} is no whole number and the tensor is {}; write x.to(f32)", op,
                             b, a.dtype());
-  if (const DType wide = wide_type(a.dtype()); wide != a.dtype())
-    return narrowed(compute(op, f, a.detach().to(wide), b, swapped), a.dtype());
   Tensor y = empty(a.shape(), gives_bool(f) ? boolean : a.dtype(), a.device());
   on(a.device(), [&](auto device) { kernels::binary_scalar(device, f, a, b, swapped, y); });
   return y;
 }
 
 Tensor compute(Unary f, const Tensor& x) {
-  if (f <= Unary::sign) check_number(name(f), x);
+  if (f < Unary::sign) check_number(name(f), x);
+  else if (f == Unary::sign) check_ordered(name(f), x);
   else if (f == Unary::conj || f == Unary::exp) check_inexact(name(f), x);
   else check_float(name(f), x);
-  if (const DType wide = wide_type(x.dtype()); wide != x.dtype())
-    return compute(f, x.detach().to(wide)).to(x.dtype());
   Tensor y = empty(x.shape(), f == Unary::abs ? real_type(x.dtype()) : x.dtype(), x.device());
   on(x.device(), [&](auto device) { kernels::unary(device, f, x, y); });
   return y;
@@ -136,6 +124,15 @@ Tensor apply(Binary f, const Tensor& a, const Tensor& b, Partial da, Partial db)
     return Tensors{a.requires_grad() ? sum_to(da(g, a, b), a.shape()) : Tensor(),
                    b.requires_grad() ? sum_to(db(g, a, b), b.shape()) : Tensor()};
   });
+}
+
+// add and sub: their rule keeps sizes alone, so that a and b need not stay in memory until
+// backward.
+Tensor apply(Binary f, const Tensor& a, const Tensor& b) {
+  auto rule = [f, as = a.shape(), bs = b.shape()](const Tensor& g) {
+    return Tensors{sum_to(g, as), sum_to(f == Binary::sub ? -g : g, bs)};
+  };
+  return record(name(f), compute(f, a, b), {a, b}, rule);
 }
 
 // Half of the gradient where both are equal, as the mean of the two one-sided derivatives.
@@ -174,19 +171,8 @@ constexpr auto nothing = [](const Tensor& g) { return g * 0.0; };
 
 // ---------------------------------------------------------------------- of two tensors
 
-// Their rules keep sizes alone, so that a and b need not stay in memory until backward.
-Tensor operator+(const Tensor& a, const Tensor& b) {
-  return record("add", compute(Binary::add, a, b), {a, b},
-                [as = a.shape(), bs = b.shape()](const Tensor& g) {
-                  return Tensors{sum_to(g, as), sum_to(g, bs)};
-                });
-}
-Tensor operator-(const Tensor& a, const Tensor& b) {
-  return record("sub", compute(Binary::sub, a, b), {a, b},
-                [as = a.shape(), bs = b.shape()](const Tensor& g) {
-                  return Tensors{sum_to(g, as), sum_to(-g, bs)};
-                });
-}
+Tensor operator+(const Tensor& a, const Tensor& b) { return apply(Binary::add, a, b); }
+Tensor operator-(const Tensor& a, const Tensor& b) { return apply(Binary::sub, a, b); }
 
 Tensor operator*(const Tensor& a, const Tensor& b) {
   return apply(
@@ -245,7 +231,8 @@ Tensor pow(double x, const Tensor& exponent) { return pow(scalar_like(x, exponen
 
 // The gradient passes at the bounds, too.
 Tensor clamp(const Tensor& x, std::optional<double> low, std::optional<double> high) {
-  check_number("clamp", x);
+  check_ordered("clamp", x);
+  if (!low && !high) throw_error<ValueError>("clamp: needs a bound");
   Tensor y = low ? compute("clamp", Binary::max, x, *low) : x.detach();
   if (high) y = compute("clamp", Binary::min, y, *high);
   return record_unary("clamp", y, x, [=](auto& g) {
@@ -287,8 +274,9 @@ Tensor isfinite(const Tensor& x) { return abs(x.detach()) < HUGE_VAL; }
 Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b) {
   check_bool("where", condition);
   check_same_type("where", a, b);
-  const Shape shape =
-      broadcast_shapes("where", condition.shape(), broadcast_shapes("where", a.shape(), b.shape()));
+  Shape shape = a.shape();
+  if (b.shape() != shape) shape = broadcast_shapes("where", shape, b.shape());
+  if (condition.shape() != shape) shape = broadcast_shapes("where", condition.shape(), shape);
   Tensor y = empty(shape, a.dtype(), a.device());
   on(a.device(), [&](auto device) {
     kernels::where(device, expanded(condition, shape), expanded(a, shape), expanded(b, shape), y);

@@ -3,11 +3,7 @@
 #include <cmath>
 #include <numbers>
 
-#include <triad/autograd/autograd.h>
 #include <triad/autograd/op_helpers.h>
-#include <triad/autograd/ops.h>
-#include <triad/backends/kernels.h>
-#include <triad/core/format.h>
 
 namespace triad {
 namespace {
@@ -71,15 +67,9 @@ Tensor along(const char* name, const Tensor& x, std::int64_t axis, std::int64_t 
 }
 
 // In bf16 nothing is left of a spectrum: only f32, f64 and the complex types of both.
-void check_real(const char* name, const Tensor& x) {
-  check_float(name, x);
-  if (x.dtype() == bf16)
-    throw_error<DTypeError>("{}: needs f32 or f64, got bf16; write x.to(f32)", name);
-}
-
 Tensor to_complex(const char* name, const Tensor& x) {
   check_defined(name, x);
-  if (!is_complex(x.dtype())) check_real(name, x);
+  if (!is_complex(x.dtype())) check_precise(name, x);
   return x.to(complex_type(x.dtype()));
 }
 
@@ -103,7 +93,7 @@ Tensor ifft(const Tensor& x, std::optional<std::int64_t> n, std::int64_t axis, N
 }
 
 Tensor rfft(const Tensor& x, std::optional<std::int64_t> n, std::int64_t axis, Norm norm) {
-  check_real("rfft", x);
+  check_precise("rfft", x);
   const std::int64_t size = n ? *n : x.size(axis);
   return along("rfft", x, axis, size,
                [&](const Tensor& last) { return to_half(last, scale_of(norm, false, size)); });
@@ -130,7 +120,7 @@ static Tensor turns(std::int64_t n, const Tensor& like) {
 }
 
 Tensor dct(const Tensor& x, std::int64_t axis) {
-  check_real("dct", x);
+  check_precise("dct", x);
   return along("dct", x, axis, x.size(axis), [](const Tensor& t) {
     // the even samples, and behind them the odd ones in reverse
     Tensor v = cat({t.slice(-1, 0, kEnd, 2), flip(t.slice(-1, 1, kEnd, 2), -1)}, -1);
@@ -139,7 +129,7 @@ Tensor dct(const Tensor& x, std::int64_t axis) {
 }
 
 Tensor idct(const Tensor& x, std::int64_t axis) {
-  check_real("idct", x);
+  check_precise("idct", x);
   return along("idct", x, axis, x.size(axis), [](const Tensor& c) {
     const std::int64_t n = c.size(-1), half = (n + 1) / 2;
     Tensor v = real(ifft(c.to(complex_type(c.dtype())) * conj(turns(n, c)), {}, -1, Norm::forward));
@@ -196,8 +186,7 @@ Tensor at_bins(const Tensor& values, std::int64_t bins) {
     throw_error<ShapeError>("at_bins: needs values [H,F] and at least one bin, got {} and {}",
                             values.shape(), bins);
   if (bins == values.size(1)) return values;
-  const double last = double(values.size(1) - 1),
-               steps = double(std::max<std::int64_t>(bins - 1, 1));
+  const double last = double(values.size(1) - 1), steps = std::max(double(bins - 1), 1.0);
   // In whole numbers up to the share of the point on the right: bin k lies at k last / steps.
   Tensor at = arange(double(bins), {.dtype = f64, .device = values.device()}) * last;
   Tensor left = floor(at / steps), right = clamp(left + 1.0, {}, last);

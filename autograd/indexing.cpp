@@ -1,10 +1,6 @@
 #include <triad/autograd/indexing.h>
 
-#include <triad/autograd/autograd.h>
 #include <triad/autograd/op_helpers.h>
-#include <triad/autograd/ops.h>
-#include <triad/backends/kernels.h>
-#include <triad/core/format.h>
 
 namespace triad {
 
@@ -58,6 +54,7 @@ Tensor embedding(const Tensor& ids, const Tensor& weight) {
 
 Tensor index_select(const Tensor& x, std::int64_t axis, const Tensor& index) {
   check_defined("index_select", x);
+  check_defined("index_select", index);
   const int i = normalize_axis("index_select", axis, x.dim());
   if (index.dim() != 1)
     throw_error<ShapeError>("index_select: needs an index [n], got {}", index.shape());
@@ -71,8 +68,12 @@ Tensor index_select(const Tensor& x, std::int64_t axis, const Tensor& index) {
 }
 
 Tensor flip(const Tensor& x, std::int64_t axis) {
-  check_defined("flip", x);
-  return index_select(x, axis, (x.size(axis) - 1.0) - arange(double(x.size(axis)), {.dtype = i64}));
+  const int i = normalize_axis("flip", axis, check_defined("flip", x).dim());
+  Layout reversed = x.layout();
+  reversed.offset += std::max<std::int64_t>(x.size(i) - 1, 0) * x.strides()[i];
+  reversed.strides[i] *= -1;
+  return record_unary("flip", x.with_layout(reversed).clone(), x,
+                      [i](auto& g) { return flip(g, i); });
 }
 
 Tensor roll(const Tensor& x, std::int64_t shift, std::int64_t axis) {
@@ -93,6 +94,7 @@ struct Aligned {
 
 Aligned aligned(const char* op, const Tensor& x, std::int64_t at, const Tensor& index) {
   check_defined(op, x);
+  check_defined(op, index);
   const int axis = normalize_axis(op, at, x.dim());
   bool fits = index.dim() == x.dim();
   Tensor part = x.detach();
@@ -112,13 +114,11 @@ Aligned aligned(const char* op, const Tensor& x, std::int64_t at, const Tensor& 
 }  // namespace
 
 Tensor gather(const Tensor& x, std::int64_t axis, const Tensor& index) {
-  if (is_complex(x.dtype()))
-    return complex(gather(real(x), axis, index), gather(imag(x), axis, index));
   const Aligned in = aligned("gather", x, axis, index);
   Tensor y = empty(in.index.shape(), x.dtype(), x.device());
   on(x.device(), [&](auto device) { kernels::gather_last(device, in.x, in.index, y); });
-  return record_unary("gather", y.transpose(in.axis, -1), x, [x, axis, index](auto& g) {
-    return scatter_add(zeros_like(x), axis, index, g);
+  return record_unary("gather", y.transpose(in.axis, -1), x, [=, from = x.shape()](auto& g) {
+    return scatter_add(scalar_like(0, g).expand(from), axis, index, g);
   });
 }
 
@@ -127,10 +127,7 @@ Tensor scatter_add(const Tensor& x, std::int64_t axis, const Tensor& index, cons
   check_same_type("scatter_add", x, source);
   if (const DType wide = wide_type(x.dtype()); wide != x.dtype())
     return scatter_add(x.to(wide), axis, index, source.to(wide)).to(x.dtype());
-  if (is_complex(x.dtype()))
-    return complex(scatter_add(real(x), axis, index, real(source)),
-                   scatter_add(imag(x), axis, index, imag(source)));
-  if (source.shape() != index.shape())
+  if (index.defined() && source.shape() != index.shape())
     throw_error<ShapeError>("scatter_add: needs a source of the index's sizes {}, got {}",
                             index.shape(), source.shape());
   Tensor y = x.detach().clone();
@@ -143,8 +140,7 @@ Tensor scatter_add(const Tensor& x, std::int64_t axis, const Tensor& index, cons
 }
 
 std::pair<Tensor, Tensor> topk(const Tensor& x, std::int64_t k, std::int64_t axis, bool largest) {
-  check_number("topk", x);
-  if (is_complex(x.dtype())) throw_error<DTypeError>("topk: complex numbers have no order");
+  check_ordered("topk", x);
   const int i = normalize_axis("topk", axis, x.dim());
   if (k < 0 || k > x.size(i))
     throw_error<ValueError>("topk: needs 0 <= k <= {}, got {}", x.size(i), k);

@@ -1,10 +1,6 @@
 #include <triad/autograd/neural.h>
 
-#include <triad/autograd/autograd.h>
 #include <triad/autograd/op_helpers.h>
-#include <triad/autograd/ops.h>
-#include <triad/backends/kernels.h>
-#include <triad/core/format.h>
 
 namespace triad {
 namespace {
@@ -49,14 +45,17 @@ Tensor softmax(const Tensor& x, std::int64_t axis) {
   });
 }
 
-// Less the largest element, so that nothing overflows and a large mean costs no digits.
 Tensor log_softmax(const Tensor& x, std::int64_t axis) {
   check_float("log_softmax", x);
   if (x.dtype() == bf16) return log_softmax(x.to(f32), axis).to(bf16);
-  normalize_axis("log_softmax", axis, x.dim());
-  if (x.numel() == 0) return x;
-  Tensor d = x - max(x.detach(), axis, true).first;
-  return d - log(sum(exp(d), {axis}, true));
+  if (const int i = normalize_axis("log_softmax", axis, x.dim()); i != x.dim() - 1)
+    return log_softmax(x.transpose(i, -1), -1).transpose(i, -1);
+  Tensor rows = as_rows(x), y = empty_like(rows);
+  on(x.device(), [&](auto device) { kernels::log_softmax(device, rows, y); });
+  y = y.reshape(x.shape());
+  return record_unary("log_softmax", y, x, [x, y](auto& g) {
+    return g - exp(grad_enabled() ? log_softmax(x, -1) : y) * sum(g, {-1}, true);
+  });
 }
 
 Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, double eps) {

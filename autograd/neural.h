@@ -1,4 +1,4 @@
-// The fused ops of neural networks: one pass over the data forward, one backward.
+// The ops of neural networks.
 #pragma once
 
 #include <triad/core/tensor.h>

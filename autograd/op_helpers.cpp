@@ -1,13 +1,10 @@
 #include <triad/autograd/op_helpers.h>
 
-#include <triad/autograd/creation.h>
-#include <triad/autograd/reductions.h>
-#include <triad/core/format.h>
-
 namespace triad {
 
-void check_defined(const char* op, const Tensor& x) {
+const Tensor& check_defined(const char* op, const Tensor& x) {
   if (!x.defined()) throw_error<ValueError>("{}: got an undefined tensor", op);
+  return x;
 }
 
 // `cast` is what to write when x's type does not fit.
@@ -22,6 +19,11 @@ void check_float(const char* op, const Tensor& x) {
              is_complex(x.dtype()) ? "real(x) or abs(x)" : "x.to(f32)");
 }
 
+void check_precise(const char* op, const Tensor& x) {
+  check_float(op, x);
+  check_type(op, x, x.dtype() != bf16, "f32 or f64", "x.to(f32)");
+}
+
 void check_complex(const char* op, const Tensor& x) {
   check_type(op, x, is_complex(x.dtype()), "complex numbers",
              x.dtype() == f64 ? "x.to(c128)" : "x.to(c64)");
@@ -33,6 +35,11 @@ void check_inexact(const char* op, const Tensor& x) {
 
 void check_number(const char* op, const Tensor& x) {
   check_type(op, x, x.dtype() != boolean, "numbers", "x.to(f32)");
+}
+
+void check_ordered(const char* op, const Tensor& x) {
+  check_number(op, x);
+  if (is_complex(x.dtype())) throw_error<DTypeError>("{}: complex numbers have no order", op);
 }
 
 void check_bool(const char* op, const Tensor& x) {

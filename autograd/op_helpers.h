@@ -1,15 +1,20 @@
-// For ops: the argument checks, and the few steps, that several of them share.
+// For the sources of ops: all that they include, and the checks and few steps that they share.
 #pragma once
 
 #include <triad/autograd/autograd.h>
+#include <triad/autograd/ops.h>
+#include <triad/backends/kernels.h>
+#include <triad/core/format.h>
 
 namespace triad {
 
-void check_defined(const char* op, const Tensor& x);
-void check_float(const char* op, const Tensor& x);    // f32, f64 or bf16
-void check_complex(const char* op, const Tensor& x);  // c64 or c128
-void check_inexact(const char* op, const Tensor& x);  // any of these
-void check_number(const char* op, const Tensor& x);   // anything but bool
+const Tensor& check_defined(const char* op, const Tensor& x);  // x
+void check_float(const char* op, const Tensor& x);             // f32, f64 or bf16
+void check_precise(const char* op, const Tensor& x);           // f32 or f64
+void check_complex(const char* op, const Tensor& x);           // c64 or c128
+void check_inexact(const char* op, const Tensor& x);           // any of these
+void check_number(const char* op, const Tensor& x);            // anything but bool
+void check_ordered(const char* op, const Tensor& x);           // anything but bool and complex
 void check_bool(const char* op, const Tensor& x);
 void check_same_type(const char* op, const Tensor& a, const Tensor& b);  // and device
 // Integer indices as i64, after a check that they lie in 0..count-1.
@@ -18,7 +23,8 @@ Tensor checked_indices(const char* op, const Tensor& indices, std::int64_t count
 // record() for an op of one input, by a function from the gradient of `out` to that of x.
 template <class Gradient>
 Tensor record_unary(const char* name, Tensor out, const Tensor& x, Gradient dx) {
-  return record(name, std::move(out), {x}, [dx](const Tensor& g) { return Tensors{dx(g)}; });
+  return record(name, std::move(out), {x},
+                [dx = std::move(dx)](const Tensor& g) { return Tensors{dx(g)}; });
 }
 
 // What a rule allocates for the gradient of x; undefined where none is wanted.

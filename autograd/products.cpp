@@ -3,11 +3,7 @@
 #include <cmath>
 #include <map>
 
-#include <triad/autograd/autograd.h>
 #include <triad/autograd/op_helpers.h>
-#include <triad/autograd/ops.h>
-#include <triad/backends/kernels.h>
-#include <triad/core/format.h>
 
 namespace triad {
 namespace {
@@ -28,12 +24,9 @@ Shape matrix_shape(Shape batch, std::int64_t rows, std::int64_t columns) {
   return batch;
 }
 
-// Both of at least two axes.
+// Of real matrices [...,M,K] and [...,K,N].
 Tensor product(const Tensor& a, const Tensor& b) {
   const std::int64_t M = a.size(-2), K = a.size(-1), N = b.size(-1);
-  if (b.size(-2) != K)
-    throw_error<ShapeError>("matmul: needs [...,M,K] and [...,K,N], got {} and {}", a.shape(),
-                            b.shape());
   const Shape batch = broadcast_shapes("matmul", batch_of(a.shape()), batch_of(b.shape()));
   Tensor c = empty(matrix_shape(batch, M, N), a.dtype(), a.device());
   Tensor left = readable(a), right = readable(b);
@@ -47,20 +40,31 @@ Tensor product(const Tensor& a, const Tensor& b) {
   });
 }
 
+// As one product of real matrices: a row (x, y, ...) of pairs meets, for each number u + i v of b,
+// a row (u, v) and below it one of (-v, u), i times that; so the result is a row of pairs again.
+Tensor complex_product(const Tensor& a, const Tensor& b) {
+  auto pairs = [](const Tensor& z) { return view_as_real(z).flatten(-2); };
+  Tensor both = stack({b, complex(-imag(b), real(b))}, -2).flatten(-3, -2);
+  Tensor c = product(pairs(a), pairs(both));
+  Shape shape = c.shape();
+  shape[c.dim() - 1] /= 2;
+  shape.push_back(2);
+  return view_as_complex(c.reshape(shape));
+}
+
 }  // namespace
 
 Tensor matmul(const Tensor& a, const Tensor& b) {
   check_inexact("matmul", a);
   check_same_type("matmul", a, b);
-  if (a.dtype() == bf16) return matmul(a.to(f32), b.to(f32)).to(bf16);
-  if (is_complex(a.dtype())) {  // four real products
-    Tensor x = real(a), y = imag(a), u = real(b), v = imag(b);
-    return complex(matmul(x, u) - matmul(y, v), matmul(x, v) + matmul(y, u));
-  }
   if (a.dim() == 0 || b.dim() == 0)
     throw_error<ShapeError>("matmul: needs at least one axis each, got {} and {}", a.shape(),
                             b.shape());
-  Tensor c = product(a.dim() == 1 ? a.unsqueeze(0) : a, b.dim() == 1 ? b.unsqueeze(1) : b);
+  const Tensor left = a.dim() == 1 ? a.unsqueeze(0) : a, right = b.dim() == 1 ? b.unsqueeze(1) : b;
+  if (left.size(-1) != right.size(-2))
+    throw_error<ShapeError>("matmul: needs [...,M,K] and [...,K,N], got {} and {}", left.shape(),
+                            right.shape());
+  Tensor c = is_complex(a.dtype()) ? complex_product(left, right) : product(left, right);
   if (b.dim() == 1) c = c.squeeze(-1);
   if (a.dim() == 1) c = c.squeeze(b.dim() == 1 ? -1 : -2);
   return c;
@@ -74,7 +78,6 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
       (bias.defined() && bias.shape() != Shape{weight.size(0)}))
     throw_error<ShapeError>("linear: needs x [...,K], weight [N,K], bias [N], got {}, {}, {}",
                             x.shape(), weight.shape(), bias.shape());
-  if (x.dtype() == bf16) return linear(x.to(f32), weight.to(f32), in_f32(bias)).to(bf16);
   const std::int64_t N = weight.size(0), K = weight.size(1);
   Shape shape = x.shape();
   shape[x.dim() - 1] = N;
@@ -82,15 +85,14 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   Tensor rows = readable(x.detach().reshape({R, K})), y = empty({R, N}, x.dtype(), x.device());
   Tensor w = readable(weight).transpose(0, 1), b = packed(bias);
   on(x.device(), [&](auto device) { kernels::matmul(device, rows, w, b, y); });
-  auto rule = [=](const Tensor& g) {
+  return record("linear", y.reshape(shape), {x, weight, bias}, [=](const Tensor& g) {
     Tensor rows_g = g.reshape({R, N});
     Tensors grads(3);
     if (x.requires_grad()) grads[0] = matmul(rows_g, weight).reshape(x.shape());
     if (weight.requires_grad()) grads[1] = matmul(rows_g.transpose(0, 1), x.reshape({R, K}));
     if (bias.requires_grad()) grads[2] = sum(rows_g, {0});
     return grads;
-  };
-  return record("linear", y.reshape(shape), {x, weight, bias}, rule);
+  });
 }
 
 // ---------------------------------------------------------------------- einsum
@@ -224,10 +226,8 @@ void check_shapes(const Tensor& q, const Tensor& k, const Tensor& v, const Tenso
   check_float(kAttention, q);
   check_same_type(kAttention, q, k);
   check_same_type(kAttention, q, v);
-  const bool fits = q.dim() == 4 && k.dim() == 4 && k.shape() == v.shape() &&
-                    q.size(0) == k.size(0) && q.size(1) == k.size(1) && q.size(3) == k.size(3) &&
-                    q.size(3) > 0;
-  if (!fits)
+  if (q.dim() != 4 || k.dim() != 4 || k.shape() != v.shape() || q.size(0) != k.size(0) ||
+      q.size(1) != k.size(1) || q.size(3) != k.size(3) || q.size(3) == 0)
     throw_error<ShapeError>("{}: needs q [B,H,T,D] and k, v [B,H,S,D], got {}, {}, {}", kAttention,
                             q.shape(), k.shape(), v.shape());
   if (!out.defined()) return;

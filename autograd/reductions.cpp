@@ -2,11 +2,7 @@
 
 #include <cmath>
 
-#include <triad/autograd/autograd.h>
 #include <triad/autograd/op_helpers.h>
-#include <triad/autograd/ops.h>
-#include <triad/backends/kernels.h>
-#include <triad/core/format.h>
 
 namespace triad {
 namespace {
@@ -33,8 +29,32 @@ struct Reduced {
   }
 };
 
-// Turns the order around; -x would overflow at the smallest of all integers.
-Tensor reversed(const Tensor& x) { return x.dtype() == i64 || x.dtype() == i32 ? -1.0 - x : -x; }
+// The largest (smallest) element along an axis, and its index.
+std::pair<Tensor, Tensor> extremum(const char* op, const Tensor& x, std::int64_t axis, bool keepdim,
+                                   bool largest) {
+  check_ordered(op, x);
+  if (const DType wide = wide_type(x.dtype()); wide != x.dtype()) {
+    auto [value, index] = extremum(op, x.to(wide), axis, keepdim, largest);
+    return {value.to(x.dtype()), index};
+  }
+  const int along = normalize_axis(op, axis, x.dim());
+  if (x.shape()[along] == 0)
+    throw_error<ShapeError>("{}: axis {} of {} is empty", op, along, x.shape());
+  const Reduced to(op, x, {along});
+  Layout last = x.layout();  // with that axis behind the others
+  last.shape = to.dropped;
+  last.shape.push_back(x.shape()[along]);
+  last.strides.erase(along);
+  last.strides.push_back(x.strides()[along]);
+  const Shape& sizes = keepdim ? to.kept : to.dropped;
+  Tensor y = empty(sizes, x.dtype(), x.device()), index = empty(sizes, i64, x.device());
+  on(x.device(),
+     [&](auto device) { kernels::max_last(device, x.with_layout(last), largest, y, index); });
+  auto rule = [index, along, kept = to.kept, from = x.shape()](const Tensor& g) {
+    return scatter_add(scalar_like(0, g).expand(from), along, index.reshape(kept), g.reshape(kept));
+  };
+  return {record_unary(op, y, x, rule), index};
+}
 
 }  // namespace
 
@@ -47,10 +67,10 @@ Tensor sum(const Tensor& x, const Axes& axes, bool keepdim) {
   check_defined("sum", x);
   const Reduced to("sum", x, axes);
   if (x.dtype() == bf16) return sum(x.to(f32), axes, keepdim).to(bf16);
-  if (x.dtype() == i32 || x.dtype() == boolean) return sum(x.to(i64), axes, keepdim);
+  if (x.dtype() == i32) return sum(x.to(i64), axes, keepdim);
   if (is_complex(x.dtype()))
     return complex(sum(real(x), axes, keepdim), sum(imag(x), axes, keepdim));
-  Tensor y = empty(to.kept, x.dtype(), x.device());
+  Tensor y = empty(to.kept, x.dtype() == boolean ? i64 : x.dtype(), x.device());
   on(x.device(), [&](auto device) { kernels::sum(device, x, y); });
   if (!keepdim) y = y.with_layout(contiguous_layout(to.dropped));
   return record_unary("sum", y, x, [kept = to.kept, from = x.shape()](auto& g) {
@@ -66,6 +86,7 @@ Tensor mean(const Tensor& x, const Axes& axes, bool keepdim) {
 
 Tensor var(const Tensor& x, const Axes& axes, bool keepdim, double correction) {
   check_float("var", x);
+  if (x.dtype() == bf16) return var(x.to(f32), axes, keepdim, correction).to(bf16);
   const double divisor = double(Reduced("var", x, axes).count) - correction;
   return sum(square(x - mean(x, axes, true)), axes, keepdim) / (divisor > 0 ? divisor : 0.0);
 }
@@ -75,57 +96,27 @@ Tensor stddev(const Tensor& x, const Axes& axes, bool keepdim, double correction
 }
 
 std::pair<Tensor, Tensor> max(const Tensor& x, std::int64_t axis, bool keepdim) {
-  check_number("max", x);
-  if (is_complex(x.dtype())) throw_error<DTypeError>("max: complex numbers have no order");
-  if (const DType wide = wide_type(x.dtype()); wide != x.dtype()) {
-    auto [value, index] = max(x.to(wide), axis, keepdim);
-    return {value.to(x.dtype()), index};
-  }
-  const int along = normalize_axis("max", axis, x.dim());
-  if (x.shape()[along] == 0)
-    throw_error<ShapeError>("max: axis {} of {} is empty", along, x.shape());
-  Tensor last = x.detach().transpose(along, -1);
-  const Shape rows(last.shape().begin(), last.shape().end() - 1);
-  Tensor y = empty(rows, x.dtype(), x.device()), index = empty(rows, i64, x.device());
-  on(x.device(), [&](auto device) { kernels::max_last(device, last, y, index); });
-  y = y.unsqueeze(-1).transpose(along, -1), index = index.unsqueeze(-1).transpose(along, -1);
-  y = record_unary("max", y, x, [index, along, from = x.shape()](auto& g) {
-    return scatter_add(scalar_like(0, g).expand(from), along, index, g);
-  });
-  if (keepdim) return {y, index};
-  return {y.squeeze(along), index.squeeze(along)};
+  return extremum("max", x, axis, keepdim, true);
 }
-
-Tensor argmax(const Tensor& x, std::int64_t axis, bool keepdim) {
-  return max(x.detach(), axis, keepdim).second;
-}
-
-Tensor max(const Tensor& x) {
-  check_number("max", x);
-  return max(x.reshape({-1}), 0).first;
-}
-
 std::pair<Tensor, Tensor> min(const Tensor& x, std::int64_t axis, bool keepdim) {
-  check_number("min", x);
-  auto [value, index] = max(reversed(x), axis, keepdim);
-  return {reversed(value), index};
+  return extremum("min", x, axis, keepdim, false);
 }
-
+Tensor argmax(const Tensor& x, std::int64_t axis, bool keepdim) {
+  return extremum("argmax", x.detach(), axis, keepdim, true).second;
+}
 Tensor argmin(const Tensor& x, std::int64_t axis, bool keepdim) {
-  return min(x.detach(), axis, keepdim).second;
+  return extremum("argmin", x.detach(), axis, keepdim, false).second;
 }
-
-Tensor min(const Tensor& x) {
-  check_number("min", x);
-  return reversed(max(reversed(x)));
-}
+Tensor max(const Tensor& x) { return max(check_defined("max", x).reshape({-1}), 0).first; }
+Tensor min(const Tensor& x) { return min(check_defined("min", x).reshape({-1}), 0).first; }
 
 Tensor any(const Tensor& x, const Axes& axes, bool keepdim) {
-  return sum(x.detach().to(boolean), axes, keepdim) > 0.0;
+  return sum(check_defined("any", x).detach().to(boolean), axes, keepdim) > 0.0;
 }
 
 Tensor all(const Tensor& x, const Axes& axes, bool keepdim) {
-  return sum(logical_not(x.detach().to(boolean)), axes, keepdim) == 0.0;
+  const double count = double(Reduced("all", check_defined("all", x), axes).count);
+  return sum(x.detach().to(boolean), axes, keepdim) == count;
 }
 
 Tensor logsumexp(const Tensor& x, const Axes& axes, bool keepdim) {

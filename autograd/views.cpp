@@ -1,20 +1,12 @@
 #include <triad/autograd/views.h>
 
 #include <triad/autograd/op_helpers.h>
-#include <triad/autograd/ops.h>
-#include <triad/backends/kernels.h>
-#include <triad/core/format.h>
 
 namespace triad {
 
 // ---------------------------------------------------------------------- all elements, reordered
 
 namespace {
-
-const Layout& layout_of(const char* op, const Tensor& x) {
-  check_defined(op, x);
-  return x.layout();
-}
 
 // y has all elements of x in their order: so has the gradient.
 Tensor record_reshape(const char* op, const Tensor& x, const Tensor& y) {
@@ -59,29 +51,29 @@ Tensor Tensor::flatten(std::int64_t start, std::int64_t end) const {
 }
 
 Tensor Tensor::permute(const Shape& order) const {
-  Tensor y = with_layout(permuted(layout_of("permute", *this), order));
+  Tensor y = with_layout(permuted(check_defined("permute", *this).layout(), order));
   Shape back = order;
   for (int i = 0; i < dim(); ++i) back[normalize_axis("permute", order[i], dim())] = i;
   return record_unary("permute", y, *this, [back](auto& g) { return g.permute(back); });
 }
 
 Tensor Tensor::transpose(std::int64_t a, std::int64_t b) const {
-  Tensor y = with_layout(transposed(layout_of("transpose", *this), a, b));
+  Tensor y = with_layout(transposed(check_defined("transpose", *this).layout(), a, b));
   return record_unary("transpose", y, *this, [a, b](auto& g) { return g.transpose(a, b); });
 }
 
 Tensor Tensor::unsqueeze(std::int64_t axis) const {
-  Tensor y = with_layout(unsqueezed(layout_of("unsqueeze", *this), axis));
+  Tensor y = with_layout(unsqueezed(check_defined("unsqueeze", *this).layout(), axis));
   return record_reshape("unsqueeze", *this, y);
 }
 
 Tensor Tensor::squeeze(std::int64_t axis) const {
-  Tensor y = with_layout(squeezed(layout_of("squeeze", *this), axis));
+  Tensor y = with_layout(squeezed(check_defined("squeeze", *this).layout(), axis));
   return record_reshape("squeeze", *this, y);
 }
 
 Tensor Tensor::expand(const Shape& shape) const {
-  Tensor y = with_layout(expanded(layout_of("expand", *this), shape));
+  Tensor y = with_layout(expanded(check_defined("expand", *this).layout(), shape));
   return record_unary("expand", y, *this, [to = this->shape()](auto& g) { return sum_to(g, to); });
 }
 
@@ -91,9 +83,10 @@ namespace {
 
 using Cut = Function<Layout(const Layout&)>;
 
-// The inverse of a window: zeros of sizes `shape` with g at the place that `cut` names.
-Tensor embed(const char* name, const Tensor& g, const Shape& shape, const Cut& cut) {
-  Tensor y = zeros(shape, {.dtype = g.dtype(), .device = g.device()});
+// The inverse of a window: `rest` in sizes `shape` with g at the place that `cut` names.
+Tensor embed(const char* name, const Tensor& g, const Shape& shape, const Cut& cut,
+             double rest = 0) {
+  Tensor y = full(shape, rest, {.dtype = g.dtype(), .device = g.device()});
   Tensor place = y.with_layout(cut(y.layout()));
   on(g.device(), [&](auto device) { kernels::copy(device, g, place); });
   return record_unary(name, y, g, [name, cut](auto& gg) { return window(name, gg, cut); });
@@ -149,8 +142,7 @@ std::vector<Tensor> Tensor::split(const std::vector<std::int64_t>& sizes, std::i
 // ---------------------------------------------------------------------- copies
 
 Tensor Tensor::contiguous() const {
-  check_defined("contiguous", *this);
-  return is_contiguous() ? *this : clone();
+  return check_defined("contiguous", *this).is_contiguous() ? *this : clone();
 }
 
 Tensor Tensor::clone() const {
@@ -168,7 +160,7 @@ Tensor Tensor::to(DType dtype) const {
 }
 
 // There is one kind of device in this build.
-Tensor Tensor::to(Device) const { return *this; }
+Tensor Tensor::to(Device) const { return check_defined("to", *this); }
 
 namespace {
 
@@ -269,7 +261,7 @@ Tensor repeat(const Tensor& x, const Shape& times) {
     pairs.push_back(size), wide.push_back(size == 1 ? times[i] : size);
     flat.push_back(size * times[i]);
   }
-  return x.reshape(pairs).expand(wide).reshape(flat);
+  return x.reshape(pairs).expand(wide).clone().reshape(flat);
 }
 
 Tensor pad(const Tensor& x, const Shape& widths, double value) {
@@ -277,19 +269,17 @@ Tensor pad(const Tensor& x, const Shape& widths, double value) {
   if (widths.rank() % 2 != 0 || widths.rank() > 2 * x.dim())
     throw_error<ShapeError>("pad: needs two widths an axis, at most {} for {}, got {}", 2 * x.dim(),
                             x.shape(), widths);
-  Tensor y = x;
-  for (int i = 0; i < widths.rank(); i += 2) {
-    const int axis = x.dim() - 1 - i / 2;
-    auto margin = [&](std::int64_t width) {
-      if (width < 0) throw_error<ValueError>("pad: widths must not be negative, got {}", widths);
-      Shape sizes = y.shape();
-      sizes[axis] = width;
-      return full(sizes, value, {.dtype = x.dtype(), .device = x.device()});
-    };
-    if (widths[i] != 0 || widths[i + 1] != 0)
-      y = cat({margin(widths[i]), y, margin(widths[i + 1])}, axis);
+  Shape sizes = x.shape();
+  for (int i = 0; i < widths.rank(); ++i) {
+    if (widths[i] < 0) throw_error<ValueError>("pad: widths must not be negative, got {}", widths);
+    sizes[x.dim() - 1 - i / 2] += widths[i];
   }
-  return y;
+  auto inside = [widths, from = x.shape()](Layout y) {
+    for (int i = 0, axis = from.rank(); i < widths.rank(); i += 2, --axis)
+      y = sliced(y, axis - 1, widths[i], widths[i] + from[axis - 1], 1);
+    return y;
+  };
+  return embed("pad", x, sizes, inside, value);
 }
 
 // ---------------------------------------------------------------------- x[{...}]
@@ -329,10 +319,9 @@ Tensor view_as_real(const Tensor& z) {
 }
 
 Tensor view_as_complex(const Tensor& x) {
-  check_float("view_as_complex", x);
-  if (x.dtype() == bf16 || x.dim() < 1 || x.size(-1) != 2)
-    throw_error<ShapeError>("view_as_complex: needs f32 or f64 [...,2], got {}{}", x.dtype(),
-                            x.shape());
+  check_precise("view_as_complex", x);
+  if (x.dim() < 1 || x.size(-1) != 2)
+    throw_error<ShapeError>("view_as_complex: needs [...,2], got {}", x.shape());
   bool together = x.strides().back() == 1 && x.layout().offset % 2 == 0;
   for (int i = 0; i < x.dim() - 1; ++i) together &= x.strides()[i] % 2 == 0;
   if (!together) return view_as_complex(x.clone());
@@ -343,7 +332,9 @@ Tensor view_as_complex(const Tensor& x) {
                       view_as_real);
 }
 
-Tensor real(const Tensor& z) { return is_complex(z.dtype()) ? view_as_real(z).select(-1, 0) : z; }
+Tensor real(const Tensor& z) {
+  return is_complex(check_defined("real", z).dtype()) ? view_as_real(z).select(-1, 0) : z;
+}
 
 Tensor imag(const Tensor& z) {
   check_complex("imag", z);
@@ -351,12 +342,14 @@ Tensor imag(const Tensor& z) {
 }
 
 Tensor complex(const Tensor& real, const Tensor& imag) {
+  check_precise("complex", real);
   check_same_type("complex", real, imag);
   const Shape shape = broadcast_shapes("complex", real.shape(), imag.shape());
   return view_as_complex(stack({real.expand(shape), imag.expand(shape)}, -1));
 }
 
 Tensor polar(const Tensor& abs, const Tensor& angle) {
+  check_precise("polar", abs);
   check_same_type("polar", abs, angle);
   return complex(abs * cos(angle), abs * sin(angle));
 }

@@ -4,7 +4,7 @@
 // has allocated the outputs; tensors come without history. Unless a comment says otherwise:
 //   * inputs may have any strides, outputs are contiguous and hold nothing yet;
 //   * all tensors of one call have the same dtype, f32 or f64 where nothing else is said; bf16 and
-//     i32 come to copy, fill and their like alone, ops compute in their wide_type;
+//     i32 come where they are named, else ops cast them to their wide_type;
 //   * an output that is an undefined Tensor is not wanted and not computed;
 //   * results do not depend on the number of threads.
 // Symbols: B batch, T and S sequence lengths, H heads, D channels of a head, R rows, C columns.
@@ -23,6 +23,7 @@ namespace triad::kernels {
 using math::Unary, math::Binary;  // listed, with their formulas, in backends/math.h
 
 // y = f(x). The first four also of i64; neg, square, conj, exp, abs (to real ones) also of complex.
+// All three also of bf16 and i32, computed in their wide_type.
 void unary(Cpu, Unary f, const Tensor& x, const Tensor& y);
 // y = f(a, b), a and b already expanded to y's shape. Logical operators take bool, min and max
 // return NaN where either is NaN; complex numbers have no order.
@@ -31,10 +32,10 @@ void binary(Cpu, Binary f, const Tensor& a, const Tensor& b, const Tensor& y);
 void binary_scalar(Cpu, Binary f, const Tensor& a, double b, bool swapped, const Tensor& y);
 // y = condition ? a : b, all of y's shape.
 void where(Cpu, const Tensor& condition, const Tensor& a, const Tensor& b, const Tensor& y);
-// y = x, or y += x; both of any strides. copy also casts between any two dtypes.
+// y = x, or y += x; both of any strides and type. copy also casts between any two.
 void copy(Cpu, const Tensor& x, const Tensor& y);
 void add_into(Cpu, const Tensor& x, const Tensor& y);
-void fill(Cpu, double value, const Tensor& y);                 // y of any strides
+void fill(Cpu, double value, const Tensor& y);                 // y of any strides and type
 void arange(Cpu, double start, double step, const Tensor& y);  // y[i] = start + i step
 
 // ------------------------------------------------------------------------- random numbers
@@ -50,10 +51,12 @@ void dropout(Cpu, RandomStream random, double p, const Tensor& x, const Tensor& 
 
 // ------------------------------------------------------------------------- reductions
 
-// y has x's rank; its axes of size 1 are summed over. In a fixed order, pairwise or better.
+// y has x's rank; its axes of size 1 are summed over. In a fixed order, pairwise or better. f32,
+// f64, i64; bool, into i64.
 void sum(Cpu, const Tensor& x, const Tensor& y);
-// max over the last axis, index [...] (i64) of the first. NaN is largest. f32, f64, i64 or bool.
-void max_last(Cpu, const Tensor& x, const Tensor& y, const Tensor& index);
+// The largest (smallest) along the last axis, which is not empty, and the index [...] (i64) of the
+// first one; a NaN comes before all. f32, f64, i64 or bool.
+void max_last(Cpu, const Tensor& x, bool largest, const Tensor& y, const Tensor& index);
 // y[..., i] = x[..., 0] + ... + x[..., i], in double; f32, f64 or i64.
 void cumsum_last(Cpu, const Tensor& x, const Tensor& y);
 // sum of squares of all elements, into y, 0-d, f64.
@@ -62,6 +65,7 @@ void sum_of_squares(Cpu, const Tensor& x, const Tensor& y);
 // ------------------------------------------------------------------------- contiguous rows [R,C]
 
 void softmax(Cpu, const Tensor& x, const Tensor& y);
+void log_softmax(Cpu, const Tensor& x, const Tensor& y);
 // dx = y (dy - sum(dy y))
 void softmax_backward(Cpu, const Tensor& dy, const Tensor& y, const Tensor& dx);
 
@@ -92,7 +96,7 @@ void index_range(Cpu, const Tensor& ids, const Tensor& range);
 
 // Rows of any strides and any type, index i64 [..., k] in range: y[..., j] = x[..., index[..., j]],
 void gather_last(Cpu, const Tensor& x, const Tensor& index, const Tensor& y);
-// and back, y[..., index[..., j]] += x[..., j] in the order of j, f32, f64 or i64.
+// and back, y[..., index[..., j]] += x[..., j] in the order of j.
 void scatter_add_last(Cpu, const Tensor& x, const Tensor& index, const Tensor& y);
 // index[..., j] = the place of the j-th largest (smallest) of x [..., n], f32, f64, i64 or bool.
 void topk_last(Cpu, const Tensor& x, bool largest, const Tensor& index);
@@ -101,8 +105,8 @@ void topk_last(Cpu, const Tensor& x, bool largest, const Tensor& index);
 
 // c[...,M,N] = a[...,M,K] b[...,K,N] (+ bias[N] when defined). Batch axes of a and b are already
 // expanded to c's (stride 0 repeats). One of the last two strides of a and of b is 1: a transposed
-// matrix is read as it lies. bias contiguous. No f32 result depends on anything but the inputs and
-// the number of threads (oneDNN may split K by it); no f64 on the latter.
+// matrix is read as it lies. bias contiguous. bf16 too, summed in f32. No result depends on more
+// than the inputs and the number of threads (oneDNN may split K by it); no f64 on the latter.
 void matmul(Cpu, const Tensor& a, const Tensor& b, const Tensor& bias, const Tensor& c);
 
 // ------------------------------------------------------------------------- attention

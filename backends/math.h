@@ -20,6 +20,9 @@ template <template <class> class V, class T> struct NumberOf<V<T>> { using type 
 
 template <class X> TRIAD_HD X select(bool condition, X yes, X no) { return condition ? yes : no; }
 
+// Ties to even.
+template <std::floating_point X> TRIAD_HD X round(X x) { return std::nearbyint(x); }
+
 // exp where what underflows may be 0; registers have a faster one.
 template <std::floating_point X> TRIAD_HD X exp_weight(X x) { return exp(x); }
 
@@ -99,6 +102,12 @@ template <class X> TRIAD_HD X gelu_tanh(X x) {
   return x / (X(1) + exp(X(-2) * u));
 }
 
+// 1 / (1 + exp(-x)), the exponential never above 1.
+template <class X> TRIAD_HD X sigmoid(X x) {
+  const X e = exp_weight(-abs(x));
+  return select(x < X(0), e, X(1)) / (X(1) + e);
+}
+
 // By its series near 0, where 2 Phi(x sqrt 2) - 1 would cancel.
 template <class X> TRIAD_HD X erf(X x) {
   constexpr double series[] = {
@@ -163,10 +172,11 @@ template <Unary f, class X> TRIAD_HD auto evaluate(X x) {
   else if constexpr (f == Unary::cos) return cos(x);
   else if constexpr (f == Unary::tanh) return tanh(x);
   else if constexpr (f == Unary::erf) return erf(x);
-  else if constexpr (f == Unary::sigmoid) return X(1) / (X(1) + exp(-x));
-  else if constexpr (f == Unary::softplus)  // log(1 + exp(x)), the exponential never above 1
-    return evaluate<Unary::relu>(x) + log1p(exp(-abs(x)));
-  else if constexpr (f == Unary::silu) return x / (X(1) + exp(-x));
+  else if constexpr (f == Unary::sigmoid) return sigmoid(x);
+  else if constexpr (f == Unary::softplus) {  // relu(x) + log(1 + e), and what 1 + e has lost
+    const X e = exp_weight(-abs(x)), u = X(1) + e;
+    return evaluate<Unary::relu>(x) + (log(u) + (e - (u - X(1))) / u);
+  } else if constexpr (f == Unary::silu) return x * sigmoid(x);
   else if constexpr (f == Unary::gelu) return gelu(x);
   else if constexpr (f == Unary::gelu_grad) return gelu_grad(x);
   else if constexpr (f == Unary::gelu_tanh) return gelu_tanh(x);

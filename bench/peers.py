@@ -22,15 +22,16 @@ A workload is built once and then run many times; a new one replaces it.
         runs once and writes to compare: for hybrid `output`, with forward_backward also `grad.x`
         and `grad.NAME`; for gpt `loss` and, with train_step, `final.NAME`, the parameters after it.
 
-    {"op": "time", "mode": MODE, "repeats": n}     -> {"seconds": [n numbers]}
+    {"op": "time", "mode": MODE, "repeats": n, "batch": m} -> {"seconds": [n means of m runs]}
 
-MODE is forward or forward_backward for hybrid, and forward or train_step for gpt. forward runs
-without a tape. forward_backward starts from no gradients and ends with those of x and of every
+MODE is forward or forward_backward for hybrid, forward or train_step for gpt, and forward or
+history for an expression. forward runs without a tape, history makes one. forward_backward starts from no gradients and ends with those of x and of every
 parameter. train_step is loss, backward and one AdamW step: the model moves on, from call to call.
 The first repeat after a pause, or after the other side ran, is slow: ask for one more and drop it.
 On a machine busy with a third process no time means anything: threads spin, 2 ms become 100.
 """
 import json
+import math
 import pathlib
 import sys
 import time
@@ -104,24 +105,65 @@ class Gpt:
 
 
 class Expression:
-    """One line of Python over x, y (f32 [n] or [rows,n/rows]) and z = x + 0.5 i x."""
+    """One line of Python over the tensors of BenchInputs in tests/op_cases.h, made like those in
+    bench/ops.cpp; with "rows", x and z have so many rows, and f is the spectrum of x."""
 
-    modes = ("forward",)
+    modes = ("forward", "history")
 
     def __init__(self, request):
-        def spread(offset):
-            x = torch.arange(request["n"], dtype=torch.float64) * 0.6180339887498949 + offset
+        n = request["n"]
+        C, D = min(n, 1000), min(n, 50)
+        R, T, side = n // C, min(n // D, 200), min(math.isqrt(n), 1000)
+        shape = (request["rows"], -1) if "rows" in request else (-1,)
+
+        def spread(n, offset):
+            x = torch.arange(n, dtype=torch.float64) * 0.6180339887498949 + offset
             return ((x - x.floor()) * 4 - 2).float()
 
-        x, y = spread(0.1), spread(0.7).abs() + 0.01
-        if "rows" in request:
-            x = x.view(request["rows"], -1)
-        names = {"x": x, "y": y, "z": torch.complex(x, x * 0.5), "torch": torch, "F": F}
-        self.function = eval(f"lambda: {request['code']}", names)
+        def square():
+            return spread(side * side, 0.1).view(side, side)
+
+        makers = {
+            "x": lambda: spread(n, 0.1).view(shape),
+            "y": lambda: spread(n, 0.7).abs().view(shape) + 0.01,
+            "m": lambda: self.x.view(R, C),
+            "w": lambda: self.y.view(R, C),
+            "z": lambda: torch.complex(self.x, self.y),
+            "f": lambda: torch.fft.rfft(self.x),
+            "h": lambda: self.x.bfloat16(),
+            "k": lambda: self.y.bfloat16(),
+            "b": lambda: self.x > 0,
+            "c": lambda: self.y > 1,
+            "g": lambda: (torch.arange(n) * 7919 % C).view(R, C),
+            "t": lambda: torch.arange(R) * 7919 % C,
+            "r": lambda: torch.arange(R) * 7919 % R,
+            "q": lambda: self.x.view(-1, 1, T, D),
+            "s": square,
+            "u": lambda: torch.complex(square(), square().T.contiguous()),
+            "v": lambda: spread(4 * C, 0.3).view(C, 4),
+        }
+        self.x, self.y = makers["x"](), makers["y"]()
+        code = f"lambda: {request['code']}"
+        used = set(compile(code, "expression", "eval").co_consts[0].co_names) & set(makers)
+        names = {name: makers[name]() for name in used}
+        fixed = {"torch": torch, "F": F, "n": self.x.shape[-1]}
+        self.function = eval(code, {**names, **fixed})
+        leaves = {
+            name: x.detach().requires_grad_() if x.is_floating_point() or x.is_complex() else x
+            for name, x in names.items()
+        }
+        self.with_history = eval(code, {**leaves, **fixed})
 
     def forward(self):
         with torch.no_grad():
-            return {"output": self.function().float()}
+            return self.function()
+
+    def history(self):
+        return self.with_history()
+
+    def outputs(self):
+        y = self.forward()
+        return {"output": torch.view_as_real(y.resolve_conj()) if y.is_complex() else y.float()}
 
     def parameters(self):
         return []
@@ -151,16 +193,19 @@ class Peer:
         return getattr(self.workload, request["mode"])
 
     def outputs(self, request):
-        tensors = self.run(request)()
+        run = self.run(request)
+        tensors = self.workload.outputs() if isinstance(self.workload, Expression) else run()
         safetensors_file.write(request["path"], {n: t.detach().numpy() for n, t in tensors.items()})
         return {"path": request["path"]}
 
     def time(self, request):
         run, seconds = self.run(request), []
+        batch = range(request["batch"])
         for _ in range(request["repeats"]):
             start = time.perf_counter()
-            run()
-            seconds.append(time.perf_counter() - start)
+            for _ in batch:
+                run()
+            seconds.append((time.perf_counter() - start) / len(batch))
         return {"seconds": seconds}
 
 

@@ -36,11 +36,20 @@ std::string widest_vectors() {
 #endif
 }
 
+// Every number, or of very many the minimum, the quartiles and the maximum.
+void add_times(nlohmann::json& entry, const std::string& whose, const std::vector<double>& times) {
+  if (times.size() <= 100) entry[whose + "_seconds"] = times;
+  else
+    for (double share : {0.0, 0.25, 0.5, 0.75, 1.0})
+      entry[whose + "_quartiles"].push_back(examples::quantile(times, share));
+  entry[whose + "_median"] = median(times);
+}
+
 }  // namespace
 
 std::string table_head(bool with_peer, bool with_share) {
-  std::string head =
-      fmt::format("| {:18} | {:8} | {:16} | {:28} |", "model", "(B,T)", "what", "triad, ms");
+  std::string head = fmt::format("| {:18} | {:8} | {:16} | {:28} |", with_share ? "op" : "model",
+                                 with_share ? "elements" : "(B,T)", "what", "triad, ms");
   std::string rule = fmt::format("| {:-<18} | {:-<8} | {:-<16} | {:-<28} |", "", "", "", "");
   if (with_peer) {
     head += fmt::format(" {:28} | {:>6} |", "PyTorch eager, ms", "ratio");
@@ -66,14 +75,10 @@ nlohmann::json to_json(const std::vector<Row>& rows, const std::string& torch_ve
       {"cpu", cpu_name()}, {"vectors", widest_vectors()}, {"threads", get_num_threads()}};
   if (!torch_version.empty()) result["torch"] = torch_version;
   for (const Row& row : rows) {
-    nlohmann::json entry{{"name", row.name},
-                         {"size", row.size},
-                         {"mode", row.mode},
-                         {"triad_seconds", row.ours},
-                         {"triad_median", median(row.ours)}};
+    nlohmann::json entry{{"name", row.name}, {"size", row.size}, {"mode", row.mode}};
+    add_times(entry, "triad", row.ours);
     if (!row.theirs.empty()) {
-      entry["torch_seconds"] = row.theirs;
-      entry["torch_median"] = median(row.theirs);
+      add_times(entry, "torch", row.theirs);
       entry["ratios"] = row.ratios;
       entry["ratio_median"] = median(row.ratios);
     }

@@ -13,13 +13,14 @@ namespace triad::bench {
 
 struct Workload {
   std::string name, size;          // "Mixed (4+2+2)", "(2,64)"
-  std::vector<std::string> modes;  // of peers.py: forward, and forward_backward or train_step
+  std::vector<std::string> modes;  // of peers.py: forward, and maybe another
   nlohmann::json request = {};     // what builds it on the peer's side, less the data file
   nn::StateDict data = {};         // the data file
 
   std::function<void(const std::string& mode)> run = {};
-  // Runs, and hands out what is to be compared, by the peer's names.
+  // Runs, and hands out what is to be compared, by the peer's names. Empty: there is nothing.
   std::function<nn::StateDict(const std::string& mode)> outputs = {};
+  double agree = 1e-3;  // the difference that two orders of adding up in f32 explain
 };
 
 // A HybridAttentionLayer of the notebook: d_model 512, 8 heads, no dropout, random x [B,T,512].

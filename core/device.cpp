@@ -3,7 +3,6 @@
 #include <omp.h>
 
 #include <algorithm>
-#include <map>
 #include <mutex>
 #include <new>
 #include <vector>
@@ -28,12 +27,15 @@ constexpr bool kCacheBlocks = true;
 #endif
 constexpr std::size_t kAlignment = 64;
 
-// Block sizes are 4 steps to the octave, so that at most a fifth of a block is wasted.
-std::size_t block_size(std::size_t bytes) {
-  std::size_t step = kAlignment;
-  if (bytes > 4 * kAlignment)  // a quarter of the octave's lower end
-    step = std::max(step, std::size_t(1) << (63 - __builtin_clzll(bytes - 1)) >> 2);
-  return (std::max<std::size_t>(bytes, 1) + step - 1) / step * step;
+// Block sizes are 64, 128, 192, 256, then 4 steps to the octave: at most a fifth of one is wasted.
+constexpr std::size_t kSizes = 256;
+std::size_t number_of_size(std::size_t bytes) {
+  if (bytes <= 4 * kAlignment) return bytes == 0 ? 0 : (bytes - 1) / kAlignment;
+  const int octave = 63 - __builtin_clzll(bytes - 1);
+  return std::size_t(4 * octave - 32) + ((bytes - 1) >> (octave - 2));
+}
+std::size_t block_size(std::size_t number) {
+  return number < 4 ? (number + 1) * kAlignment : (5 + number % 4) << (number / 4 + 5);
 }
 
 void free_block(void* block) { ::operator delete(block, std::align_val_t(kAlignment)); }
@@ -41,21 +43,25 @@ void free_block(void* block) { ::operator delete(block, std::align_val_t(kAlignm
 // Freed blocks are kept for the next allocation of about their size: a training step asks for the
 // same sizes over and over, and fresh memory from the system costs a page fault every 4 KiB.
 struct Cache {
-  std::map<std::size_t, std::vector<void*>> free;
+  std::vector<void*> free[kSizes];
   MemoryStats stats;
 
   void* take(std::size_t bytes) {
-    const std::size_t size = block_size(bytes);
-    if (auto& blocks = free[size]; !blocks.empty()) {
+    const std::size_t number = number_of_size(bytes), size = block_size(number);
+    if (auto& blocks = free[number]; !blocks.empty()) {
       void* block = blocks.back();
       blocks.pop_back();
       stats.cached_bytes -= std::int64_t(size);
+      count(1, std::int64_t(bytes));
       return block;
     }
     const std::size_t asked = kCacheBlocks ? size : std::max<std::size_t>(bytes, 1);
     for (int attempt = 0; attempt < 2 && size >= bytes; ++attempt) {  // else size overflowed
       void* block = ::operator new(asked, std::align_val_t(kAlignment), std::nothrow);
-      if (block) return block;
+      if (block) {
+        count(1, std::int64_t(bytes));
+        return block;
+      }
       clear();  // what the cache keeps may be what is missing
     }
     throw_error<Error>("out of memory: asked for {} bytes while tensors hold {}", bytes,
@@ -64,18 +70,20 @@ struct Cache {
 
   void give_back(void* block, std::size_t bytes) noexcept {
     if (!kCacheBlocks) return free_block(block);
-    const std::size_t size = block_size(bytes);
+    const std::size_t number = number_of_size(bytes);
     try {
-      free[size].push_back(block);
-      stats.cached_bytes += std::int64_t(size);
+      free[number].push_back(block);
+      stats.cached_bytes += std::int64_t(block_size(number));
     } catch (const std::bad_alloc&) {  // no memory to remember it by
       free_block(block);
     }
   }
 
   void clear() {
-    for (auto& [size, blocks] : free) std::for_each(blocks.begin(), blocks.end(), free_block);
-    free.clear();
+    for (auto& blocks : free) {
+      std::for_each(blocks.begin(), blocks.end(), free_block);
+      blocks.clear();
+    }
     stats.cached_bytes = 0;
   }
 
@@ -102,9 +110,7 @@ struct LockedCache {
 
 Storage::Storage(void* data, std::size_t bytes, Device device, std::shared_ptr<void> owner)
     : data_(static_cast<std::byte*>(data)), bytes_(bytes), device_(device),
-      owner_(std::move(owner)) {
-  LockedCache()->count(1, std::int64_t(bytes));
-}
+      owner_(std::move(owner)) {}
 
 Storage::~Storage() {
   const LockedCache cache;
@@ -119,6 +125,7 @@ std::shared_ptr<Storage> Storage::allocate(std::size_t bytes, Device device) {
 
 std::shared_ptr<Storage> Storage::borrow(void* data, std::size_t bytes,
                                          std::shared_ptr<void> owner) {
+  LockedCache()->count(1, std::int64_t(bytes));
   return std::shared_ptr<Storage>(new Storage(data, bytes, {}, std::move(owner)));
 }
 

@@ -6,11 +6,8 @@
 
 namespace triad {
 
-struct Error : std::runtime_error {
-  using std::runtime_error::runtime_error;
-};
-
 // clang-format off
+struct Error : std::runtime_error { using std::runtime_error::runtime_error; };
 struct ShapeError : Error { using Error::Error; };     // sizes that do not fit together
 struct DTypeError : Error { using Error::Error; };     // the wrong element type
 struct DeviceError : Error { using Error::Error; };    // the wrong device, or one that is not there

@@ -24,8 +24,7 @@ template <class Result, class... Args> class Function<Result(Args...)> {
     return call_(callable_.get(), std::forward<Args>(args)...);
   }
   explicit operator bool() const { return callable_ != nullptr; }
-  // Whether the callable holds more than plain numbers: tensors, say.
-  bool holds_objects() const { return holds_objects_; }
+  bool holds_objects() const { return holds_objects_; }  // more than plain numbers: tensors, say
 
  private:
   std::shared_ptr<void> callable_;

@@ -1,7 +1,6 @@
 #include <triad/core/layout.h>
 
 #include <algorithm>
-#include <utility>
 
 #include <triad/core/format.h>
 
@@ -91,10 +90,8 @@ Layout sliced(const Layout& x, std::int64_t axis, std::int64_t start, std::int64
   const int i = normalize_axis("slice", axis, x.shape.rank());
   if (step < 1) throw_error<ValueError>("slice: needs a step of at least 1, got {}", step);
   const std::int64_t size = x.shape[i];
-  auto clamp = [&](std::int64_t at) {
-    return std::clamp<std::int64_t>(at < 0 ? at + size : at, 0, size);
-  };
-  const std::int64_t first = clamp(start), length = std::max<std::int64_t>(clamp(end) - first, 0);
+  auto place = [=](auto at) { return std::clamp<std::int64_t>(at < 0 ? at + size : at, 0, size); };
+  const std::int64_t first = place(start), length = std::max<std::int64_t>(place(end) - first, 0);
   Layout y = x;
   y.shape[i] = length / step + (length % step != 0);
   y.strides[i] = x.strides[i] * std::min(step, std::max<std::int64_t>(size, 1));
@@ -165,10 +162,8 @@ std::optional<Layout> reshaped(const Layout& x, const Shape& shape) {
   if (is_contiguous(x)) return y;
   int at = shape.rank() - 1;
   for (int i = x.shape.rank() - 1; i >= 0;) {
-    const std::int64_t unit = x.strides[i];
-    std::int64_t run = x.shape[i--];
-    while (i >= 0 && (x.shape[i] == 1 || x.strides[i] == unit * run)) run *= x.shape[i--];
-    std::int64_t stride = unit;
+    std::int64_t run = x.shape[i], stride = x.strides[i];
+    while (--i >= 0 && (x.shape[i] == 1 || x.strides[i] == stride * run)) run *= x.shape[i];
     while (at >= 0 && (run > 1 || shape[at] == 1)) {
       if (run % shape[at] != 0) return {};
       y.strides[at] = stride;

@@ -1,7 +1,5 @@
-// How a tensor lies in its storage: sizes, strides and offset, counted in elements.
-//
-// A Layout never changes. Every view op (permute, slice, expand, ...) is a function from one layout
-// to another and touches no data; this file is all there is to views.
+// How a tensor lies in its storage: sizes, strides and offset, counted in elements. Every view op
+// (permute, slice, expand, ...) is a function from one layout to another and touches no data.
 #pragma once
 
 #include <cstdint>

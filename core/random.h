@@ -1,10 +1,9 @@
 // Random numbers by Philox 4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3",
 // SC 2011): a function from (seed, stream, counter) to 128 random bits, with no state to carry.
 //
-// Every op that draws takes one stream from the generator; element i of it is lane i % 4 of counter
-// i / 4, and an element of 64 bits (f64, i64) the two lanes from i % 2 * 2 on of counter i / 2, the
-// high half first. So an element's value depends on nothing but the seed, how many random ops ran
-// before, and i: not on threads or devices. Dropout draws its mask again in backward.
+// Every op that draws takes one stream; its element i is lane i % 4 of counter i / 4, or of 64 bits
+// (f64, i64) the two lanes from i % 2 * 2 on of counter i / 2, the high half first: it depends on
+// the seed, the random ops before and i alone. Dropout draws its mask again in backward.
 #pragma once
 
 #include <cstdint>

@@ -28,6 +28,12 @@ void Tensor::check_dtype(DType asked) const {
   if (asked != dtype_) throw_error<DTypeError>("data: the tensor is {}, not {}", dtype_, asked);
 }
 
+void Tensor::check_contiguous() const {
+  if (!is_contiguous())
+    throw_error<ValueError>("data: {} with strides {} is not contiguous; write x.contiguous()",
+                            shape(), strides());
+}
+
 void Tensor::check_single() const {
   if (!defined()) throw_error<Error>("item: the tensor is undefined");
   if (numel() != 1)

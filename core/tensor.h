@@ -1,8 +1,7 @@
 // Tensor: a handle to shared storage, seen through an immutable layout, with its history beside it.
 //
-// Copying a Tensor copies the handle, not the data. The history (how the value was computed, for
-// backward) belongs to the handle: see autograd/autograd.h. Methods that compute are ops with a
-// gradient like any other and are defined with the ops.
+// Copying a Tensor copies the handle, not the data. The history (see autograd/autograd.h) belongs
+// to the handle. Methods that compute are ops with a gradient, defined with the other ops.
 #pragma once
 
 #include <concepts>
@@ -37,9 +36,8 @@ struct At {
   enum class Kind { index, slice, none, ellipsis } kind = Kind::index;
   std::int64_t start = 0, end = kEnd, step = 1;
 
-  constexpr At(Kind kind) : kind(kind) {}
   template <std::integral I> At(I index) : start(index) {}
-  At(Kind kind, std::int64_t start, std::int64_t end, std::int64_t step)
+  constexpr At(Kind kind, std::int64_t start = 0, std::int64_t end = kEnd, std::int64_t step = 1)
       : kind(kind), start(start), end(end), step(step) {}
 };
 inline constexpr At None{At::Kind::none}, Ellipsis{At::Kind::ellipsis};
@@ -68,8 +66,12 @@ class Tensor {
   const std::shared_ptr<Storage>& storage() const { return storage_; }
   bool is_contiguous() const { return triad::is_contiguous(layout_); }
 
-  // The first element; a T that is not the dtype is a DTypeError. Strides are the caller's affair.
+  // The elements of a contiguous tensor (else a ValueError); T must be its dtype (a DTypeError).
   template <class T> T* data() const {
+    check_contiguous();
+    return first<T>();
+  }
+  template <class T> T* first() const {  // the first element, however the others lie
     check_dtype(dtype_of<T>());
     return reinterpret_cast<T*>(storage_->data()) + layout_.offset;
   }
@@ -123,9 +125,8 @@ class Tensor {
   Tensor to(DType dtype) const;
   Tensor to(Device device) const;
 
-  // ---- writing in place, only without history: an AutogradError otherwise. No element may lie
-  // twice in this tensor (an expanded one is refused). Where backward() may still need what
-  // was here, it is an AutogradError; a write through data() goes unnoticed.
+  // ---- writing in place: an AutogradError where this has history, or where backward() may need
+  // the old values (a write through data() goes unnoticed). An expanded tensor is refused.
   void copy_(const Tensor& source) const;  // broadcasts and casts
   void fill_(double value) const;
 
@@ -133,6 +134,7 @@ class Tensor {
 
  private:
   void check_dtype(DType asked) const;
+  void check_contiguous() const;
   void check_single() const;
 
   std::shared_ptr<Storage> storage_;

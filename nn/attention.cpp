@@ -267,7 +267,7 @@ HybridAttentionLayer::HybridAttentionLayer(const Options& o)
 std::vector<HybridAttentionLayer::QKV> HybridAttentionLayer::project(const Tensor& x) {
   struct Stretch {
     std::int64_t begin, end;
-    Tensor y;
+    Tensor y = {};
   };
   std::vector<Stretch> stretches;
   auto first_row = [&](auto& group, auto part) { return (part * n_heads + group.first) * d_head; };
@@ -275,8 +275,7 @@ std::vector<HybridAttentionLayer::QKV> HybridAttentionLayer::project(const Tenso
     for (const Group& group : groups_) {
       if (part >= group.parts) continue;
       const std::int64_t begin = first_row(group, part);
-      if (stretches.empty() || stretches.back().end != begin)
-        stretches.push_back({begin, begin, {}});
+      if (stretches.empty() || stretches.back().end != begin) stretches.push_back({begin, begin});
       stretches.back().end += group.count * d_head;
     }
   for (Stretch& s : stretches) s.y = W_qkv.forward_rows(x, s.begin, s.end);
@@ -290,11 +289,10 @@ std::vector<HybridAttentionLayer::QKV> HybridAttentionLayer::project(const Tenso
       return transposed(*reshaped(sliced(y, 2, first, end, 1), sizes), 1, 2);
     });
   };
-  std::vector<QKV> projected;
-  for (const Group& g : groups_)
-    if (g.parts == 1) projected.push_back({heads(g, 0)});
-    else projected.push_back({heads(g, 0), heads(g, 1), heads(g, 2)});
-  return projected;
+  std::vector<QKV> inputs(groups_.size());
+  for (std::size_t i = 0; i < inputs.size(); ++i)
+    for (int part = 0; part < groups_[i].parts; ++part) inputs[i][part] = heads(groups_[i], part);
+  return inputs;
 }
 
 Tensor HybridAttentionLayer::finish(const Tensor& x, const Tensor& mixed) {

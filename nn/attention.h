@@ -3,8 +3,6 @@
 
 #include <array>
 #include <map>
-#include <memory>
-#include <optional>
 
 #include <triad/nn/layers.h>
 
@@ -55,10 +53,9 @@ class SelfAttention : public Module {
 // Heads of one type in a HybridAttentionLayer: from q, k, v [B,count,T,D] to the same sizes.
 class HeadGroup : public Module {
  public:
-  // Beside q, k, v: the masks of this group, and (optional) a view to write the result to.
   struct Context {
-    AttentionMasks masks = {};
-    Tensor out = {};
+    AttentionMasks masks = {};  // of this group
+    Tensor out = {};            // a view to write the result to; optional
   };
   virtual Tensor forward(const Tensor& q, const Tensor& k, const Tensor& v, const Context& c) = 0;
   Tensor operator()(const Tensor& q, const Tensor& k, const Tensor& v,
@@ -90,9 +87,7 @@ class StandardAttention : public HeadGroup {
 };
 
 // Standard attention whose queries are first carried by the head's curvature C [D,D]: q' = q C.
-//
-// C could be absorbed into the projection that makes q, so its function class is that of a standard
-// head; what differs is the path that training takes. (attention.md, section 3)
+// The projection of q could absorb C: only the path of training differs (attention.md, section 3).
 class HolonomyAttention : public StandardAttention {
  public:
   struct Options {
@@ -178,9 +173,8 @@ class SpectralHeads : public HeadGroup {
 
 // q, k, v = split(W_qkv x);  each group of heads maps its own (q, k, v);  out = W_o concat, plus x.
 //
-// Heads lie grouped by type in the order standard, spectral, holonomy, whatever the order of
-// head_types. Parameters: W_qkv, W_o, attention_modules.holonomy.curvature,
-// attention_modules.spectral.spectral_attn.{W_qkv,W_o,log_gain,phase}.
+// Heads lie grouped in the order of HeadType. Parameters: W_qkv, W_o; below attention_modules also
+// holonomy.curvature, spectral.spectral_attn.{W_qkv,W_o,log_gain,phase}.
 class HybridAttentionLayer : public SelfAttention {
  public:
   struct Options {
@@ -204,8 +198,7 @@ class HybridAttentionLayer : public SelfAttention {
   const std::vector<HeadType> head_types;  // as given
   const std::int64_t n_heads, d_head;
   const bool causal, residual;
-  // Types that occur, in grouped order.
-  std::map<HeadType, int> head_type_counts;
+  std::map<HeadType, int> head_type_counts;  // of types that occur
   std::map<HeadType, std::unique_ptr<HeadGroup>> attention_modules;
   Linear W_qkv, W_o;
   Dropout drop;

@@ -6,7 +6,6 @@
 #include <future>
 #include <thread>
 
-#include <triad/core/device.h>
 #include <triad/core/format.h>
 #include <triad/core/random.h>
 

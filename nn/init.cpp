@@ -35,8 +35,7 @@ double kaiming(const Tensor& w, const Options& o, const char* op = __builtin_FUN
 }  // namespace
 
 double calculate_gain(Nonlinearity nonlinearity, double slope) {
-  const double leaky = std::sqrt(2 / (1 + slope * slope));
-  const double gains[] = {1, 1, 5.0 / 3, std::sqrt(2.0), leaky, 0.75};
+  const double gains[] = {1, 1, 5.0 / 3, std::sqrt(2.0), std::sqrt(2 / (1 + slope * slope)), 0.75};
   return gains[int(nonlinearity)];
 }
 Tensor xavier_uniform_(const Tensor& w, double gain) { return uniform(w, xavier(w, gain)); }

@@ -1,8 +1,6 @@
 // Layers, activations and containers. Names, parameters and initial values are PyTorch's.
 #pragma once
 
-#include <memory>
-
 #include <triad/nn/module.h>
 
 namespace triad::nn {
@@ -114,8 +112,7 @@ class MLP : public Layer {
   Dropout drop;
 };
 
-// Modules in a list, named 0, 1, ..., as a part of a module that calls them as it likes:
-// for (auto& layer : layers) x = x + (*layer)(x);
+// Modules named 0, 1, ..., to call as one likes: for (auto& layer : layers) x = x + (*layer)(x);
 // T is what all of them are: Layer, one type, or Module.
 template <class T = Layer> class ModuleList : public Module {
  public:

@@ -18,8 +18,8 @@ class Walk : public Visitor {
 
   // visit() hands out references, so that to() can replace parameters; reading changes nothing.
   Walk(const Module& start, OnTensor on_parameter, OnModule on_module = {}, OnTensor on_buffer = {})
-      : on_parameter_(std::move(on_parameter)), on_module_(std::move(on_module)),
-        on_buffer_(std::move(on_buffer)) {
+      : on_parameter_(std::move(on_parameter)), on_buffer_(std::move(on_buffer)),
+        on_module_(std::move(on_module)) {
     auto& module = const_cast<Module&>(start);
     if (on_module_) on_module_("", module);
     module.visit(*this);
@@ -38,9 +38,8 @@ class Walk : public Visitor {
   }
 
  private:
-  OnTensor on_parameter_;
+  OnTensor on_parameter_, on_buffer_;
   OnModule on_module_;
-  OnTensor on_buffer_;
   std::string prefix_;
 };
 
@@ -53,16 +52,14 @@ Identity identity(const Tensor& p) {
 // Replaces every parameter and buffer by x.to(target), those with two names by the same new one;
 // what is frozen stays frozen, and a dtype is for floating types only.
 template <class Target> void move_tensors(Module& module, Target target) {
-  std::map<Identity, Tensor> made;
-  std::vector<Tensor> kept;  // so that nothing new takes the address of something replaced
+  std::map<Identity, std::pair<Tensor, Tensor>> moved;  // the old and the new tensor
   auto replace = [&](const std::string&, Tensor& x) {
-    kept.push_back(x);
-    auto [it, is_new] = made.try_emplace(identity(x));
+    auto& [old, made] = moved[identity(x)];
     const bool stays = std::is_same_v<Target, DType> && !is_floating_point(x.dtype());
-    if (is_new)
-      it->second = (stays ? x.detach() : x.detach().to(target))
-                       .requires_grad_(x.requires_grad() && x.is_leaf());
-    x = it->second;
+    if (!made.defined())
+      made = (stays ? x.detach() : x.detach().to(target))
+                 .requires_grad_(x.requires_grad() && x.is_leaf());
+    old = std::exchange(x, made);  // lives on, so that nothing new takes its address
   };
   Walk(module, replace, {}, replace);
 }

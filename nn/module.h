@@ -10,12 +10,8 @@
 #pragma once
 
 #include <map>
-#include <string>
-#include <utility>
-#include <vector>
 
 #include <triad/autograd/ops.h>
-#include <triad/core/function.h>
 
 namespace triad::nn {
 
@@ -87,8 +83,7 @@ class Module {
   bool training_ = true;
 };
 
-// A leaf that requires a gradient.
-Tensor parameter(Tensor value);
+Tensor parameter(Tensor value);  // a leaf that requires a gradient
 
 // A module from one tensor to one tensor: what Sequential is made of.
 class Layer : public Module {

@@ -14,8 +14,7 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-// Blends from lr to final_lr by `share`, a function from how much of the way after the warm-up is
-// done, 0 to 1, to how much of lr is left.
+// `share` maps how much of the way after the warm-up is done, 0 to 1, to how much of lr is left.
 template <class Share>
 double scheduled(const char* op, std::int64_t step, const Schedule& s, Share share) {
   if (step < 0 || s.warmup_steps < 0 || s.warmup_steps >= s.steps)

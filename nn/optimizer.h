@@ -1,5 +1,4 @@
-// Optimizers, which change parameters by their gradients, schedules of the learning rate, and means
-// of weights. Names, defaults and arithmetic are PyTorch's.
+// Optimizers, schedules of the learning rate, means of weights: PyTorch's names, defaults, results.
 //
 //   nn::AdamW optimizer(nn::decay_groups(model, 0.1), {.lr = 3e-4});
 //   for (...) {
@@ -9,8 +8,6 @@
 //     optimizer.step();
 //   }
 #pragma once
-
-#include <optional>
 
 #include <triad/nn/module.h>
 
@@ -41,9 +38,8 @@ class Optimizer {
   double lr() const { return lr_; }
   void set_lr(double lr);  // of every group, each times its lr_factor
 
-  // What step() has learned, by parameter name: for Adam NAME.exp_avg, NAME.exp_avg_sq, NAME.step.
-  // The tensors share their memory with the optimizer. With it, the model's state, and options and
-  // lr, which are the program's, training goes on as if it had not stopped.
+  // What step() has learned, by parameter name (for Adam NAME.exp_avg, NAME.exp_avg_sq, NAME.step),
+  // sharing its memory. With it, the model's state, the same options and lr, all goes on as before.
   StateDict state_dict() const;
   // Copies the values in. One ValueError lists all that does not match; nothing was changed then.
   void load_state_dict(const StateDict& state);
@@ -165,9 +161,8 @@ class Muon : public Optimizer {
   const MuonOptions options_;
 };
 
-// Scales all gradients down together where their norm, as of one long vector, exceeds max_norm, and
-// returns that norm as it was before. Where it is NaN or infinite the gradients stay as they are,
-// and it is for the caller to skip the step. Pascanu et al. 2013, arXiv 1211.5063.
+// Scales all gradients down where their norm, as of one vector, exceeds max_norm, and returns that
+// norm as it was. If it is NaN or infinite they stay: skip the step. arXiv 1211.5063.
 double clip_grad_norm(const std::vector<Tensor>& parameters, double max_norm);
 
 // The learning rate as a function of the step, counted from 0:
@@ -179,11 +174,10 @@ struct Schedule {
   std::int64_t warmup_steps = 0;  // rising evenly: step n has lr (n + 1) / (warmup_steps + 1)
   double final_lr = 0;
 };
-// `lr` for ever after the warm-up; `steps` and `final_lr` play no part.
-double constant_lr(std::int64_t step, const Schedule& schedule);
-// From `lr` to `final_lr` in a straight line.
+// After the warm-up `lr` for ever; or to `final_lr` in a straight line, or along half a cosine
+// (Loshchilov & Hutter 2017, arXiv 1608.03983).
+double constant_lr(std::int64_t step, const Schedule& schedule);  // ignores steps and final_lr
 double linear_lr(std::int64_t step, const Schedule& schedule);
-// From `lr` to `final_lr` along half a cosine. Loshchilov & Hutter 2017, arXiv 1608.03983.
 double cosine_lr(std::int64_t step, const Schedule& schedule);
 
 // The running mean of a module's weights, often better than the last ones: ema.update() after each

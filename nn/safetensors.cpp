@@ -1,5 +1,4 @@
-// The reader believes nothing: it checks every number of the header before it uses it, so that a
-// file from anywhere can at worst be refused.
+// The reader checks every number of the header before it uses it: a bad file is refused at worst.
 #include <triad/nn/safetensors.h>
 
 #include <algorithm>
@@ -8,8 +7,6 @@
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <set>
-#include <string_view>
-#include <vector>
 
 #include <triad/core/format.h>
 #include <triad/nn/files.h>
@@ -33,10 +30,6 @@ struct NamedDType {
 // In the order of the reference implementation, which is also that of growing alignment.
 constexpr NamedDType kDTypes[] = {{"BOOL", boolean}, {"BF16", bf16}, {"I32", i32}, {"F32", f32},
                                   {"C64", c64},      {"F64", f64},   {"I64", i64}};
-
-const NamedDType* find_dtype(DType dtype) {
-  return std::ranges::find(kDTypes, dtype, &NamedDType::dtype);
-}
 
 // A name for a message: in one line, printable, and not longer than a line.
 std::string quoted(const std::string& name) {
@@ -202,19 +195,19 @@ void save_safetensors(const std::string& path, const TensorMap& tensors, const T
   }
   // The widest types first, then by name, as the reference implementation does it: with the header
   // padded to a multiple of 8 every tensor is aligned, and a mapped file needs no copies.
-  auto type_of = [](const auto& entry) { return find_dtype(entry.second.dtype()); };
-  std::ranges::stable_sort(sorted, std::greater(), type_of);
+  auto known = [](DType dtype) { return std::ranges::find(kDTypes, dtype, &NamedDType::dtype); };
+  std::ranges::stable_sort(sorted, std::greater(),
+                           [&](const auto& entry) { return known(entry.second.dtype()); });
 
   std::vector<std::string_view> parts(2);  // the size of the header, the header, the tensors
   std::string header = "{";
   try {
     if (!metadata.empty()) header += "\"__metadata__\":" + json(metadata).dump();
     std::size_t place = 0;
-    for (const auto& entry : sorted) {
-      const auto& [name, x] = entry;
+    for (const auto& [name, x] : sorted) {
       const std::size_t size = item_size(x.dtype()), bytes = std::size_t(x.numel()) * size;
       header += fmt::format(R"({}{}:{{"dtype":"{}","shape":{},"data_offsets":[{},{}]}})",
-                            header.size() > 1 ? "," : "", json(name).dump(), type_of(entry)->name,
+                            header.size() > 1 ? "," : "", json(name).dump(), known(x.dtype())->name,
                             x.shape(), place, place + bytes);
       place += bytes;
       const std::byte* data = x.storage()->data() + x.layout().offset * size;

@@ -8,7 +8,6 @@
 #pragma once
 
 #include <map>
-#include <string>
 
 #include <triad/core/tensor.h>
 

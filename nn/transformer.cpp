@@ -21,10 +21,6 @@ const Options& checked(const char* model, const Options& o, std::int64_t classes
   return o;
 }
 
-// Of the largest change of any logit. Rounding of f32 reaches about 1e-6 of it in a few layers; a
-// circular filter moves the position before a change by some hundredths.
-constexpr double kTolerance = 1e-4;
-
 // [B,T]: rows that agree with the first one before their cut and differ from it everywhere after.
 Tensor ids_with_other_futures(const std::vector<std::int64_t>& cuts, std::int64_t vocab_size,
                               std::int64_t T) {
@@ -97,13 +93,10 @@ void Transformer::visit(Visitor& visitor) {
 TransformerLM::TransformerLM(const Options& o)
     : Transformer("TransformerLM", o, true, {o.d_model, o.vocab_size, false}), options(o) {
   NoGradGuard guard;
-  apply([](Module& module) {
-    auto normal = [](const Tensor& weight) { weight.copy_(randn(weight.shape()) * 0.02); };
-    auto* linear = dynamic_cast<Linear*>(&module);
-    if (linear) normal(linear->weight);
-    if (linear && linear->bias.defined()) linear->bias.fill_(0);
-    if (auto* table = dynamic_cast<Embedding*>(&module)) normal(table->weight);
-  });
+  for (const auto& [name, p] : named_parameters()) {
+    if (name.ends_with(".weight") && p.dim() == 2) p.copy_(randn(p.shape()) * 0.02);
+    if (name.ends_with(".bias")) p.fill_(0);
+  }
   pos.weight.copy_(randn(pos.weight.shape()) * 0.01);
   if (o.tie_weights) head.weight = tok.weight;
 }
@@ -132,8 +125,7 @@ Tensor TransformerClassifier::operator()(const Tensor& ids, const Tensor& token_
   Tensor x = features(ids, {.token_mask = token_mask});
   if (!token_mask.defined()) return head(mean(x, {1}));
   Tensor weight = token_mask.to(x.dtype()).unsqueeze(-1);
-  Tensor count = maximum(sum(weight, {1}), ones({}, {.dtype = x.dtype(), .device = x.device()}));
-  return head(sum(x * weight, {1}) / count);
+  return head(sum(x * weight, {1}) / clamp(sum(weight, {1}), 1));
 }
 
 void check_causal(const Function<Tensor(const Tensor& ids)>& logits, std::int64_t vocab_size,
@@ -149,11 +141,13 @@ void check_causal(const Function<Tensor(const Tensor& ids)>& logits, std::int64_
   if (!all_finite(out)) throw ValueError("check_causal: the logits are not finite");
 
   const Tensor changes = max(abs(out - out.slice(0, 0, 1)), -1).first;  // [B,T]
-  const double largest = max(changes).item<double>();
+  // Rounding of f32 reaches about 1e-6 of the largest change in a few layers; a circular filter
+  // moves the position before a change by some hundredths of it.
+  const double allowed = 1e-4 * max(changes).item<double>();
   for (std::size_t row = 1; row < cuts.size(); ++row) {
     const Tensor past = changes.select(0, std::int64_t(row)).slice(0, 0, cuts[row]);
     const double change = max(past).item<double>();
-    if (change > kTolerance * largest)
+    if (change > allowed)
       throw_error<ValueError>(
           "check_causal: the model sees the future: other ids from position {} "
           "on change the logits at position {} by {:.3g}",

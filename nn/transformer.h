@@ -1,8 +1,6 @@
 // Pre-norm transformers: a block, a causal language model and its check, a classifier.
 #pragma once
 
-#include <memory>
-
 #include <triad/nn/attention.h>
 
 namespace triad::nn {
@@ -47,8 +45,7 @@ class Transformer : public Module {
  protected:
   template <class Options>
   Transformer(const char* model, const Options& options, bool causal, const Linear::Options& head);
-  // tok[ids] + pos[first, first + T)
-  Tensor embed(const Tensor& ids, std::int64_t first = 0);
+  Tensor embed(const Tensor& ids, std::int64_t first = 0);  // tok[ids] + pos[first, first + T)
   // What the blocks and the norm make of them, [B,T,d_model].
   Tensor features(const Tensor& ids, const AttentionMasks& masks = {});
 };
@@ -100,7 +97,6 @@ class TransformerClassifier : public Transformer {
 // how much. `logits` maps ids [B,T], 0 <= id < vocab_size, to [B,T,C]. Random state is left alone.
 void check_causal(const Function<Tensor(const Tensor& ids)>& logits, std::int64_t vocab_size,
                   std::int64_t T);
-// The same of a model, over all its positions, with dropout off.
-void check_causal(TransformerLM& model);
+void check_causal(TransformerLM& model);  // over all its positions, with dropout off
 
 }  // namespace triad::nn

@@ -40,7 +40,7 @@ inline Tensor tensor(const reference::Values& from, const Shape& shape,
   REQUIRE(x.numel() == std::int64_t(from.size()));
   triad::visit_any(dtype, [&](auto zero) {
     using T = decltype(zero);
-    for (std::size_t i = 0; i < from.size(); ++i) x.data<T>()[i] = triad::converted<T>(from[i]);
+    for (std::size_t i = 0; i < from.size(); ++i) x.first<T>()[i] = triad::converted<T>(from[i]);
   });
   return x;
 }
@@ -94,7 +94,7 @@ inline Tensor laid(Lie lie, const Tensor& x) {
       std::int64_t at = 0, rest = index++;
       for (int i = x.dim(); i-- > 0; rest /= x.shape()[i])
         at += rest % x.shape()[i] * y.strides()[i];
-      y.data<T>()[at] = value;
+      y.first<T>()[at] = value;
     }
   });
   return y;

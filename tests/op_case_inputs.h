@@ -41,7 +41,7 @@ inline Tensor make(const Input& input, DType dtype, unsigned seed) {
       if (input.special && !is_whole(dtype) && i % 4 > 0)
         value = {i % 4 == 1 ? kNan : i % 4 == 2 ? kInf : -kInf, 0};
       if (dtype == boolean) value = i < 2 ? double(i) : double(engine() % 2);  // some of both
-      x.data<T>()[i] = converted<T>(value);
+      x.first<T>()[i] = converted<T>(value);
     }
   });
   return x;

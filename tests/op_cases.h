@@ -96,12 +96,20 @@ template <class E> Wrong wrong(void (*call)(), const char* part) {
   return {&typeid(E), call, part};
 }
 
-// What the benchmark runs on x and y, f32 [n], y > 0, beside the same in Python; the numbers read
-// and written for each element, 0 where memory does not set the pace.
+// What the benchmark runs ops on, n elements each where nothing else is said.
+struct BenchInputs {
+  Tensor x, y;        // f32 [n], y > 0
+  Tensor m, w;        // the same as rows [R,C], C up to 1000
+  Tensor z, h, k;     // x + i y; x and y in bf16
+  Tensor b, c;        // x > 0 and y > 1
+  Tensor g, t, r;     // indices: [R,C] and [R] below C, [R] below R
+  Tensor q, s, u, v;  // heads [*,1,T,D]; square matrices, real and complex; taps [C,4]
+};
 struct Bench {
-  const char *name, *expression;
-  Tensor (*run)(const Tensor& x, const Tensor& y);
-  double moved;
+  const char* expression;  // for PyTorch
+  Tensor (*run)(const BenchInputs&);
+  double moved;  // f32 numbers read and written for each element; 0: memory does not set the pace
+  bool random = false;  // there is nothing to compare
 };
 
 struct Case {
@@ -121,13 +129,14 @@ struct Case {
       {};             // the names in its messages, if not its own: of what it calls
   Inputs large = {};  // for the comparison of threads; else the largest of `inputs`
   std::vector<Wrong> errors = {};
-  std::optional<Bench> bench = {};
+  std::vector<Bench> benches = {};  // in the first case of each op: from op_cases_bench.cpp
 
   std::string title() const { return *detail ? std::string(name) + ", " + detail : name; }
 };
 using Cases = std::vector<Case>;
 
 const Cases& table();  // by subject, in the order of the benchmark
+std::vector<Bench> benches_of(std::string_view op);
 
 Cases view_cases();
 Cases arithmetic_cases();

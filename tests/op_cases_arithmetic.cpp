@@ -81,7 +81,6 @@ void arithmetic(Cases& cases) {
         zeros({2, 3}) + zeros({2});
       },
       "add: [2,3] and [2] do not broadcast")};
-  plus.bench = {"add", "x + y", [](const Tensor& x, const Tensor& y) { return x + y; }, 3};
   push(with_number("operator+", "add", operator+, add)).errors = {
       wrong<DTypeError>([] { zeros({2}, {.dtype = i64}) + 0.5; },
                         "add: 0.5 is no whole number and the tensor is i64; write x.to(f32)"),
@@ -103,8 +102,6 @@ void arithmetic(Cases& cases) {
   Case& times = push(with_number("operator*", "mul", operator*, mul));
   times.errors = {wrong<DTypeError>([] { zeros({2}, {.dtype = i64}) * 0.5; },
                                     "mul: 0.5 is no whole number and the tensor is i64")};
-  times.bench = {"mul number", "x * 1.5", [](const Tensor& x, const Tensor&) { return x * 1.5; },
-                 2};
   push(number_first("operator*", "mul", operator*, mul));
   for (Case& c : Cases{binary("operator/", "div", operator/, div),
                        with_number("operator/", "div", operator/, div),
@@ -119,7 +116,6 @@ void arithmetic(Cases& cases) {
         zeros({2, 3}) / zeros({3, 2});
       },
       "div: [2,3] and [3,2] do not broadcast")};
-  by.bench = {"div", "x / y", [](const Tensor& x, const Tensor& y) { return x / y; }, 3};
 }
 
 void extrema(Cases& cases) {
@@ -152,8 +148,6 @@ void extrema(Cases& cases) {
         minimum(zeros({2, 3}), zeros({2}));
       },
       "minimum: [2,3] and [2]")};
-  larger.bench = {"maximum", "torch.maximum(x, y)",
-                  [](const Tensor& x, const Tensor& y) { return maximum(x, y); }, 3};
   cases.push_back(larger);
   cases.push_back(smaller);
 }
@@ -174,7 +168,6 @@ void comparison(Cases& cases, const char* name, const char* said, Binary op, Wit
           zeros({2, 3}) < zeros({4});
         },
         "lt: [2,3] and [4] do not broadcast")};
-    both.bench = {"lt", "x < y", [](const Tensor& x, const Tensor& y) { return x < y; }, 2.25};
   }
   cases.push_back(both);
   cases.push_back(one);

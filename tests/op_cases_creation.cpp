@@ -163,16 +163,17 @@ void made_like(Cases& cases) {
     const char* name;
     Tensor (*make)(const Tensor&);
     double value;
+    const char* said;
   } const ops[] = {{"empty_like",
                     [](const Tensor& x) {
                       const Tensor y = empty_like(x);
                       y.fill_(1);
                       return y;
                     },
-                    1},
-                   {"full_like", [](const Tensor& x) { return full_like(x, 1); }, 1},
-                   {"zeros_like", zeros_like, 0},
-                   {"ones_like", ones_like, 1}};
+                    1, "empty_like"},
+                   {"full_like", [](const Tensor& x) { return full_like(x, 1); }, 1, "full_like"},
+                   {"zeros_like", zeros_like, 0, "full_like"},
+                   {"ones_like", ones_like, 1, "full_like"}};
   for (const auto& op : ops)
     cases.push_back(
         {.name = op.name,
@@ -180,7 +181,8 @@ void made_like(Cases& cases) {
          .call = [make = op.make](X x) { return Tensors{make(x[0])}; },
          .twin = [value = op.value](A x) { return Arrays{map(x[0], [=](C) { return C(value); })}; },
          .types = kAll,
-         .gradient = Gradient::none});
+         .gradient = Gradient::none,
+         .said = {op.said}});
 }
 
 void triangles(Cases& cases) {

@@ -50,24 +50,23 @@ void parts(Cases& cases) {
                    .types = kComplex,
                    .results = {Gives::real},
                    .memory = Memory::view});
-  cases.push_back(
-      {.name = "view_as_complex",
-       .inputs = {{{.shape = {3, 5, 2}}}, {{.shape = {2}}}, {{.shape = {0, 3, 2}}}},
-       .call = [](X x) { return Tensors{view_as_complex(x[0])}; },
-       .twin =
-           [](A x) {
-             return Arrays{build(without(x[0].shape, -1), [&](Shape i) {
-               i.push_back(0);
-               const double real = x[0][i].real();
-               i[i.rank() - 1] = 1;
-               return C(real, x[0][i].real());
-             })};
-           },
-       .types = kPrecise,
-       .results = {Gives::complex},
-       .memory = Memory::either,
-       .errors = {wrong<ShapeError>([] { view_as_complex(zeros({3})); },
-                                    "view_as_complex: needs f32 or f64 [...,2], got f32[3]")}});
+  cases.push_back({.name = "view_as_complex",
+                   .inputs = {{{.shape = {3, 5, 2}}}, {{.shape = {2}}}, {{.shape = {0, 3, 2}}}},
+                   .call = [](X x) { return Tensors{view_as_complex(x[0])}; },
+                   .twin =
+                       [](A x) {
+                         return Arrays{build(without(x[0].shape, -1), [&](Shape i) {
+                           i.push_back(0);
+                           const double real = x[0][i].real();
+                           i[i.rank() - 1] = 1;
+                           return C(real, x[0][i].real());
+                         })};
+                       },
+                   .types = kPrecise,
+                   .results = {Gives::complex},
+                   .memory = Memory::either,
+                   .errors = {wrong<ShapeError>([] { view_as_complex(zeros({3})); },
+                                                "view_as_complex: needs [...,2], got [3]")}});
 }
 
 void from_parts(Cases& cases) {

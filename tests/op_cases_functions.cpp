@@ -74,8 +74,7 @@ void smooth(Cases& cases) {
     return cases.emplace_back(function(name, op, twin, low, high));
   };
   push(
-      "sqrt", sqrt, [](double x) { return std::sqrt(x); }, 0.1, 9)
-      .bench = {"sqrt", "torch.sqrt(y)", [](const Tensor&, const Tensor& y) { return sqrt(y); }, 2};
+      "sqrt", sqrt, [](double x) { return std::sqrt(x); }, 0.1, 9);
   push(
       "rsqrt", rsqrt, [](double x) { return 1 / std::sqrt(x); }, 0.1, 9)
       .said = {"rsqrt", "sqrt"};
@@ -87,38 +86,29 @@ void smooth(Cases& cases) {
       "exp", exp, [](C x) { return std::exp(x); }, -3, 3));
   cases.back().types = kInexact;
   cases.back().bound = 2;
-  cases.back().bench = {"exp", "torch.exp(x)",
-                        [](const Tensor& x, const Tensor&) { return exp(x); }, 2};
   push(
       "expm1", expm1, [](double x) { return std::expm1(x); }, -3, 3);
   push(
-      "log", log, [](double x) { return std::log(x); }, 0.1, 9)
-      .bench = {"log", "torch.log(y)", [](const Tensor&, const Tensor& y) { return log(y); }, 2};
+      "log", log, [](double x) { return std::log(x); }, 0.1, 9);
   push(
       "log1p", log1p, [](double x) { return std::log1p(x); }, -0.9, 9);
   push(
-      "sin", sin, [](double x) { return std::sin(x); }, -9, 9)
-      .bench = {"sin", "torch.sin(x)", [](const Tensor& x, const Tensor&) { return sin(x); }, 2};
+      "sin", sin, [](double x) { return std::sin(x); }, -9, 9);
   push(
       "cos", cos, [](double x) { return std::cos(x); }, -9, 9);
   push(
-      "tanh", tanh, [](double x) { return std::tanh(x); }, -3, 3)
-      .bench = {"tanh", "torch.tanh(x)", [](const Tensor& x, const Tensor&) { return tanh(x); }, 2};
+      "tanh", tanh, [](double x) { return std::tanh(x); }, -3, 3);
   push(
-      "erf", erf, [](double x) { return std::erf(x); }, -3, 3)
-      .bench = {"erf", "torch.erf(x)", [](const Tensor& x, const Tensor&) { return erf(x); }, 2};
+      "erf", erf, [](double x) { return std::erf(x); }, -3, 3);
   push(
-      "sigmoid", sigmoid, [](double x) { return 1 / (1 + std::exp(-x)); }, -9, 9)
-      .bench = {"sigmoid", "torch.sigmoid(x)",
-                [](const Tensor& x, const Tensor&) { return sigmoid(x); }, 2};
+      "sigmoid", sigmoid, [](double x) { return 1 / (1 + std::exp(-x)); }, -9, 9);
   push(
       "softplus", softplus, [](double x) { return std::log1p(std::exp(x)); }, -9, 9);
   push(
       "relu", relu, [](double x) { return x > 0 ? x : 0; }, -3, 3);
   push(
       "silu", silu, [](double x) { return x / (1 + std::exp(-x)); }, -9, 9);
-  push("gelu", gelu, reference::gelu, -4, 4).bench = {
-      "gelu", "F.gelu(x)", [](const Tensor& x, const Tensor&) { return gelu(x); }, 2};
+  push("gelu", gelu, reference::gelu, -4, 4);
   push(
       "gelu", [](const Tensor& x) { return gelu(x, Gelu::tanh); }, reference::gelu_tanh, -4, 4)
       .detail = "by tanh";

@@ -41,7 +41,7 @@ const Axed kAxed[] = {{"axis 1", {1}, false},         {"axes 2 and 0, kept", {2,
                       {"the last axis", {-1}, false}, {"axes 0 and 1", {0, 1}, false},
                       {"no axis", {}, false},         {"all axes, kept", {0, 1, 2}, true}};
 
-// Over all elements, where `all` is given, and over some axes. The first case is in the benchmark.
+// Over all elements, where `all` is given, and over some axes.
 Cases reductions(const char* name, All all, Over over, Twin twin, Types types = kFloats) {
   Case base{.name = name, .types = types, .large = {{.shape = {64, 31, 57}}}};
   for (const Shape& shape : {Shape{3, 5, 2}, {7, 11, 13}, {1, 1, 1}, {0, 3, 2}, {2, 0, 3}})
@@ -87,7 +87,6 @@ void sums(Cases& cases) {
                          sum(zeros({2, 3}), {0, -2});
                        },
                        "sum: axis 0 is named twice")};
-  own[0].bench = {"sum", "y.sum()", [](const Tensor&, const Tensor& y) { return sum(y); }, 1};
   append(cases, own);
 
   own = reductions(
@@ -156,7 +155,6 @@ void extremum(Cases& cases, const char* name, const char* index_name, All all,
   whole.twin = [value](A x) { return Arrays{{{}, {value(x[0].values)}}}; };
   whole.inputs.push_back({{.shape = {}}});
   if (largest) {
-    whole.bench = {"max", "x.max()", [](const Tensor& x, const Tensor&) { return max(x); }, 1};
     whole.errors = {wrong<ShapeError>([] { max(zeros({0})); }, "max: axis 0 of [0] is empty"),
                     wrong<ShapeError>(
                         [] {
@@ -231,7 +229,6 @@ void rest(Cases& cases) {
       [](const Tensor& x, const Axes& axes, bool keepdim) { return norm(x, axes, keepdim); },
       [](const Numbers& v) { return C(std::sqrt(squares_around(v, 0))); });
   for (Case& c : own) c.types = kInexact, c.results = {Gives::real};
-  own[0].bench = {"norm", "x.norm()", [](const Tensor& x, const Tensor&) { return norm(x); }, 1};
   append(cases, own);
   for (std::int64_t axis : {0, 1, -1}) {
     cases.push_back({.name = "cumsum",
@@ -257,12 +254,6 @@ void rest(Cases& cases) {
     if (axis != 0) continue;
     cases.back().errors = {
         wrong<IndexError>([] { cumsum(zeros({2}), 1); }, "cumsum: axis 1 is out of range")};
-    cases.back().bench = {
-        "cumsum", "x[: len(x) // 1000 * 1000].view(-1, 1000).cumsum(1)",
-        [](const Tensor& x, const Tensor&) {
-          return cumsum(x.slice(0, 0, x.numel() / 1000 * 1000).reshape({-1, 1000}), 1);
-        },
-        2};
   }
   own = reductions("logsumexp", nullptr, logsumexp, [](const Numbers& v) {
     double total = 0;

@@ -1,6 +1,8 @@
 // The table put together, and what its twins are written in.
 #include <triad/tests/op_cases.h>
 
+#include <set>
+
 namespace op_cases {
 
 // ---------------------------------------------------------------------- arrays
@@ -170,10 +172,14 @@ Input like() { return {.shape = {1}, .optional = true}; }
 const Cases& table() {
   static const Cases all = [] {
     Cases cases;
+    std::set<std::string> seen;
     for (auto part : {view_cases, arithmetic_cases, choice_cases, function_cases, reduction_cases,
                       creation_cases, indexing_cases, product_cases, neural_cases, fourier_cases,
                       spectral_cases})
-      for (Case& c : part()) cases.push_back(std::move(c));
+      for (Case& c : part()) {
+        if (seen.insert(c.name).second) c.benches = benches_of(c.name);
+        cases.push_back(std::move(c));
+      }
     return cases;
   }();
   return all;

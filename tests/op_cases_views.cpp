@@ -223,7 +223,6 @@ void copies(Cases& cases) {
   Case copy = view(
       "Tensor::clone", "clone", [](const Tensor& x) { return x.clone(); }, same);
   copy.memory = Memory::own;
-  copy.bench = {"copy", "x.clone()", [](const Tensor& x, const Tensor&) { return x.clone(); }, 2};
   cases.push_back(copy);
   cases.push_back(view(
       "Tensor::contiguous", "contiguous", [](const Tensor& x) { return x.contiguous(); }, same));
@@ -233,9 +232,6 @@ void copies(Cases& cases) {
       "Tensor::to", "to", [](const Tensor& x) { return x.to(c128); }, same));
   cases.back().results = {Gives::c128};
   cases.back().memory = Memory::either;
-  cases.back().bench = {"bf16 add", "x.bfloat16() + y.bfloat16()",
-                        [](const Tensor& x, const Tensor& y) { return x.to(bf16) + y.to(bf16); },
-                        0};
 }
 
 void joins(Cases& cases) {
@@ -297,7 +293,6 @@ void joins(Cases& cases) {
   more.errors = {wrong<ShapeError>([] { repeat(zeros({2, 3}), {2}); }, "repeat: needs a count")};
   cases.push_back(more);
   more.detail = "once";
-  more.memory = Memory::either;
   more.call = [](X x) { return Tensors{repeat(x[0], {1, 1, 1})}; };
   more.twin = [](A x) { return x; };
   cases.push_back(more);
@@ -327,7 +322,6 @@ void joins(Cases& cases) {
                        "pad: widths must not be negative")};
   cases.push_back(padded);
   padded.detail = "by nothing";
-  padded.memory = Memory::either;
   padded.call = [](X x) { return Tensors{pad(x[0], {0, 0})}; };
   padded.twin = [](A x) { return x; };
   cases.push_back(padded);

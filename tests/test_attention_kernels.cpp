@@ -35,7 +35,7 @@ Tensor heads(std::mt19937& random, const Case& c, std::int64_t T, DType dtype) {
   std::normal_distribution<double> normal;
   visit_float("heads", dtype, [&](auto zero) {
     for (std::int64_t i = 0; i < base.numel(); ++i) {
-      base.data<decltype(zero)>()[i] = decltype(zero)(normal(random));
+      base.first<decltype(zero)>()[i] = decltype(zero)(normal(random));
     }
   });
   if (!c.packed) return base;
@@ -52,7 +52,7 @@ Values values(const Tensor& x) {
 Tensor random_bools(std::mt19937& random, const Shape& shape, double share) {
   const Tensor x = empty(shape, boolean);
   std::bernoulli_distribution coin(share);
-  for (std::int64_t i = 0; i < x.numel(); ++i) x.data<bool>()[i] = coin(random);
+  for (std::int64_t i = 0; i < x.numel(); ++i) x.first<bool>()[i] = coin(random);
   return x;
 }
 
@@ -75,7 +75,7 @@ kernels::AttentionArgs arguments(std::mt19937& random, const Case& c) {
         for (std::int64_t h = 0; h < mask.size(1); ++h)
           for (std::int64_t s = 0; s < c.S; ++s) {
             const Shape& at = mask.strides();
-            mask.data<bool>()[b * at[0] + h * at[1] + c.empty_row * at[2] + s * at[3]] = false;
+            mask.first<bool>()[b * at[0] + h * at[1] + c.empty_row * at[2] + s * at[3]] = false;
           }
     }
     args.mask = mask.with_layout(expanded(mask.layout(), full));
@@ -105,7 +105,7 @@ Results naive(const Case& c, const kernels::AttentionArgs& args, const Values& q
       for (std::int64_t s = 0; s < S; ++s) {
         bool allowed = !c.causal || s <= t + S - T;
         if (!mask.empty()) allowed = allowed && mask[row * S + s];
-        if (c.token_mask) allowed = allowed && args.token_mask.data<bool>()[bh / H * S + s];
+        if (c.token_mask) allowed = allowed && args.token_mask.first<bool>()[bh / H * S + s];
         a[s] = allowed ? 0 : -kInf;
         for (std::int64_t d = 0; d < D && allowed; ++d) a[s] += args.scale * Q[d] * K[s * D + d];
         largest = std::max(largest, a[s]);
@@ -270,13 +270,13 @@ TEST_CASE("keys that nobody sees cost nothing and keep their gradient zero") {
   std::mt19937 random(1);
   const Case c{.B = 1, .H = 1, .T = 150, .S = 150, .D = 8, .token_mask = true};
   const Run run(random, c, f32);
-  for (std::int64_t s = 0; s < 150; ++s) run.args.token_mask.data<bool>()[s] = s < 20;
+  for (std::int64_t s = 0; s < 150; ++s) run.args.token_mask.first<bool>()[s] = s < 20;
   const Results r = run(2);
   for (std::size_t i = 20 * 8; i < r.dk.size(); ++i) {
     CHECK(r.dk[i] == 0);
     CHECK(r.dv[i] == 0);
   }
-  for (std::int64_t s = 0; s < 150; ++s) run.args.token_mask.data<bool>()[s] = false;
+  for (std::int64_t s = 0; s < 150; ++s) run.args.token_mask.first<bool>()[s] = false;
   const Results none = run(2);
   for (const Values* x : {&none.out, &none.dq, &none.dk, &none.dv}) {
     for (double value : *x) CHECK(value == 0);
@@ -291,7 +291,7 @@ TEST_CASE("a gradient that is not wanted is not computed, and the others do not 
   for (int wanted = 0; wanted < 3; ++wanted) {
     const Tensor& target = wanted == 0 ? run.dq : wanted == 1 ? run.dk : run.dv;
     const Values& expected = wanted == 0 ? all.dq : wanted == 1 ? all.dk : all.dv;
-    for (std::int64_t i = 0; i < 8; ++i) target.data<float>()[i] = 99;
+    for (std::int64_t i = 0; i < 8; ++i) target.first<float>()[i] = 99;
     kernels::attention_backward(Cpu{}, run.dout, run.q, run.k, run.v, run.out, run.lse, run.args,
                                 wanted == 0 ? run.dq : none, wanted == 1 ? run.dk : none,
                                 wanted == 2 ? run.dv : none);
@@ -316,7 +316,7 @@ TEST_CASE("NaN in an input is NaN in what depends on it, and nowhere else") {
                              : which == 1 ? run.k
                              : which == 2 ? run.v
                                           : run.dout;
-    poisoned.data<float>()[at * poisoned.strides()[2] + 3] = kNaN;
+    poisoned.first<float>()[at * poisoned.strides()[2] + 3] = kNaN;
     const Results r = run(2);
     const std::vector<bool> out = rows_with_nan(r.out), dq = rows_with_nan(r.dq);
     for (std::int64_t t = 0; t < c.T; ++t) {

@@ -201,7 +201,7 @@ TEST_CASE("real and imag are views") {
   check_error<DTypeError>([&] { max(z, 0); }, "max: complex numbers have no order");
   check_error<DTypeError>([&] { log(z); },
                           "log: needs f32 or f64, got c128; write real(x) or abs(x)");
-  check_error<ShapeError>([] { view_as_complex(zeros({3})); }, "needs f32 or f64 [...,2]");
+  check_error<ShapeError>([] { view_as_complex(zeros({3})); }, "needs [...,2]");
 }
 
 TEST_CASE("complex gradients point where the loss rises: of |z|^2 it is 2 z") {

@@ -61,7 +61,7 @@ TEST_CASE("cross entropy and its gradient") {
         const Tensor x = random_tensor(shape, dtype, 1, scale);
         const Tensor target = triad::empty({R}, triad::i64);
         for (std::int64_t r = 0; r < R; ++r)
-          target.data<std::int64_t>()[r] = r % 5 == 3 ? -100 : 7 * r % C;
+          target.first<std::int64_t>()[r] = r % 5 == 3 ? -100 : 7 * r % C;
         const auto targets = target.to_vector<std::int64_t>();
         const Tensor losses = triad::empty({R}, dtype), lse = triad::empty({R}, dtype),
                      dx = like(x);
@@ -70,7 +70,7 @@ TEST_CASE("cross entropy and its gradient") {
                     "cross_entropy", 0.1);
         Tensor weight = random_tensor({R}, dtype, 3);
         triad::visit_float("test", dtype, [&](auto zero) {
-          for (std::int64_t r = 3; r < R; r += 5) weight.data<decltype(zero)>()[r] = 0;
+          for (std::int64_t r = 3; r < R; r += 5) weight.first<decltype(zero)>()[r] = 0;
         });
         triad::kernels::cross_entropy_backward(Cpu{}, x, target, lse, weight, dx);
         check_close(dx, reference::cross_entropy_backward(values(x), targets, values(weight)),
@@ -143,7 +143,7 @@ TEST_CASE("layer norm and its gradients, with and without weight and bias") {
 TEST_CASE("layer norm keeps its digits when the mean is large") {
   const std::int64_t C = 384;
   Tensor x = random_tensor({5, C}, triad::f32, 1);
-  for (std::int64_t i = 0; i < x.numel(); ++i) x.data<float>()[i] += 1e4f;
+  for (std::int64_t i = 0; i < x.numel(); ++i) x.first<float>()[i] += 1e4f;
   const Tensor y = like(x), mean = triad::empty({5}), rstd = triad::empty({5});
   triad::kernels::layer_norm(Cpu{}, x, {}, {}, 1e-5, y, mean, rstd);
   const reference::Normalized want = reference::normalize(values(x), std::size_t(C), 1e-5);

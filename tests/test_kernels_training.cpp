@@ -13,7 +13,7 @@ Tensor random_ids(std::int64_t n, std::int64_t V, unsigned seed) {
   const Tensor ids = triad::empty({n}, triad::i64);
   for (std::int64_t i = 0; i < n; ++i) {
     const double u = double(engine()) / 4294967296.0;
-    ids.data<std::int64_t>()[i] = std::int64_t(u * u * u * double(V));
+    ids.first<std::int64_t>()[i] = std::int64_t(u * u * u * double(V));
   }
   return ids;
 }

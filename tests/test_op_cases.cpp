@@ -200,6 +200,27 @@ TEST_CASE("every op of the public headers has a case, and every case an op") {
     CHECK_MESSAGE(in_headers.contains(op), op, " is in no public header");
 }
 
+TEST_CASE("every op that computes is in the benchmark") {
+  const std::set<std::string> absent{
+      // views
+      "Tensor::reshape", "Tensor::view", "Tensor::flatten", "Tensor::permute", "Tensor::transpose",
+      "Tensor::expand", "Tensor::operator[]", "Tensor::select", "Tensor::slice", "Tensor::split",
+      "Tensor::squeeze", "Tensor::unsqueeze", "chunk", "imag", "real", "view_as_complex",
+      "view_as_real", "window",
+      // new tensors: zeros, full_like and arange stand for all
+      "empty", "empty_like", "eye", "from_blob", "from_vector", "full", "linspace", "ones",
+      "ones_like", "scalar", "tensor", "tril_mask", "zeros_like",
+      // transforms: bench/ops.cpp has them at lengths of their own
+      "fft", "ifft", "rfft", "irfft",
+      // PyTorch has none
+      "at_bins", "causal_convolution", "causal_taps", "dct", "idct", "spectral_filter"};
+  std::map<std::string, std::size_t> benches;
+  for (const Case& c : cases()) benches[c.name] += c.benches.size();
+  for (const auto& [op, count] : benches)
+    CHECK_MESSAGE((count > 0) != absent.contains(op), op,
+                  " has no line in tests/op_cases_bench.cpp, and is not named as absent; or both");
+}
+
 TEST_CASE("values, of every type and however inputs lie") {
   unsigned seed = 1;
   for_each_case([&](const Case& c) {

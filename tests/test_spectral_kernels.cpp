@@ -107,7 +107,7 @@ Values apply(const Tensor& v,
 // Central differences of f = <result, cotangent> in every element of x agree with `gradient`.
 void check_gradient(const Tensor& x, const Tensor& gradient, const std::function<double()>& f) {
   Values wanted;
-  double* p = x.data<double>();
+  double* p = x.first<double>();
   for (std::int64_t i = 0; i < x.numel(); ++i) {
     const double kept = p[i], step = 1e-5;
     p[i] = kept + step;
@@ -254,8 +254,8 @@ TEST_CASE("long sequences keep their precision") {
     const Tensor v = empty({1, T, H, D}, dtype), y = empty({1, T, H, D}, dtype);
     const Tensor taps = random({H, T}, dtype);
     visit_float("test", dtype, [&]<class F>(F) {
-      std::fill_n(v.data<F>(), v.numel(), F(0));
-      for (std::int64_t i = 0; i < H * D; ++i) v.data<F>()[i * H * D + i] = 1;  // at time h D + d
+      std::fill_n(v.first<F>(), v.numel(), F(0));
+      for (std::int64_t i = 0; i < H * D; ++i) v.first<F>()[i * H * D + i] = 1;  // at time h D + d
     });
     y.copy_(causal_convolution(v, taps));
     const Values tap = values(taps);

@@ -45,7 +45,7 @@ template <class Matrix> Values along_time(const Tensor& x, Matrix matrix) {
   for (std::int64_t i = 0; i < x.numel(); ++i) {
     const std::int64_t d = i % D, h = i / D % H, t = i / (D * H) % T, b = i / (D * H * T);
     for (std::int64_t s = 0; s < T; ++s)
-      y.data<double>()[i] += matrix(h, t, s) * in[std::size_t(((b * T + s) * H + h) * D + d)];
+      y.first<double>()[i] += matrix(h, t, s) * in[std::size_t(((b * T + s) * H + h) * D + d)];
   }
   return values(y);
 }

@@ -27,6 +27,10 @@ TEST_CASE("elements are read in row-major order, by their own type") {
   CHECK(zeros({0, 3}).to_vector<float>().empty());
   CHECK(from_vector<bool>({true, false}, {2}).to_vector<bool>() == std::vector<bool>{true, false});
   check_error<DTypeError>([&] { x.data<double>(); }, "data: the tensor is f32, not f64");
+  check_error<ValueError>([&] { x.transpose(0, 1).data<float>(); },
+                          "data: [3,2] with strides [1,3] is not contiguous; write x.contiguous()");
+  check_error<ValueError>([&] { x.slice(1, 0, 2).data<float>(); }, "is not contiguous");
+  CHECK(x.transpose(0, 1).first<float>()[3] == 4);
   check_error<DTypeError>([&] { x.to_vector<std::int64_t>(); }, "the tensor is f32, not i64");
 }
 

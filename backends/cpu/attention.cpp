@@ -3,15 +3,11 @@
 // "Online normalizer calculation for softmax", 2018; Dao et al., "FlashAttention", 2022.)
 #include <triad/backends/cpu/gemm_tile.h>
 #include <triad/backends/cpu/philox.h>
-#include <triad/backends/cpu/vec.h>
-#include <triad/backends/kernels.h>
-#include <triad/core/visit.h>
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-#include <limits>
 
 namespace triad::kernels {
 namespace {
@@ -37,7 +33,7 @@ template <class T> struct Heads {
   Heads(T* data, Index b, Index h, Index t) : data(data), b(b), h(h), t(t) {}
   Heads(const Tensor& x) {
     if (!x.defined()) return;
-    data = x.data<std::remove_const_t<T>>();
+    data = x.first<std::remove_const_t<T>>();
     b = x.strides()[0], h = x.strides()[1], t = x.strides()[2];
   }
   T* row(Index i, Index j, Index k) const { return data + i * b + j * h + k * t; }
@@ -72,8 +68,7 @@ template <class T> struct Attention {
         S(k.shape()[2]), D(q.shape()[3]), shift(S - Tq), dropout(args.dropout > 0),
         threshold(T(dropout_threshold(args.dropout))), kept(T(1 / (1 - args.dropout))) {}
 
-  // The place of a query in [B,H,T].
-  Index row(Index b, Index h, Index t) const { return (b * H + h) * Tq + t; }
+  Index row(Index b, Index h, Index t) const { return (b * H + h) * Tq + t; }  // place in [B,H,T]
   // The row of a head tensor at such a place.
   auto at(const auto& x, Index row) const { return x.row(row / Tq / H, row / Tq % H, row % Tq); }
 
@@ -84,14 +79,13 @@ template <class T> struct Attention {
     std::fill_n(key, tile.columns, std::uint8_t(1));
     if (args.token_mask.defined()) {
       const Shape& stride = args.token_mask.strides();
-      const bool* real = args.token_mask.data<bool>() + tile.b * stride[0] + tile.s * stride[1];
+      const bool* real = args.token_mask.first<bool>() + tile.b * stride[0] + tile.s * stride[1];
       for (Index j = 0; j < tile.columns; ++j) key[j] = real[j * stride[1]];
     }
     if (std::count(key, key + kKeys, 0) == kKeys) return Allowed::none;
     const Heads<const bool> mask(args.mask);
     if (!diagonal && !mask.data && std::count(key, key + kKeys, 1) == kKeys) return Allowed::all;
 
-    std::uint8_t any = 0, every = 1;
     for (Index i = 0; i < tile.rows; ++i) {
       std::uint8_t* row = allowed + i * kKeys;
       std::memcpy(row, key, kKeys);
@@ -107,12 +101,10 @@ template <class T> struct Attention {
         const Index seen = std::clamp<Index>(tile.t + i + shift + 1 - tile.s, 0, kKeys);
         std::fill(row + seen, row + kKeys, std::uint8_t(0));
       }
-      for (Index j = 0; j < kKeys; ++j) {
-        any |= row[j];
-        every &= row[j];
-      }
     }
-    return every ? Allowed::all : any ? Allowed::some : Allowed::none;
+    const std::size_t size = tile.rows * kKeys;
+    if (!std::memchr(allowed, 0, size)) return Allowed::all;
+    return std::memchr(allowed, 1, size) ? Allowed::some : Allowed::none;
   }
 
   // The random words of one row of a tile.
@@ -134,19 +126,17 @@ template <class T> struct Attention {
 
 // The working memory of one thread.
 template <class T> struct Workspace {
-  static constexpr Index kLanes = Vec<T>::lanes;
-
   T *weights, *ds;        // [kQueries, kKeys]: scores, then weights; backward also da, then ds
   T *keys, *values;       // [D, kKeys], transposed; the keys scaled, the values in backward only
-  T *o, *l, *m;           // forward: [kQueries, D]; [kQueries, kLanes], l by lane; [kQueries]
+  T *o, *l, *m;           // forward: [kQueries, D]; [kQueries, lanes], l by lane; [kQueries]
   T *dk, *dv;             // backward: [kKeys, D]
   std::uint8_t* allowed;  // [kQueries, kKeys]
 
   explicit Workspace(Index D)
-      : weights(scratch<T>(kQueries * (2 * kKeys + D + kLanes + 1) + 4 * D * kKeys)),
+      : weights(scratch<T>(kQueries * (2 * kKeys + D + Vec<T>::lanes + 1) + 4 * D * kKeys)),
         ds(weights + kQueries * kKeys), keys(ds + kQueries * kKeys), values(keys + D * kKeys),
-        o(values + D * kKeys), l(o + kQueries * D), m(l + kQueries * kLanes), dk(m + kQueries),
-        dv(dk + kKeys * D), allowed(scratch<std::uint8_t>(kQueries * kKeys)) {}
+        o(values + D * kKeys), l(o + kQueries * D), m(l + kQueries * Vec<T>::lanes),
+        dk(m + kQueries), dv(dk + kKeys * D), allowed(scratch<std::uint8_t>(kQueries * kKeys)) {}
 };
 
 // ---- Forward. A task is a tile of queries of one head; it walks along the keys and keeps, per
@@ -162,10 +152,9 @@ template <class T> struct Forward : Attention<T> {
 template <class T>
 void softmax_row(const Forward<T>& p, const Workspace<T>& work, const Tile& tile, Index i,
                  bool restrict) {
-  constexpr Index kLanes = Vec<T>::lanes;
-  T *scores = work.weights + i * kKeys, *o = work.o + i * p.D, *l = work.l + i * kLanes;
+  T *scores = work.weights + i * kKeys, *o = work.o + i * p.D, *l = work.l + i * Vec<T>::lanes;
   Vec<T> largest(-kInf<T>);
-  for (Index j = 0; j < tile.columns; j += kLanes) {
+  for (Index j = 0; j < tile.columns; j += Vec<T>::lanes) {
     Vec<T> x = Vec<T>::load(scores + j);
     if (restrict) {
       x = restricted(x, work.allowed + i * kKeys + j);
@@ -186,7 +175,7 @@ void softmax_row(const Forward<T>& p, const Workspace<T>& work, const Tile& tile
   if (p.dropout) p.draw(tile, i, bits);
   // A row that may attend to nothing so far has m = -inf; its weights are exp(-inf - 0) = 0.
   const Vec<T> shift(now == -kInf<T> ? T(0) : now);
-  for (Index j = 0; j < tile.columns; j += kLanes) {
+  for (Index j = 0; j < tile.columns; j += Vec<T>::lanes) {
     const Vec<T> weight = exp_weight(Vec<T>::load(scores + j) - shift);
     sum += weight;
     (p.dropout ? weight * p.factor(bits + j) : weight).store(scores + j);
@@ -197,9 +186,8 @@ void softmax_row(const Forward<T>& p, const Workspace<T>& work, const Tile& tile
 // The queries t .. t + rows of head (b, h).
 template <class T>
 void attend(const Forward<T>& p, const Workspace<T>& work, Index b, Index h, Index t, Index rows) {
-  constexpr Index kLanes = Vec<T>::lanes;
   std::fill_n(work.o, rows * p.D, T(0));
-  std::fill_n(work.l, rows * kLanes, T(0));
+  std::fill_n(work.l, rows * Vec<T>::lanes, T(0));
   std::fill_n(work.m, rows, -kInf<T>);
 
   const Index seen = p.args.causal ? std::clamp<Index>(t + rows + p.shift, 0, p.S) : p.S;
@@ -216,11 +204,10 @@ void attend(const Forward<T>& p, const Workspace<T>& work, Index b, Index h, Ind
   }
 
   for (Index i = 0; i < rows; ++i) {
-    const T sum = sum_lanes(Vec<T>::load(work.l + i * kLanes));
-    const bool nothing = sum == T(0);  // 0 times an infinite value may stand in o: not o / sum
-    const T factor = nothing ? T(0) : 1 / sum;
+    const T sum = sum_lanes(Vec<T>::load(work.l + i * Vec<T>::lanes)), factor = 1 / sum;
     T* out = p.out.row(b, h, t + i);
-    for (Index d = 0; d < p.D; ++d) out[d] = nothing ? T(0) : work.o[i * p.D + d] * factor;
+    for (Index d = 0; d < p.D; ++d)  // of no keys: 0, though 0 times an infinite value may be in o
+      out[d] = sum == T(0) ? T(0) : work.o[i * p.D + d] * factor;
     p.lse[p.row(b, h, t + i)] = work.m[i] + std::log(sum);
   }
 }
@@ -232,9 +219,8 @@ void attend(const Forward<T>& p, const Workspace<T>& work, Index b, Index h, Ind
 //   dv = (a f)^T dout      da = f (dout v^T)      ds = scale a (da - delta)
 //   dq = ds k              dk = ds^T q
 //
-// (FlashAttention, algorithm 4.) A task is a range of keys of one head. It walks along its key
-// tiles, and for each along the queries, and so makes dk and dv alone. To dq every task of the head
-// contributes: where a head has more than one, each has its own dq, added up in order at the end.
+// (FlashAttention, algorithm 4.) A task is a range of keys of one head and makes their dk and dv, a
+// key tile at a time. If a head has several tasks, each has its own dq, summed in order at the end.
 
 // Heads are split into ranges of keys until there are this many tasks, enough to keep many cores
 // busy, but none shorter than this many key tiles, so that adding up dq stays cheap.
@@ -276,7 +262,6 @@ void gradient_row(const Backward<T>& p, const Workspace<T>& work, const Tile& ti
 template <class T>
 void key_tile(const Backward<T>& p, const Workspace<T>& work, Index b, Index h, Index s,
               const Heads<T>& dq) {
-  constexpr Index kRows = kBackwardQueries;
   const Index D = p.D, columns = std::min(kKeys, p.S - s), padded = Vec<T>::whole(columns);
   const Index first = p.args.causal ? std::max<Index>(s - p.shift, 0) : 0;  // query to see a key
   T *weights = work.weights, *ds = work.ds;
@@ -284,8 +269,8 @@ void key_tile(const Backward<T>& p, const Workspace<T>& work, Index b, Index h, 
   p.transpose_to(p.k, T(p.args.scale), tile, work.keys);
   p.transpose_to(p.v, T(1), tile, work.values);
   std::fill_n(work.dk, 2 * kKeys * D, T(0));  // dk and dv
-  for (Index t = first / kRows * kRows; t < p.Tq; t += kRows) {
-    const Index rows = tile.rows = std::min(kRows, p.Tq - t);
+  for (Index t = first / kBackwardQueries * kBackwardQueries; t < p.Tq; t += kBackwardQueries) {
+    const Index rows = tile.rows = std::min(kBackwardQueries, p.Tq - t);
     tile.t = t;
     const Allowed allowed = p.restrictions(tile, work.allowed);
     if (allowed == Allowed::none) continue;
@@ -359,15 +344,14 @@ template <class T> void backward(const Backward<T>& p) {
 void attention(Cpu, const Tensor& q, const Tensor& k, const Tensor& v, const AttentionArgs& args,
                const Tensor& out, const Tensor& lse) {
   visit_float("attention", q.dtype(), [&]<class T>(T) {
-    const Forward<T> p{{q, k, v, args}, out, lse.data<T>()};
+    const Forward<T> p{{q, k, v, args}, out, lse.first<T>()};
     const Index queries = args.causal ? kCausalQueries : kQueries;
     const Index tiles = ceil_div(p.Tq, queries), tasks = p.B * p.H * tiles;
     const Index threads = std::clamp<Index>(tasks, 1, get_num_threads());
 #pragma omp parallel num_threads(int(threads))
     {
       const Workspace<T> work(p.D);
-      // Head by head, whose keys and values then stay in the cache, the last queries first: under a
-      // causal mask they have the most keys.
+      // Head by head: its k and v stay cached; last queries first: if causal, they see most keys.
 #pragma omp for schedule(dynamic)
       for (Index task = 0; task < tasks; ++task) {
         const Index t = (tiles - 1 - task % tiles) * queries, head = task / tiles;
@@ -382,7 +366,7 @@ void attention_backward(Cpu, const Tensor& dout, const Tensor& q, const Tensor& 
                         const Tensor& dq, const Tensor& dk, const Tensor& dv) {
   const Tensor delta = empty(lse.shape(), q.dtype());
   visit_float("attention", q.dtype(), [&]<class T>(T) {
-    backward<T>({{q, k, v, args}, dout, out, dq, dk, dv, lse.data<T>(), delta.data<T>()});
+    backward<T>({{q, k, v, args}, dout, out, dq, dk, dv, lse.first<T>(), delta.first<T>()});
   });
 }
 

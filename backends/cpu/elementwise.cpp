@@ -2,16 +2,12 @@
 //
 // Each f becomes a row function, a loop over contiguous arrays; one driver brings operands of any
 // strides into that form and shares the work among the threads. The formulas are in math.h.
-#include <limits>
 #include <string>
-#include <type_traits>
+#include <tuple>
 #include <utility>
 
 #include <triad/backends/cpu/strided.h>
 #include <triad/backends/cpu/vec.h>
-#include <triad/backends/kernels.h>
-#include <triad/backends/math.h>
-#include <triad/core/visit.h>
 
 namespace triad::kernels {
 namespace {
@@ -28,7 +24,7 @@ template <class T> struct Input {
   bool contiguous = true, is_number = true;
 
   Input(const Tensor& x)
-      : data(x.data<T>()), shape(x.shape()), strides(x.strides()), contiguous(x.is_contiguous()),
+      : data(x.first<T>()), shape(x.shape()), strides(x.strides()), contiguous(x.is_contiguous()),
         is_number(false) {}
   Input(const T* tile, const Shape& s)
       : data(tile), shape(s), strides(Shape::filled(s.rank(), 0)) {}
@@ -38,7 +34,7 @@ template <class T> struct Input {
 
 template <class Out, class... In>
 void apply(Index grain, Row<Out, In...> row, const Tensor& y, const Input<In>&... inputs) {
-  Out* out = y.data<Out>();
+  Out* out = y.first<Out>();
   parallel_ranges(y.numel(), grain, [&](Index begin, Index end) {
     if ((inputs.contiguous && ...)) {
       const Index most = (inputs.is_number || ...) ? kTile : end - begin;
@@ -63,14 +59,45 @@ template <auto f, class Y, class... X> constexpr bool in_registers() {
   else return false;
 }
 
+// What elements of T are computed in, as wide_type() has it.
+template <class T>
+using Wide = std::conditional_t<std::is_same_v<T, bfloat16>, float,
+                                std::conditional_t<std::is_same_v<T, std::int32_t>, Index, T>>;
+
+// A complex number as a plain pair: of loops over std::complex the compiler makes no registers.
+template <class T> struct Parts {
+  T re, im;
+  T real() const { return re; }
+  T imag() const { return im; }
+};
+
 // Floating-point numbers go a register at a time, the tail through the same instructions, so that
-// an element's bits do not depend on its place. Everything else is left to the compiler.
+// an element's bits do not depend on its place. Everything else is left to the compiler. Narrow
+// types are widened and narrowed again a tile at a time, while it is in cache.
 template <auto f, class Y, class... X> void row_of(Index n, Y* y, const X*... x) {
-  if constexpr (in_registers<f, Y, X...>())
+  if constexpr (!(std::is_same_v<X, Wide<X>> && ...)) {
+    using Result = decltype(math::evaluate<f>(Wide<X>()...));
+    Result result[kTile];
+    std::tuple<Wide<X>[kTile]...> tiles;
+    for (Index i = 0; i < n; i += kTile) {
+      const Index count = std::min(kTile, n - i);
+      [&]<std::size_t... k>(std::index_sequence<k...>) {
+        (std::transform(x + i, x + i + count, std::get<k>(tiles), converted<Wide<X>, X>), ...);
+        row_of<f, Result, Wide<X>...>(count, result, std::get<k>(tiles)...);
+      }
+      (std::index_sequence_for<X...>());
+      std::transform(result, result + count, y + i, converted<Y, Result>);
+    }
+  } else if constexpr (in_registers<f, Y, X...>()) {
     for_each_register<Y>(
         n, [=](Index i, auto part) { part.store(math::evaluate<f>(part.load(x + i)...), y + i); });
-  else
+  } else if constexpr (is_complex_v<Y> && sizeof...(X) == 2 && int(f) == int(Binary::mul)) {
+    using P = Parts<typename Y::value_type>;
+    auto* out = reinterpret_cast<P*>(y);
+    for (Index i = 0; i < n; ++i) out[i] = math::times(reinterpret_cast<const P*>(x)[i]...);
+  } else {
     for (Index i = 0; i < n; ++i) y[i] = math::evaluate<f>(x[i]...);
+  }
 }
 
 // The condition is read as bytes, and both values first: else the compiler's loop goes one by one.
@@ -82,15 +109,15 @@ template <class T> void where_row(Index n, T* y, const bool* condition, const T*
   }
 }
 
-// y = f(x...): finds the row of the op and applies it.
-template <class Op, class... X>
+// y = f(x...), of tensors of T: finds the row of the op and applies it.
+template <class T, class Op, class... X>
 void apply(Index grain, Op f, const Tensor& y, const Input<X>&... x) {
-  constexpr DType types[] = {dtype_of<X>()...};  // all the same
   auto apply_if = [&]<Op op>() {
     if (op != f) return;
-    using Y = decltype(math::evaluate<op>(X()...));
+    using Result = decltype(math::evaluate<op>(Wide<X>()...));
+    using Y = std::conditional_t<std::is_same_v<Result, Wide<T>>, T, Result>;
     if constexpr (!std::is_void_v<Y>) apply<Y, X...>(grain, row_of<op, Y, X...>, y, x...);
-    else throw DTypeError(std::string("this op does not take ") + name(types[0]));
+    else throw DTypeError(std::string("this op does not take ") + name(dtype_of<T>()));
   };
   [&]<int... op>(std::integer_sequence<int, op...>) {
     (apply_if.template operator()<Op(op)>(), ...);
@@ -110,21 +137,22 @@ template <class T> T to_number(double value) {
 }  // namespace
 
 void unary(Cpu, Unary f, const Tensor& x, const Tensor& y) {
-  visit_wide(x.dtype(), [&]<class T>(T) {
-    apply(is_complex_v<T> || f >= Unary::exp ? kHeavyGrain : kGrain, f, y, Input<T>(x));
+  visit_any(x.dtype(), [&]<class T>(T) {
+    apply<T>(is_complex_v<T> || f >= Unary::exp ? kHeavyGrain : kGrain, f, y, Input<T>(x));
   });
 }
 
 void binary(Cpu, Binary f, const Tensor& a, const Tensor& b, const Tensor& y) {
-  visit_wide(a.dtype(), [&]<class T>(T) { apply(kGrain, f, y, Input<T>(a), Input<T>(b)); });
+  visit_any(a.dtype(), [&]<class T>(T) { apply<T>(kGrain, f, y, Input<T>(a), Input<T>(b)); });
 }
 
 void binary_scalar(Cpu, Binary f, const Tensor& a, double b, bool swapped, const Tensor& y) {
-  visit_wide(a.dtype(), [&]<class T>(T) {
-    T tile[kTile];
-    std::fill_n(tile, std::min(y.numel(), kTile), to_number<T>(b));
-    const Input<T> array(a), number(tile, a.shape());
-    apply(kGrain, f, y, swapped ? number : array, swapped ? array : number);
+  visit_any(a.dtype(), [&]<class T>(T) {
+    Wide<T> tile[kTile];
+    std::fill_n(tile, std::min(y.numel(), kTile), to_number<Wide<T>>(b));
+    const Input<T> array(a);
+    const Input<Wide<T>> number(tile, a.shape());
+    swapped ? apply<T>(kGrain, f, y, number, array) : apply<T>(kGrain, f, y, array, number);
   });
 }
 

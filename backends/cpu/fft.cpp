@@ -1,12 +1,10 @@
-// Plans: which butterflies, in which order, with which roots of unity; the stages in the middle;
-// and the detour of the sizes that have none.
+// Plans: which butterflies, in which order, with which roots; the stages; and all other sizes.
 #include <triad/backends/cpu/fft.h>
 
 #include <algorithm>
 #include <cmath>
 #include <numbers>
 #include <type_traits>
-#include <utility>
 
 namespace triad::cpu {
 namespace {
@@ -21,12 +19,9 @@ std::vector<int> stage_radices(Index n, int& leaf) {
   for (; n % 3 == 0; n /= 3) result.push_back(3);
 
   int eights = twos / 3;
-  if (twos % 3 == 2) result.push_back(4);
-  if (twos % 3 == 1 && eights < 2) result.push_back(2);
-  if (twos % 3 == 1 && eights >= 2) {  // 8 * 2 is 4 * 4
-    result.insert(result.end(), 2, 4);
-    --eights;
-  }
+  if (twos % 3 == 1 && eights > 1) --eights;  // 8 * 2 is 4 * 4
+  for (twos -= 3 * eights; twos > 1; twos -= 2) result.push_back(4);
+  if (twos == 1) result.push_back(2);
   leaf = eights > 0 ? 8 : 1;
   if (eights > 1) result.insert(result.end(), eights - 1, 8);
   if (result.empty()) result.push_back(1);
@@ -70,11 +65,8 @@ template <class T> auto rows_of(T* x) {
 
 // z as the pair (re, im).
 template <class T> void append(std::vector<T>& pairs, std::complex<double> z) {
-  pairs.push_back(T(z.real()));
-  pairs.push_back(T(z.imag()));
+  pairs.insert(pairs.end(), {T(z.real()), T(z.imag())});
 }
-
-constexpr auto keep = [](Index, auto&) {};  // leaves the bins alone
 
 }  // namespace
 
@@ -138,16 +130,11 @@ template <class T> void Fft<T>::up(const FftStage<T>& stage, T* x) {
   run<true>(stage, rows_of(x), rows_of(x));
 }
 
-template <class T> void Fft<T>::forward(T* x) const { blocks<true, false>(0, x, 0, 1, keep); }
-template <class T> void Fft<T>::inverse(T* x) const { blocks<false, true>(0, x, 0, 1, keep); }
-
 template <class T> AnyFft<T>::AnyFft(Index n) : n_(n) {
-  if (good_fft_size(n) == n) {
-    fft_ = cached_plan<Fft<T>>(n);
-    return;
-  }
-  const Index m = good_fft_size(2 * n - 1), row = Row<double>::size;
+  const bool good = good_fft_size(n) == n;
+  const Index m = good ? n : good_fft_size(2 * n - 1), row = Row<double>::size;
   fft_ = cached_plan<Fft<T>>(m);
+  if (good) return;
 
   std::vector<double> x(m * row);
   for (Index t = 0; t < n; ++t) {

@@ -10,7 +10,8 @@
 //
 // A block goes down to its last butterfly, is multiplied in registers and comes back up before the
 // next one is touched. For 1024 points that makes three trips to L2, and the rest happens in L1.
-// Cooley and Tukey, Math. Comp. 19 (1965); Van Loan, 1992, section 1.9 for both decimations.
+// Cooley and Tukey, Math. Comp. 19 (1965); C. Van Loan, Computational Frameworks for the Fast
+// Fourier Transform, SIAM 1992: chapters 1, 2 for the butterflies, 1.9 for both decimations.
 #pragma once
 
 #include <complex>
@@ -27,9 +28,7 @@ namespace triad::cpu {
 // ---------------------------------------------------------------------- butterflies
 //
 // Transforms of 1, 2, 3, 4, 5 and 8 points, in registers. A Row holds one complex number for each
-// of Vec<T>::lanes transforms that run side by side, so every line is whole-register arithmetic and
-// no value ever changes its lane. The formulas: C. Van Loan, Computational Frameworks for the Fast
-// Fourier Transform, SIAM 1992, chapters 1, 2.
+// of Vec<T>::lanes transforms that run side by side: no value ever changes its lane.
 
 template <class T> struct Row {
   static constexpr Index size = 2 * Index(Vec<T>::lanes);  // in memory: re..., im...
@@ -140,9 +139,8 @@ std::complex<double> unit_root(Index k, Index n);
 // The smallest 2^a 3^b 5^c that is not below n.
 Index good_fft_size(Index n);
 
-// Where the rows of a transform lie: row t < length at first + t * stride. All further ones are the
-// row at `spare`, for a transform that is longer than the data: from there it reads its padding,
-// there it drops what it computes beyond the end.
+// Where the rows of a transform lie: row t < length at first + t * stride, all further ones at
+// `spare`: a transform longer than the data reads its padding there, or drops there what is beyond.
 template <class T> struct Rows {
   T* first;
   Index stride, length;
@@ -158,6 +156,8 @@ template <class T> struct FftStage {
   Index step;
   std::vector<T> roots;
 };
+
+inline constexpr auto keep_bins = [](Index, auto&) {};  // for Fft: leaves them alone
 
 template <class T> class Fft {
  public:
@@ -180,8 +180,8 @@ template <class T> class Fft {
     blocks<true, false>(1, x, 0, stages_[0].radix, bin);
   }
   // In place: row t <-> frequency(t).
-  void forward(T* x) const;
-  void inverse(T* x) const;
+  void forward(T* x) const { blocks<true, false>(0, x, 0, 1, keep_bins); }
+  void inverse(T* x) const { blocks<false, true>(0, x, 0, 1, keep_bins); }
 
  private:
   static constexpr Index kRow = Row<T>::size;
@@ -235,7 +235,6 @@ template <class T> class AnyFft {
  public:
   explicit AnyFft(Index n);
 
-  Index size() const { return n_; }
   Index rows() const { return fft_->size(); }  // that x needs room for, at least n
   Index row_of(Index k) const { return chirp_.empty() ? fft_->row_of(k) : k; }
 

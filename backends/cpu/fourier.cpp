@@ -4,9 +4,8 @@
 #include <vector>
 
 #include <triad/backends/cpu/fft.h>
+#include <triad/backends/cpu/gemm_tile.h>
 #include <triad/backends/cpu/strided.h>
-#include <triad/backends/kernels.h>
-#include <triad/core/visit.h>
 
 namespace triad::kernels {
 namespace {
@@ -29,26 +28,61 @@ template <class T, class F> void for_groups(Index n, Index count, Index width, F
 
 template <class T> constexpr Index kLanes = Vec<T>::lanes;
 
+// A stretch of kLanes rows of complex numbers (or, as one, of 2 kLanes rows of real ones), side by
+// side: entry t is a Row<T>.
+template <class T> struct Stretch {
+  static constexpr Index kLength = 64, kRow = Row<T>::size;
+  alignas(64) T across[kLength * kRow], along[kRow * kLength];
+
+  Row<T> operator[](Index t) const { return Row<T>::load(across + t * kRow); }
+  void set(Index t, Row<T> z) { z.store(across + t * kRow); }
+
+  // Entries t.. of rows first..; there are `size` of them, then the last one comes again.
+  template <class X> void load(const RowsOf<X>& in, Index first, Index size, Index t, Index n) {
+    constexpr Index parts = sizeof(X) / sizeof(T), rows = kRow / parts;
+    for (Index i = 0; i < rows; ++i) {
+      const X* row = in.at(first + std::min(i, size - 1)) + t * in.step;
+      X* to = reinterpret_cast<X*>(along) + i * kLength;
+      for (Index j = 0; j < n; ++j) to[j] = row[j * in.step];
+    }
+    transpose_tile(T(1), rows, parts * n, along, parts * kLength, across, rows);
+  }
+  template <class X>
+  void store(T scale, const RowsOf<X>& out, Index first, Index size, Index t, Index n) {
+    constexpr Index parts = sizeof(X) / sizeof(T), rows = kRow / parts;
+    transpose_tile(scale, parts * n, rows, across, rows, along, parts * kLength);
+    for (Index i = 0; i < size; ++i) {
+      X* row = out.at(first + i) + t * out.step;
+      const X* from = reinterpret_cast<const X*>(along) + i * kLength;
+      for (Index j = 0; j < n; ++j) row[j * out.step] = from[j];
+    }
+  }
+};
+
+// Calls f(t, n) for the stretches t..t+n-1 of 0..count-1.
+template <class T, class F> void for_stretches(Index count, F f) {
+  for (Index t = 0; t < count; t += Stretch<T>::kLength)
+    f(t, std::min(Stretch<T>::kLength, count - t));
+}
+
 template <class T> void transform(const Tensor& x, bool inverse, double scale, const Tensor& y) {
   using C = std::complex<T>;
   const RowsOf<C> in{x}, out{y};
   const Index n = in.length;
   for_groups<T>(n, in.count, kLanes<T>, [&](const auto& plan, T* z, Index first, Index size) {
-    for (Index i = 0; i < kLanes<T>; ++i) {
-      const C* row = in.at(first + std::min(i, size - 1));
-      for (Index t = 0; t < n; ++t) {
-        const Index place = (inverse ? plan.row_of(t) : t) * Row<T>::size + i;
-        z[place] = row[t * in.step].real(), z[place + kLanes<T>] = row[t * in.step].imag();
-      }
-    }
+    Stretch<T> rows;
+    auto place = [&](Index t, bool sorted) {
+      return z + (sorted ? t : plan.row_of(t)) * Row<T>::size;
+    };
+    for_stretches<T>(n, [&](Index t, Index count) {
+      rows.load(in, first, size, t, count);
+      for (Index j = 0; j < count; ++j) rows[j].store(place(t + j, !inverse));
+    });
     inverse ? plan.inverse(z) : plan.forward(z);
-    for (Index i = 0; i < size; ++i) {
-      C* row = out.at(first + i);
-      for (Index t = 0; t < n; ++t) {
-        const T* p = z + (inverse ? t : plan.row_of(t)) * Row<T>::size + i;
-        row[t * out.step] = {T(scale) * p[0], T(scale) * p[kLanes<T>]};
-      }
-    }
+    for_stretches<T>(n, [&](Index t, Index count) {
+      for (Index j = 0; j < count; ++j) rows.set(j, Row<T>::load(place(t + j, inverse)));
+      rows.store(T(scale), out, first, size, t, count);
+    });
   });
 }
 
@@ -58,50 +92,47 @@ template <class T> void real_to_half(const Tensor& x, double scale, const Tensor
   const RowsOf<std::complex<T>> out{y};
   const Index n = in.length;
   for_groups<T>(n, in.count, Row<T>::size, [&](const auto& plan, T* z, Index first, Index size) {
-    for (Index i = 0; i < Row<T>::size; ++i) {
-      const T* row = in.at(first + std::min(i, size - 1));
-      for (Index t = 0; t < n; ++t) z[t * Row<T>::size + i] = i < size ? row[t * in.step] : T(0);
-    }
+    Stretch<T> a, b;
+    for_stretches<T>(n, [&](Index t, Index count) {
+      a.load(in, first, size, t, count);
+      for (Index j = 0; j < count; ++j) a[j].store(z + (t + j) * Row<T>::size);
+    });
     plan.forward(z);
-    const T half = T(0.5 * scale);
-    for (Index i = 0; i < size; ++i) {
-      std::complex<T>* row = out.at(first + i);
-      const T* lane = z + i % kLanes<T>;
-      for (Index k = 0; k < out.length; ++k) {
-        const T* p = lane + plan.row_of(k) * Row<T>::size;
-        const T* q = lane + plan.row_of((n - k) % n) * Row<T>::size;
-        if (i < kLanes<T>)
-          row[k * out.step] = {half * (p[0] + q[0]), half * (p[kLanes<T>] - q[kLanes<T>])};
-        else row[k * out.step] = {half * (p[kLanes<T>] + q[kLanes<T>]), half * (q[0] - p[0])};
+    for_stretches<T>(out.length, [&](Index k, Index count) {
+      for (Index j = 0; j < count; ++j) {
+        const auto p = Row<T>::load(z + plan.row_of(k + j) * Row<T>::size);
+        const auto q = Row<T>::load(z + plan.row_of((n - k - j) % n) * Row<T>::size);
+        a.set(j, {p.re + q.re, p.im - q.im});
+        b.set(j, {p.im + q.im, q.re - p.re});
       }
-    }
+      a.store(T(0.5 * scale), out, first, std::min(size, kLanes<T>), k, count);
+      b.store(T(0.5 * scale), out, first + kLanes<T>, size - kLanes<T>, k, count);
+    });
   });
 }
 
 template <class T> void half_to_real(const Tensor& x, double scale, const Tensor& y) {
-  using C = std::complex<T>;
-  const RowsOf<C> in{x};
+  const RowsOf<std::complex<T>> in{x};
   const RowsOf<T> out{y};
   const Index n = out.length;
   for_groups<T>(n, out.count, Row<T>::size, [&](const auto& plan, T* z, Index first, Index size) {
-    for (Index lane = 0; lane < kLanes<T>; ++lane) {
-      const Index other = lane + kLanes<T>;
-      const C* a_row = in.at(first + std::min(lane, size - 1));
-      const C* b_row = other < size ? in.at(first + other) : nullptr;
-      for (Index k = 0; k < n / 2 + 1; ++k) {
-        C a = a_row[k * in.step], b = b_row ? b_row[k * in.step] : T(0);
-        if (k == 0 || 2 * k == n) a = a.real(), b = b.real();
-        T* p = z + plan.row_of(k) * Row<T>::size;
-        T* q = z + plan.row_of((n - k) % n) * Row<T>::size;
-        q[lane] = a.real() + b.imag(), q[other] = b.real() - a.imag();
-        p[lane] = a.real() - b.imag(), p[other] = b.real() + a.imag();
+    const Index other = std::min(first + kLanes<T>, out.count - 1);
+    Stretch<T> a, b;
+    for_stretches<T>(n / 2 + 1, [&](Index k, Index count) {
+      a.load(in, first, std::min(size, kLanes<T>), k, count);
+      b.load(in, other, std::max<Index>(size - kLanes<T>, 1), k, count);
+      for (Index j = 0; j < count; ++j) {
+        Row<T> u = a[j], v = b[j];
+        if (k + j == 0 || 2 * (k + j) == n) u.im = v.im = Vec<T>();
+        Row<T>{u.re + v.im, v.re - u.im}.store(z + plan.row_of((n - k - j) % n) * Row<T>::size);
+        Row<T>{u.re - v.im, v.re + u.im}.store(z + plan.row_of(k + j) * Row<T>::size);
       }
-    }
+    });
     plan.inverse(z);
-    for (Index i = 0; i < size; ++i) {
-      T* row = out.at(first + i);
-      for (Index t = 0; t < n; ++t) row[t * out.step] = T(scale) * z[t * Row<T>::size + i];
-    }
+    for_stretches<T>(n, [&](Index t, Index count) {
+      for (Index j = 0; j < count; ++j) a.set(j, Row<T>::load(z + (t + j) * Row<T>::size));
+      a.store(T(scale), out, first, size, t, count);
+    });
   });
 }
 
@@ -119,7 +150,7 @@ using Complex = std::complex<double>;
 template <class T>
 std::vector<T> make_response(const Fft<T>& plan, const Tensor& spectrum, bool adjoint) {
   const Index n = plan.size(), heads = spectrum.shape()[0];
-  const Complex* half = spectrum.data<Complex>();
+  const Complex* half = spectrum.first<Complex>();
   std::vector<T> response;
   response.reserve(heads * n * 2);
   for (Index h = 0; h < heads; ++h, half += n / 2 + 1) {
@@ -150,7 +181,7 @@ template <class T> class ChannelTile {
   static Index per_head(const Tensor& x) { return ceil_div(x.shape()[3], kRow); }
 
   ChannelTile(const Tensor& x, Index b, Index h, Index tile, Index n)
-      : data_(x.data<T>() + b * x.strides()[0] + h * x.strides()[2] + tile * kRow),
+      : data_(x.first<T>() + b * x.strides()[0] + h * x.strides()[2] + tile * kRow),
         stride_(x.strides()[1]), length_(x.shape()[1]), n_(n),
         channels_(std::min(kRow, x.shape()[3] - tile * kRow)) {}
 
@@ -212,11 +243,10 @@ void convolve(const Tensor& v, const Tensor& spectrum, Index n, bool adjoint, co
   });
 }
 
-// The gradient of the spectrum, and dv if it is wanted: dy is transformed once for both.
-//
-// The sum over batch and channels of z_dy conj(z_v) goes in a fixed order: chunks of (batch, tile)
-// items of one head are summed by one thread each, and the sums of the chunks are added in
-// sequence. About 64 chunks in all keep any CPU busy; more than 8 items would round more in fp32.
+// The gradient of the spectrum, and dv if it is wanted: dy is transformed once for both. The sum
+// over batch and channels of z_dy conj(z_v) goes in a fixed order: one thread each sums a chunk of
+// (batch, tile) items of a head, then the chunks' sums are added in sequence. About 64 chunks in
+// all keep any CPU busy; more than 8 items would round more in fp32.
 template <class T>
 void correlate(const Tensor& dy, const Tensor& v, const Tensor& spectrum, Index n, const Tensor& dv,
                const Tensor& dspectrum) {
@@ -233,7 +263,6 @@ void correlate(const Tensor& dy, const Tensor& v, const Tensor& spectrum, Index 
     T *z_v = x + n * kRow, *sum = z_v + n * kRow;
     const Index h = task / chunks, first = task % chunks * chunk;
     const T* filter = &response[h * n * 2];
-    auto keep = [](Index, Row<T>&) {};
     auto add = [=](Index p, Row<T>& z) {
       const Row<T> other = Row<T>::load(z_v + p * kRow);
       (Row<T>::load(sum + p * kRow) + times_conj(z, other.re, other.im)).store(sum + p * kRow);
@@ -246,14 +275,12 @@ void correlate(const Tensor& dy, const Tensor& v, const Tensor& spectrum, Index 
     for (Index item = first; item < std::min(first + chunk, items); ++item) {
       const Index b = item / tiles, tile = item % tiles;
       const ChannelTile<T> in(v, b, h, tile, n), gradient(dy, b, h, tile, n);
-      plan->forward(in.source(z_v, zero), z_v, keep);
+      plan->forward(in.source(z_v, zero), z_v, keep_bins);
       if (dv.defined()) {
         const ChannelTile<T> out(dv, b, h, tile, n);
         plan->filter(gradient.source(x, zero), x, add_and_apply, out.sink(x, spare));
         out.finish(x);
-      } else {
-        plan->forward(gradient.source(x, zero), x, add);
-      }
+      } else plan->forward(gradient.source(x, zero), x, add);
     }
     for (Index p = 0; p < n; ++p) {
       const Row<T> row = Row<T>::load(sum + p * kRow);
@@ -263,7 +290,7 @@ void correlate(const Tensor& dy, const Tensor& v, const Tensor& spectrum, Index 
 
   // The part that belongs to the real channels, times how often y reads a frequency, over n. What
   // is left over of a pair of channels is anti-Hermitian and cancels.
-  Complex* result = dspectrum.data<Complex>();
+  Complex* result = dspectrum.first<Complex>();
   for (Index h = 0; h < H; ++h) {
     for (Index k = 0; k < n / 2 + 1; ++k) {
       const Index mirrored = (n - k) % n;

@@ -1,13 +1,11 @@
-// gemm_tile: C = A B or C += A B on tiles that lie in the caches, and transpose_tile, which gives a
-// right side that is stored the other way its rows. What attention and the fp64 matrix product are
-// made of.
+// What attention and the fp64 matrix product are made of: gemm_tile, C = A B or C += A B on tiles
+// that lie in the caches, and transpose_tile for a B that is stored the other way.
 //
 // A block of C, kTileRows rows of kTileCols registers each, stays in registers while k runs over
-// the whole inner dimension: step k multiplies one row piece of B (kTileCols registers) by
-// kTileRows scalars of A. Each register of B is used kTileRows times and each scalar of A kTileCols
-// times, which is what lets the multipliers, and not the loads, set the pace. (Goto, van de Geijn,
-// "Anatomy of high-performance matrix multiplication", 2008.) A is read scalar by scalar and may
-// have any strides, so a transposed A costs nothing; B and C have contiguous rows.
+// the inner dimension: step k multiplies a row piece of B by kTileRows scalars of A. Each register
+// of B is used kTileRows times and each scalar of A kTileCols times, so the multipliers, not the
+// loads, set the pace. (Goto, van de Geijn, "Anatomy of high-performance matrix multiplication",
+// 2008.) A may have any strides: a transposed A costs nothing. B and C have contiguous rows.
 //
 // The sum over k runs in order: an element's bits depend on its row of A and column of B alone.
 #pragma once
@@ -110,8 +108,7 @@ inline void transpose_square(float factor, const float* from, Index from_row, fl
   const auto scale = hn::Set(four, factor);
   const auto row = [&](int i) { return hn::Mul(scale, hn::LoadU(four, from + i * from_row)); };
   const auto r0 = row(0), r1 = row(1), r2 = row(2), r3 = row(3);
-  // Row i of `to` is column i of r0..r3. The first step pairs r0 with r1 and r2 with r3, the second
-  // pairs the pairs.
+  // r0 is paired with r1 and r2 with r3, then pair with pair: column i of r0..r3 is row i of `to`.
   const auto low01 = hn::BitCast(pairs, hn::InterleaveLower(four, r0, r1));
   const auto low23 = hn::BitCast(pairs, hn::InterleaveLower(four, r2, r3));
   const auto high01 = hn::BitCast(pairs, hn::InterleaveUpper(four, r0, r1));
@@ -138,21 +135,19 @@ template <class T>
 void transpose_tile(T factor, Index rows, Index columns, const T* from, Index from_row, T* to,
                     Index to_row) {
   constexpr Index kSide = 16 / sizeof(T);
-  // So many rows of `to` are written to at a time: few enough that each one's cache line is still
-  // there for the next piece, though lines a power of two apart share a handful of places.
+  // Rows of `to` that are written to at a time: so few that each one's cache line is still there
+  // for the next piece, though lines a power of two apart share a handful of places.
   constexpr Index kBlock = 32;
   const Index whole_rows = rows / kSide * kSide, whole_columns = columns / kSide * kSide;
   for (Index block = 0; block < whole_columns; block += kBlock) {
     const Index end = std::min(block + kBlock, whole_columns);
-    for (Index i = 0; i < whole_rows; i += kSide) {
+    for (Index i = 0; i < whole_rows; i += kSide)
       for (Index j = block; j < end; j += kSide)
         transpose_square(factor, from + i * from_row + j, from_row, to + j * to_row + i, to_row);
-    }
   }
-  for (Index i = 0; i < rows; ++i) {
+  for (Index i = 0; i < rows; ++i)
     for (Index j = i < whole_rows ? whole_columns : 0; j < columns; ++j)
       to[j * to_row + i] = factor * from[i * from_row + j];
-  }
 }
 
 }  // namespace triad::cpu

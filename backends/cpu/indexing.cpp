@@ -5,12 +5,9 @@
 // neither on their number nor on who is first.
 #include <algorithm>
 #include <limits>
-#include <numeric>
 #include <vector>
 
 #include <triad/backends/cpu/strided.h>
-#include <triad/backends/kernels.h>
-#include <triad/core/visit.h>
 
 namespace triad::kernels {
 
@@ -18,10 +15,10 @@ using namespace cpu;
 
 void embedding(Cpu, const Tensor& weight, const Tensor& ids, const Tensor& y) {
   const Index C = weight.shape()[1];
-  const std::int64_t* id = ids.data<std::int64_t>();
+  const std::int64_t* id = ids.first<std::int64_t>();
   visit_any(weight.dtype(), [&]<class T>(T) {
-    const T* table = weight.data<T>();
-    T* out = y.data<T>();
+    const T* table = weight.first<T>();
+    T* out = y.first<T>();
     parallel_for(ids.numel(), 1 + kGrain / (C + 1),
                  [&](Index i) { std::copy_n(table + id[i] * C, C, out + i * C); });
   });
@@ -29,11 +26,11 @@ void embedding(Cpu, const Tensor& weight, const Tensor& ids, const Tensor& y) {
 
 void embedding_backward(Cpu, const Tensor& dy, const Tensor& ids, const Tensor& dweight) {
   const Index V = dweight.shape()[0], C = dweight.shape()[1], R = ids.numel();
-  const std::int64_t* id = ids.data<std::int64_t>();
+  const std::int64_t* id = ids.first<std::int64_t>();
   constexpr Index kColumns = 64;  // sums of 256 rows then fit the second-level cache
   visit_float("embedding_backward", dy.dtype(), [&]<class T>(T) {
-    const T* gradient = dy.data<T>();
-    T* out = dweight.data<T>();
+    const T* gradient = dy.first<T>();
+    T* out = dweight.first<T>();
     parallel_for(ceil_div(C, kColumns), 1 + kGrain / ((R + V) * kColumns + 1), [&](Index tile) {
       double* sums = scratch<double>(V * kColumns);
       const Index left = tile * kColumns, width = std::min(kColumns, C - left);
@@ -49,30 +46,30 @@ void embedding_backward(Cpu, const Tensor& dy, const Tensor& ids, const Tensor& 
   });
 }
 
-void gather_last(Cpu, const Tensor& x, const Tensor& index, const Tensor& y) {
+// f(from, step, to, step, j, id) for number j of each row of the index: id.
+template <class F>
+static void by_index(const Tensor& x, const Tensor& index, const Tensor& y, F f) {
   const RowsOf<Index> ids{index};
   visit_any(x.dtype(), [&]<class T>(T) {
     const RowsOf<T> in{x}, out{y};
-    parallel_for(ids.count, 1 + kGrain / (std::max(in.length, ids.length) + 1), [&](Index r) {
+    parallel_for(ids.count, 1 + kGrain / (ids.length + 1), [&](Index r) {
       const T* from = in.at(r);
       const Index* id = ids.at(r);
       T* to = out.at(r);
-      for (Index j = 0; j < ids.length; ++j) to[j * out.step] = from[id[j * ids.step] * in.step];
+      for (Index j = 0; j < ids.length; ++j) f(from, in.step, to, out.step, j, id[j * ids.step]);
     });
   });
 }
 
+void gather_last(Cpu, const Tensor& x, const Tensor& index, const Tensor& y) {
+  by_index(x, index, y, [](auto* from, Index in, auto* to, Index out, Index j, Index id) {
+    to[j * out] = from[id * in];
+  });
+}
+
 void scatter_add_last(Cpu, const Tensor& x, const Tensor& index, const Tensor& y) {
-  const RowsOf<Index> ids{index};
-  visit_wide(x.dtype(), [&]<class T>(T) {
-    const RowsOf<T> in{x}, out{y};
-    if constexpr (!is_complex_v<T> && !std::is_same_v<T, bool>)
-      parallel_for(ids.count, 1 + kGrain / (ids.length + 1), [&](Index r) {
-        const T* from = in.at(r);
-        const Index* id = ids.at(r);
-        T* to = out.at(r);
-        for (Index j = 0; j < ids.length; ++j) to[id[j * ids.step] * out.step] += from[j * in.step];
-      });
+  by_index(x, index, y, [](auto* from, Index in, auto* to, Index out, Index j, Index id) {
+    to[id * out] = std::remove_cvref_t<decltype(*to)>(to[id * out] + from[j * in]);
   });
 }
 
@@ -84,16 +81,16 @@ void topk_last(Cpu, const Tensor& x, bool largest, const Tensor& index) {
       parallel_for(out.count, 1 + kGrain / (in.length + 1), [&](Index r) {
         const T* from = in.at(r);
         Index* to = out.at(r);
-        std::vector<Index> order(in.length);
-        std::iota(order.begin(), order.end(), Index(0));
-        auto above = [&](T a, T b) { return a > b || (a != a && b == b); };
-        auto before = [&](Index i, Index j) {
-          const T a = from[i * in.step], b = from[j * in.step];
-          if (largest ? above(a, b) : above(b, a)) return true;
-          return !(largest ? above(b, a) : above(a, b)) && i < j;
+        std::vector<std::pair<T, Index>> order(in.length);
+        for (Index j = 0; j < in.length; ++j) order[j] = {from[j * in.step], j};
+        auto above = [](T a, T b) { return a > b || (a != a && b == b); };
+        auto before = [&](const auto& a, const auto& b) {
+          if (largest ? above(a.first, b.first) : above(b.first, a.first)) return true;
+          return !(largest ? above(b.first, a.first) : above(a.first, b.first)) &&
+                 a.second < b.second;
         };
         std::partial_sort(order.begin(), order.begin() + out.length, order.end(), before);
-        for (Index j = 0; j < out.length; ++j) to[j * out.step] = order[j];
+        for (Index j = 0; j < out.length; ++j) to[j * out.step] = order[j].second;
       });
   });
 }
@@ -101,14 +98,16 @@ void topk_last(Cpu, const Tensor& x, bool largest, const Tensor& index) {
 void index_range(Cpu, const Tensor& ids, const Tensor& range) {
   Index low = std::numeric_limits<Index>::max(), high = -low - 1;
   auto see = [&](Index, const Index* id, Index n) {
+    Index least = low, most = high;  // of their own: low might lie among the ids, for all one knows
     for (Index k = 0; k < n; ++k) {
-      low = std::min(low, id[k]);
-      high = std::max(high, id[k]);
+      least = std::min(least, id[k]);
+      most = std::max(most, id[k]);
     }
+    low = least, high = most;
   };
-  for_runs(ids.data<Index>(), ids.shape(), ids.strides(), 0, ids.numel(), see);
-  range.data<Index>()[0] = low;
-  range.data<Index>()[1] = high;
+  for_runs(ids.first<Index>(), ids.shape(), ids.strides(), 0, ids.numel(), see);
+  range.first<Index>()[0] = low;
+  range.first<Index>()[1] = high;
 }
 
 }  // namespace triad::kernels

@@ -1,8 +1,5 @@
 // The matrix product: the batch in its simplest shape, then oneDNN or our own blocked product.
 #include <triad/backends/cpu/gemm_tile.h>
-#include <triad/backends/cpu/parallel.h>
-#include <triad/backends/kernels.h>
-#include <triad/core/visit.h>
 
 #include <array>
 #include <dnnl.hpp>
@@ -16,6 +13,7 @@ using namespace cpu;
 
 // A batch of products c = a b (+ bias), c[batch..., M, N] contiguous; stride 0 repeats a matrix.
 struct MatrixProduct {
+  DType dtype;
   Index M, N, K;
   Index a_row, a_column, b_row, b_column;  // one of each pair is 1
   Shape batch = {}, a_batch = {}, b_batch = {};
@@ -33,15 +31,11 @@ void normalize(Index rows, Index columns, Index& row, Index& column) {
 // become one tall matrix: a single large product is faster than many small ones.
 MatrixProduct simplest(const Tensor& a, const Tensor& b) {
   const int axes = a.dim() - 2;
-  MatrixProduct p{.M = a.shape()[axes],
-                  .N = b.shape()[axes + 1],
-                  .K = b.shape()[axes],
-                  .a_row = a.strides()[axes],
-                  .a_column = a.strides()[axes + 1],
-                  .b_row = b.strides()[axes],
-                  .b_column = b.strides()[axes + 1]};
+  const Index M = a.shape()[axes], N = b.shape().back(), K = b.shape()[axes];
+  const Shape &a_steps = a.strides(), &b_steps = b.strides();
+  MatrixProduct p{a.dtype(), M, N, K, a_steps[axes], a_steps.back(), b_steps[axes], b_steps.back()};
   for (int i = axes - 1; i >= 0; --i) {
-    const Index size = a.shape()[i], a_step = a.strides()[i], b_step = b.strides()[i];
+    const Index size = a.shape()[i], a_step = a_steps[i], b_step = b_steps[i];
     if (size == 1) continue;
     if (p.batch.empty()) {
       const bool tall = p.M == 1 ? p.a_column == 1 || a_step == 1 : a_step == p.M * p.a_row;
@@ -63,19 +57,21 @@ MatrixProduct simplest(const Tensor& a, const Tensor& b) {
   return p;
 }
 
-// ---- fp32 by oneDNN's matmul: 480 GFLOP/s on 2 AVX-512 cores where its sgemm reaches 310 to 490.
+// ---- f32 by oneDNN's matmul: 480 GFLOP/s on 2 AVX-512 cores where its sgemm reaches 310 to 490;
+// and bf16, which it has only where the CPU has AVX-512.
 //
 // Making a primitive takes 200 us the first time and 4 us when oneDNN finds it in its own cache, as
 // long as a small product. So primitives are kept here, with the memory objects they run on; every
 // thread has its own, because those objects hold the pointers of the running call.
 
 // All that a primitive depends on; the entries it does not use are zero.
-using Key = std::array<Index, 3 * kMaxRank + 10>;
+using Key = std::array<Index, 3 * kMaxRank + 11>;
 
 Key key_of(const MatrixProduct& p, bool bias) {
-  Key key{p.M,     p.N,        p.K,  p.a_row,           p.a_column,
-          p.b_row, p.b_column, bias, get_num_threads(), p.batch.rank()};
-  Index* next = &key[10];
+  Key key{Index(p.dtype), p.M,     p.N,        p.K,  p.a_row,
+          p.a_column,     p.b_row, p.b_column, bias, get_num_threads(),
+          p.batch.rank()};
+  Index* next = &key[11];
   for (const Shape* shape : {&p.batch, &p.a_batch, &p.b_batch})
     next = std::copy(shape->begin(), shape->end(), next);
   return key;
@@ -87,8 +83,9 @@ const dnnl::engine& engine() {
 }
 
 // An axis that repeats has size 1: oneDNN broadcasts it.
-dnnl::memory::desc matrix(const Shape& batch, const Shape& steps, Index rows, Index columns,
-                          Index row, Index column) {
+dnnl::memory::desc matrix(DType dtype, const Shape& batch, const Shape& steps, Index rows,
+                          Index columns, Index row, Index column) {
+  using Type = dnnl::memory::data_type;
   dnnl::memory::dims sizes, strides;
   for (int i = 0; i < batch.rank(); ++i) {
     sizes.push_back(steps[i] == 0 ? 1 : batch[i]);
@@ -96,7 +93,7 @@ dnnl::memory::desc matrix(const Shape& batch, const Shape& steps, Index rows, In
   }
   sizes.insert(sizes.end(), {rows, columns});
   strides.insert(strides.end(), {row, column});
-  return {sizes, dnnl::memory::data_type::f32, strides};
+  return {sizes, dtype == bf16 ? Type::bf16 : Type::f32, strides};
 }
 
 class Primitive {
@@ -110,13 +107,13 @@ class Primitive {
     if (p.K == 0 || overlap(p.M, p.K, p.a_row, p.a_column) ||
         overlap(p.K, p.N, p.b_row, p.b_column))
       return;
-    const auto left = matrix(p.batch, p.a_batch, p.M, p.K, p.a_row, p.a_column);
-    const auto right = matrix(p.batch, p.b_batch, p.K, p.N, p.b_row, p.b_column);
+    const auto left = matrix(p.dtype, p.batch, p.a_batch, p.M, p.K, p.a_row, p.a_column);
+    const auto right = matrix(p.dtype, p.batch, p.b_batch, p.K, p.N, p.b_row, p.b_column);
     Shape c = p.batch;
     c.push_back(p.M), c.push_back(p.N);
-    const auto out = matrix(p.batch, contiguous_layout(c).strides, p.M, p.N, p.N, 1);
+    const auto out = matrix(p.dtype, p.batch, contiguous_layout(c).strides, p.M, p.N, p.N, 1);
     dnnl::memory::desc row;  // empty: no bias
-    if (bias) row = matrix(p.batch, Shape::filled(p.batch.rank(), 0), 1, p.N, p.N, 1);
+    if (bias) row = matrix(p.dtype, p.batch, Shape::filled(p.batch.rank(), 0), 1, p.N, p.N, 1);
 #if DNNL_VERSION_MAJOR >= 3  // Ubuntu 24.04; Debian 12 has oneDNN 2
     const dnnl::matmul::primitive_desc description(engine(), left, right, row, out);
 #else
@@ -132,13 +129,13 @@ class Primitive {
   Primitive() = default;
 
   // False, with nothing done, where there is none: then the other product is taken.
-  bool operator()(const float* a, const float* b, const float* bias, float* c) {
+  bool operator()(const void* a, const void* b, const void* bias, void* c) {
     if (!run_) return false;
     thread_local dnnl::stream stream(engine());
-    a_.set_data_handle(const_cast<float*>(a));
-    b_.set_data_handle(const_cast<float*>(b));
+    a_.set_data_handle(const_cast<void*>(a));
+    b_.set_data_handle(const_cast<void*>(b));
     c_.set_data_handle(c);
-    if (bias) bias_.set_data_handle(const_cast<float*>(bias));
+    if (bias) bias_.set_data_handle(const_cast<void*>(bias));
     const dnnl_exec_arg_t arguments[] = {{DNNL_ARG_SRC, a_.get()},
                                          {DNNL_ARG_WEIGHTS, b_.get()},
                                          {DNNL_ARG_DST, c_.get()},
@@ -169,10 +166,9 @@ Primitive& primitive(const MatrixProduct& p, bool bias) {
 
 // ---- By gemm_tile: fp64, which oneDNN does not have, and what it has no fast way to read.
 //
-// A task is a block of c. It walks along K in chunks, in order, so that the number of threads never
-// changes a sum. The chunk of b is first copied to where its rows follow each other, and so is the
-// chunk of a when it is stored by columns: read in place, a large matrix would take a page of
-// memory and the same few cache sets with every row.
+// A task is a block of c. It takes K in chunks, in order, so the number of threads never changes a
+// sum. The chunk of b, and of an a stored by columns, is first copied to rows that follow each
+// other: in place, every row of a large matrix takes a page of memory and the same few cache sets.
 
 // A chunk of b, kDepth x kColumns doubles, fills a quarter of a 1 MiB second cache level.
 constexpr Index kRows = 96, kColumns = 128, kDepth = 256;
@@ -188,10 +184,9 @@ void copy_panel(Index depth, Index width, const T* from, Index depth_stride, Ind
 template <class T>
 void multiply_block(const MatrixProduct& p, const T* a, const T* b, const T* bias, T* c, Index rows,
                     Index columns) {
-  for (Index i = 0; i < rows; ++i) {
+  for (Index i = 0; i < rows; ++i)
     if (bias) std::copy_n(bias, columns, c + i * p.N);
     else std::fill_n(c + i * p.N, columns, T(0));
-  }
   T *a_panel = scratch<T>((kRows + kColumns) * kDepth), *b_panel = a_panel + kRows * kDepth;
   for (Index k = 0; k < p.K; k += kDepth) {
     const Index depth = std::min(kDepth, p.K - k);
@@ -229,18 +224,35 @@ void multiply_in_blocks(const MatrixProduct& p, const T* a, const T* b, const T*
   }
 }
 
+// x in f32; what is repeated is not copied but once.
+Tensor widened(const Tensor& x) {
+  Layout once = x.layout();
+  for (int i = 0; i < x.dim(); ++i)
+    if (once.strides[i] == 0) once.shape[i] = std::min<Index>(once.shape[i], 1);
+  const Tensor y = empty(once.shape, f32);
+  copy(Cpu{}, x.with_layout(once), y);
+  return y.with_layout(expanded(y.layout(), x.shape()));
+}
+
 }  // namespace
 
 void matmul(Cpu, const Tensor& a, const Tensor& b, const Tensor& bias, const Tensor& c) {
   if (c.numel() == 0) return;
   const MatrixProduct p = simplest(a, b);
-  visit_float("matmul", c.dtype(), [&]<class T>(T) {
-    const T *left = a.data<T>(), *right = b.data<T>();
-    const T* row = bias.defined() ? bias.data<T>() : nullptr;
-    T* out = c.data<T>();
-    if constexpr (sizeof(T) == sizeof(float))
+  visit_any(c.dtype(), [&]<class T>(T) {
+    const T *left = a.first<T>(), *right = b.first<T>();
+    const T* row = bias.defined() ? bias.first<T>() : nullptr;
+    T* out = c.first<T>();
+    constexpr bool narrow = std::is_same_v<T, bfloat16>;
+    if constexpr (narrow || std::is_same_v<T, float>)
       if (primitive(p, row != nullptr)(left, right, row, out)) return;
-    multiply_in_blocks(p, left, right, row, out);
+    if constexpr (std::is_floating_point_v<T>) {
+      multiply_in_blocks(p, left, right, row, out);
+    } else if constexpr (narrow) {
+      const Tensor y = empty(c.shape(), f32);
+      matmul(Cpu{}, widened(a), widened(b), bias.defined() ? widened(bias) : bias, y);
+      copy(Cpu{}, y, c);
+    } else throw DTypeError("matmul: needs f32, f64 or bf16");
   });
 }
 

@@ -2,10 +2,7 @@
 // a step costs. The arithmetic is that of torch.optim; what depends on the step alone is in double.
 #include <cmath>
 
-#include <triad/backends/cpu/parallel.h>
 #include <triad/backends/cpu/vec.h>
-#include <triad/backends/kernels.h>
-#include <triad/core/visit.h>
 
 namespace triad::kernels {
 using namespace cpu;
@@ -20,8 +17,8 @@ void adam_step(Cpu, const AdamArgs& args, const Tensor& gradient, const Tensor& 
     const X step{T(args.lr / correction1)}, decay(T(1 - args.lr * args.weight_decay));
     const X new1{T(1 - args.beta1)}, keep2{T(args.beta2)}, new2{T(1 - args.beta2)};
     const X l2{T(args.l2)}, eps{T(args.eps)}, root_scale{T(1 / std::sqrt(correction2))};
-    const T* g = gradient.data<T>();
-    T *parameter = p.data<T>(), *mean = m.data<T>(), *square = v.data<T>();
+    const T* g = gradient.first<T>();
+    T *parameter = p.first<T>(), *mean = m.first<T>(), *square = v.first<T>();
     const auto update = [=](Index i, auto part) {
       X x = part.load(parameter + i), a = part.load(mean + i), b = part.load(square + i);
       const X d = fma(l2, x, part.load(g + i));

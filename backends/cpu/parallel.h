@@ -1,4 +1,5 @@
-// Loops shared among OpenMP's threads, and working memory that a thread keeps between calls.
+// What all CPU kernels include: the contract, loops shared among OpenMP's threads, and working
+// memory that a thread keeps between calls.
 #pragma once
 
 #include <omp.h>
@@ -7,6 +8,9 @@
 #include <cstdint>
 #include <memory>
 #include <new>
+
+#include <triad/backends/kernels.h>
+#include <triad/core/visit.h>
 
 namespace triad::cpu {
 

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 
 #include <triad/backends/cpu/vec.h>
@@ -24,9 +25,8 @@ inline void philox_block(RandomStream random, std::uint64_t first_counter, std::
   constexpr Half half;
   constexpr std::uint64_t lanes = hn::MaxLanes(wide);
   auto word = [&](std::uint64_t value) { return hn::Set(wide, value & 0xffffffffu); };
-  auto multiply = [&](auto a, auto b) {
-    return hn::MulEven(hn::BitCast(half, a), hn::BitCast(half, b));
-  };
+  auto halves = [&](auto x) { return hn::BitCast(half, x); };
+  auto multiply = [&](auto a, auto b) { return hn::MulEven(halves(a), halves(b)); };
 
   const auto counter = hn::Add(hn::Set(wide, first_counter), hn::Iota(wide, 0));
   const auto next = hn::Add(counter, hn::Set(wide, lanes));
@@ -45,8 +45,7 @@ inline void philox_block(RandomStream random, std::uint64_t first_counter, std::
     }
   }
   auto pair = [&](auto low, auto high) {
-    return hn::BitCast(
-        wide, hn::OddEven(hn::BitCast(half, hn::ShiftLeft<32>(high)), hn::BitCast(half, low)));
+    return hn::BitCast(wide, hn::OddEven(halves(hn::ShiftLeft<32>(high)), halves(low)));
   };
   auto* to = reinterpret_cast<std::uint64_t*>(out);
   hn::StoreInterleaved2(pair(a[0], a[1]), pair(a[2], a[3]), wide, to);
@@ -60,23 +59,17 @@ inline void uniform_bits(RandomStream random, std::uint64_t first, Index n, std:
   Index skip = Index(first % 4);
   for (Index done = 0; done < n; counter += kPhiloxBlock / 4, skip = 0) {
     const Index count = std::min(n - done, kPhiloxBlock - skip);
-    if (count == kPhiloxBlock) {
-      philox_block(random, counter, out + done);
-    } else {
+    if (count < kPhiloxBlock) {
       std::uint32_t block[kPhiloxBlock];
       philox_block(random, counter, block);
       std::copy_n(block + skip, count, out + done);
-    }
+    } else philox_block(random, counter, out + done);
     done += count;
   }
 }
 
 // An element is dropped when its uniform is below p, that is, bits >> 8 < dropout_threshold(p).
-inline std::uint32_t dropout_threshold(double p) {
-  const double scaled = p * 0x1p24;
-  const auto whole = std::uint32_t(scaled);
-  return whole + (double(whole) < scaled);
-}
+inline std::uint32_t dropout_threshold(double p) { return std::uint32_t(std::ceil(p * 0x1p24)); }
 
 // bits >> 8 of a register's worth of words, as floating-point numbers.
 template <class T> Vec<T> high_bits(const std::uint32_t* bits) {

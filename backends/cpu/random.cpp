@@ -6,10 +6,6 @@
 #include <cstdint>
 
 #include <triad/backends/cpu/philox.h>
-#include <triad/backends/cpu/vec.h>
-#include <triad/backends/kernels.h>
-#include <triad/backends/math.h>
-#include <triad/core/visit.h>
 
 namespace triad::kernels {
 namespace {
@@ -36,13 +32,12 @@ template <class F> void for_each_tile(RandomStream random, Index n, Index per_el
 void uniform(Cpu, RandomStream random, const Tensor& y) {
   visit_float("uniform", y.dtype(), [&]<class T>(T) {
     constexpr Index per_element = sizeof(T) / 4;
-    T* out = y.data<T>();
-    auto fill = [=](Index first, Index n, const std::uint32_t* words) {
+    T* out = y.first<T>();
+    for_each_tile(random, y.numel(), per_element, [=](Index first, Index n, auto* words) {
       for (Index i = 0; i < n; ++i)
         if constexpr (per_element == 1) out[first + i] = uniform_float(words[i]);
         else out[first + i] = uniform_double(words[2 * i], words[2 * i + 1]);
-    };
-    for_each_tile(random, y.numel(), per_element, fill);
+    });
   });
 }
 
@@ -51,7 +46,8 @@ void normal(Cpu, RandomStream random, const Tensor& y) {
   visit_float("normal", y.dtype(), [&]<class T>(T) {
     constexpr Index words_per_pair = sizeof(T) / 2;
     static_assert(kTile / words_per_pair % V::lanes == 0);
-    auto fill = [&](Index first, Index n, const std::uint32_t* words) {
+    const Index pairs = ceil_div(y.numel(), 2);
+    for_each_tile(random, pairs, words_per_pair, [&](Index first, Index n, auto* words) {
       double u1[kTile / 2], u2[kTile / 2], normals[kTile];
       for (Index k = 0; k < n; ++k, words += words_per_pair) {
         if constexpr (sizeof(T) == 4) {
@@ -67,16 +63,14 @@ void normal(Cpu, RandomStream random, const Tensor& y) {
         const auto [cos, sin] = math::normal_pair(V::load(u1 + k), V::load(u2 + k));
         hn::StoreInterleaved2(cos.raw, sin.raw, V::tag, normals + 2 * k);
       }
-      const Index count = std::min(2 * n, y.numel() - 2 * first);
-      std::copy_n(normals, count, y.data<T>() + 2 * first);
-    };
-    for_each_tile(random, ceil_div(y.numel(), 2), words_per_pair, fill);
+      std::copy_n(normals, std::min(2 * n, y.numel() - 2 * first), y.first<T>() + 2 * first);
+    });
   });
 }
 
 void random_integers(Cpu, RandomStream random, Index low, Index high, const Tensor& y) {
   const std::uint64_t range = std::uint64_t(high) - std::uint64_t(low);
-  std::int64_t* out = y.data<std::int64_t>();
+  std::int64_t* out = y.first<std::int64_t>();
   for_each_tile(random, y.numel(), 2, [=](Index first, Index n, const std::uint32_t* words) {
     for (Index i = 0; i < n; ++i) {
       const unsigned __int128 bits = std::uint64_t(words[2 * i]) << 32 | words[2 * i + 1];
@@ -87,16 +81,14 @@ void random_integers(Cpu, RandomStream random, Index low, Index high, const Tens
 
 // By registers: the compiler's own loop reads x behind masks, which took twice as long.
 void dropout(Cpu, RandomStream random, double p, const Tensor& x, const Tensor& y) {
-  const std::uint32_t threshold = dropout_threshold(p);
   visit_float("dropout", x.dtype(), [&]<class T>(T) {
-    const T* in = x.data<T>();
-    T* out = y.data<T>();
-    const Vec<T> limit{T(threshold)}, scale{T(1 / (1 - p))};
+    const T* in = x.first<T>();
+    T* out = y.first<T>();
+    const Vec<T> limit{T(dropout_threshold(p))}, scale{T(1 / (1 - p))};
     for_each_tile(random, x.numel(), 1, [=](Index first, Index n, const std::uint32_t* words) {
       for_each_register<T>(n, [&](Index i, auto part) {
         const Vec<T> kept = part.load(in + first + i) * scale;
-        const Vec<T> u = high_bits<T>(words + i);
-        part.store(select(u < limit, Vec<T>(), kept), out + first + i);
+        part.store(select(high_bits<T>(words + i) < limit, Vec<T>(), kept), out + first + i);
       });
     });
   });

@@ -1,22 +1,18 @@
 // Softmax, cross entropy and layer normalisation, one row of [R,C] at a time while it is in cache.
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <vector>
 
-#include <triad/backends/cpu/parallel.h>
 #include <triad/backends/cpu/vec.h>
-#include <triad/backends/kernels.h>
-#include <triad/core/visit.h>
 
 namespace triad::kernels {
 namespace {
 
 using namespace cpu;
 
-template <class T> T* row(const Tensor& x, Index r) { return x.data<T>() + r * x.shape()[1]; }
+template <class T> T* row(const Tensor& x, Index r) { return x.first<T>() + r * x.shape()[1]; }
 
-template <class T> T* data_or_null(const Tensor& x) { return x.defined() ? x.data<T>() : nullptr; }
+template <class T> T* data_or_null(const Tensor& x) { return x.defined() ? x.first<T>() : nullptr; }
 
 // Calls f(T{}, r, C) for each of the rows of x.
 template <class F> void for_each_row(const char* op, const Tensor& x, F f) {
@@ -123,6 +119,16 @@ void softmax(Cpu, const Tensor& x, const Tensor& y) {
   });
 }
 
+void log_softmax(Cpu, const Tensor& x, const Tensor& y) {
+  for_each_row("log_softmax", x, [&]<class T>(T, Index r, Index C) {
+    T *in = row<T>(x, r), *out = row<T>(y, r);
+    const T top = row_max(in, C);
+    const Vec<T> shift(top), rest(T(std::log(sum_exp(in, C, top))));
+    for_each_register<T>(
+        C, [&](Index i, auto part) { part.store(part.load(in + i) - shift - rest, out + i); });
+  });
+}
+
 void softmax_backward(Cpu, const Tensor& dy, const Tensor& y, const Tensor& dx) {
   for_each_row("softmax_backward", y, [&]<class T>(T, Index r, Index C) {
     T *g = row<T>(dy, r), *p = row<T>(y, r), *out = row<T>(dx, r);
@@ -138,9 +144,9 @@ void softmax_backward(Cpu, const Tensor& dy, const Tensor& y, const Tensor& dx) 
 
 void cross_entropy(Cpu, const Tensor& logits, const Tensor& target, Index ignore_index,
                    const Tensor& losses, const Tensor& logsumexp) {
-  const std::int64_t* targets = target.data<std::int64_t>();
+  const std::int64_t* targets = target.first<std::int64_t>();
   for_each_row("cross_entropy", logits, [&]<class T>(T, Index r, Index C) {
-    T &loss = losses.data<T>()[r], &lse = logsumexp.data<T>()[r];
+    T &loss = losses.first<T>()[r], &lse = logsumexp.first<T>()[r];
     if (targets[r] == ignore_index) {
       loss = lse = 0;
       return;
@@ -155,10 +161,10 @@ void cross_entropy(Cpu, const Tensor& logits, const Tensor& target, Index ignore
 
 void cross_entropy_backward(Cpu, const Tensor& logits, const Tensor& target,
                             const Tensor& logsumexp, const Tensor& scale, const Tensor& dlogits) {
-  const std::int64_t* targets = target.data<std::int64_t>();
+  const std::int64_t* targets = target.first<std::int64_t>();
   for_each_row("cross_entropy_backward", logits, [&]<class T>(T, Index r, Index C) {
     T *x = row<T>(logits, r), *out = row<T>(dlogits, r);
-    const T factor = scale.data<T>()[r], lse = logsumexp.data<T>()[r];
+    const T factor = scale.first<T>()[r], lse = logsumexp.first<T>()[r];
     if (factor == 0) {
       std::fill_n(out, C, T(0));
       return;
@@ -173,13 +179,9 @@ void cross_entropy_backward(Cpu, const Tensor& logits, const Tensor& target,
 
 void layer_norm(Cpu, const Tensor& x, const Tensor& weight, const Tensor& bias, double eps,
                 const Tensor& y, const Tensor& mean, const Tensor& rstd) {
-  const Index R = x.shape()[0], C = x.shape()[1];
-  visit_float("layer_norm", x.dtype(), [&]<class T>(T) {
-    const T *in = x.data<T>(), *w = data_or_null<T>(weight), *b = data_or_null<T>(bias);
-    T *out = y.data<T>(), *m = mean.data<T>(), *s = rstd.data<T>();
-    parallel_for(R, 1 + kHeavyGrain / (C + 1), [&](Index r) {
-      layer_norm_row(C, in + r * C, w, b, eps, out + r * C, m[r], s[r]);
-    });
+  for_each_row("layer_norm", x, [&]<class T>(T, Index r, Index C) {
+    layer_norm_row(C, row<T>(x, r), data_or_null<T>(weight), data_or_null<T>(bias), eps,
+                   row<T>(y, r), mean.first<T>()[r], rstd.first<T>()[r]);
   });
 }
 
@@ -196,8 +198,8 @@ void layer_norm_backward(Cpu, const Tensor& dy, const Tensor& x, const Tensor& w
       return std::vector<double>(parameter.defined() ? blocks * width : 0);
     };
     auto weight_sums = sums_of(dweight), bias_sums = sums_of(dbias);
-    const T *g = dy.data<T>(), *in = x.data<T>(), *w = data_or_null<T>(weight);
-    const T *m = mean.data<T>(), *s = rstd.data<T>();
+    const T *g = dy.first<T>(), *in = x.first<T>(), *w = data_or_null<T>(weight);
+    const T *m = mean.first<T>(), *s = rstd.first<T>();
     T* out = data_or_null<T>(dx);
     parallel_for(blocks, 1 + kHeavyGrain / (kBlock * (C + 1)), [&](Index block) {
       double* dw = dweight.defined() ? weight_sums.data() + block * width : nullptr;
@@ -208,7 +210,7 @@ void layer_norm_backward(Cpu, const Tensor& dy, const Tensor& x, const Tensor& w
     });
     const auto combine = [&](const std::vector<double>& sums, const Tensor& parameter) {
       if (!parameter.defined()) return;
-      T* result = parameter.data<T>();
+      T* result = parameter.first<T>();
       parallel_for(C, 1 + kHeavyGrain / (blocks + 1), [&](Index j) {
         result[j] = blocks ? T(pairwise_sum(&sums[j], blocks, width)) : T(0);
       });

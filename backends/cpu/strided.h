@@ -1,14 +1,12 @@
 // Walking through tensors of any strides, a run of consecutive elements at a time.
 //
-// A kernel is a plain loop over contiguous arrays. What lies otherwise is gathered, a tile of a
-// thousand elements at a time, into a buffer that stays in the first-level cache; a run that is
-// contiguous already is used where it lies.
+// A kernel is a plain loop over contiguous arrays. A contiguous run is used where it lies; all else
+// is gathered, a thousand elements at a time, into a buffer that stays in the first-level cache.
 #pragma once
 
 #include <algorithm>
 
 #include <triad/backends/cpu/parallel.h>
-#include <triad/core/tensor.h>
 
 namespace triad::cpu {
 
@@ -25,7 +23,7 @@ inline Index place_of(Index index, const Shape& shape, const Shape& strides, int
 // The rows of a tensor along its last axis: element j of row r is at(r)[j * step].
 template <class T> struct RowsOf {
   const Tensor& x;
-  T* data = x.data<T>();
+  T* data = x.first<T>();
   Index length = x.shape().back(), count = length == 0 ? 0 : x.numel() / length;
   Index step = x.strides().back();
 
@@ -41,9 +39,8 @@ struct Loop {
   Loop(const Shape& shape, const Shape& a, const Shape& b) {
     for (int i = 0, last = -1; i < shape.rank(); ++i) {
       if (shape[i] == 1) continue;
-      const bool merge =
-          rank > 0 && first[last] == a[i] * shape[i] && second[last] == b[i] * shape[i];
-      if (!merge) size[last = rank++] = 1;
+      if (rank == 0 || first[last] != a[i] * shape[i] || second[last] != b[i] * shape[i])
+        size[last = rank++] = 1;
       size[last] *= shape[i];
       first[last] = a[i];
       second[last] = b[i];
@@ -82,8 +79,7 @@ template <class T> class Cursor {
   // How many elements to ask for next: a contiguous run where that is worth it, else a tile.
   Index span() const { return lies_contiguous() && left() >= kShort ? left() : kTile; }
 
-  // How many elements are left of the innermost axis.
-  Index left() const { return loop_.size[inner()] - index_[inner()]; }
+  Index left() const { return loop_.size[inner()] - index_[inner()]; }  // of the innermost axis
 
   // The next n elements where they lie, or nullptr when they must be gathered or scattered.
   T* here(Index n) { return lies_contiguous() && n <= left() ? passed(n) : nullptr; }
@@ -94,6 +90,7 @@ template <class T> class Cursor {
     runs(n, [&](const T* p, Index stride, Index count) {
       if (stride == 1) std::copy_n(p, count, buffer);
       else if (stride == 0) std::fill_n(buffer, count, *p);
+      else if (stride == -1) std::reverse_copy(p - count + 1, p + 1, buffer);
       else
         for (Index i = 0; i < count; ++i) buffer[i] = p[i * stride];
       buffer += count;

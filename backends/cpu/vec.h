@@ -120,6 +120,12 @@ inline Vec<double> widen_high(Vec<float> a) {
   return hn::PromoteTo(Vec<double>::tag, hn::UpperHalf(hn::Half<Vec<float>::Tag>(), a.raw));
 }
 
+// A register of doubles from as many numbers in memory.
+inline Vec<double> load_double(const double* p) { return Vec<double>::load(p); }
+inline Vec<double> load_double(const float* p) {
+  return hn::PromoteTo(Vec<double>::tag, hn::LoadU(hn::Rebind<float, Vec<double>::Tag>(), p));
+}
+
 // A register of whole numbers below 2^24 as floating-point ones.
 template <class T, class Ints> Vec<T> to_floating(Ints ints) {
   if constexpr (sizeof(T) == 4) return hn::ConvertTo(Vec<T>::tag, ints);
@@ -177,9 +183,9 @@ template <class T, class F> inline void for_each_register(Index n, F f) {
   if (i < n) f(i, PartOfRegister<T>{n - i});
 }
 
-// A running sum of registers of T, in double. On f32 that costs two conversions a register, which
-// memory hides, and makes the order of a sum of floats all but irrelevant. Sums of doubles go over
-// blocks of kSumBlock, whose sums are added in pairs: rounding grows with the log of the length.
+// A running sum of registers of T, in double, which makes the order of a sum of floats all but
+// irrelevant. Sums of doubles go over blocks of kSumBlock, added in pairs: rounding grows with the
+// log of the length.
 template <class T> class Accumulator {
  public:
   void add(Vec<T> x) {
@@ -204,7 +210,7 @@ template <class T> class Accumulator {
   Vec<double> low_, high_;  // doubles use the first alone
 };
 
-inline constexpr Index kSumBlock = 1024;
+inline constexpr Index kSumBlock = 4096;
 
 // The sum of p[0], p[stride], ..., n of them, in pairs.
 template <class S> S pairwise_sum(const S* p, Index n, Index stride) {
