@@ -60,15 +60,20 @@ Tensor trunc_normal_(const Tensor& x, double mean, double std, double a, double 
   return write(x, clamp(y * scale + mean, a, b));
 }
 
-// Gram-Schmidt, twice: where little is left of a row, the first pass loses digits.
+// Gram-Schmidt, twice: where little is left of a row, the first pass loses digits. The rows of a
+// block go together against what lies before it.
 Tensor orthogonal_(const Tensor& weight, double gain) {
   const std::int64_t width = std::int64_t(fan(weight, Mode::fan_in)), height = weight.size(0);
   const bool tall = height > width;
   const Tensor q = randn(tall ? Shape{width, height} : Shape{height, width}, {.dtype = f64});
-  for (std::int64_t i = 0; i < q.size(0); ++i) {
-    const Tensor row = q.slice(0, i, i + 1), before = q.slice(0, 0, i);
+  auto subtract = [](const Tensor& rows, const Tensor& before) {
     for (int pass = 0; pass < 2; ++pass)
-      row.copy_(row - matmul(matmul(row, before.transpose(0, 1)), before));
+      rows.copy_(rows - matmul(matmul(rows, before.transpose(0, 1)), before));
+  };
+  for (std::int64_t i = 0, block = 0; i < q.size(0); ++i) {
+    if (i % 32 == 0) subtract(q.slice(0, block = i, i + 32), q.slice(0, 0, i));
+    const Tensor row = q.slice(0, i, i + 1);
+    subtract(row, q.slice(0, block, i));
     row.copy_(row / norm(row));
   }
   return write(weight,
