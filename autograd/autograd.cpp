@@ -46,9 +46,9 @@ Node::~Node() {
   pending = nullptr;
 }
 
-bool is_recorded(std::initializer_list<Input> inputs) {
+bool is_recorded(std::initializer_list<TensorRef> inputs) {
   if (anomaly) return true;  // record() looks at every result
-  for (const Input& input : inputs)
+  for (const TensorRef& input : inputs)
     if (enabled && input.x.requires_grad()) return true;
   return false;
 }
@@ -294,7 +294,8 @@ Tensor jacobian(const Function<Tensor(const Tensor&)>& f, const Tensor& x) {
   for (std::int64_t i = 0; i < y.numel(); ++i) {
     Tensor one = zeros_like(y.detach());
     one.view({-1}).select(0, i).fill_(1);
-    Tensor row = grad({y}, {leaf}, {one}, {.retain_graph = true, .allow_unused = true})[0];
+    const BackwardOptions kept{.retain_graph = true, .allow_unused = true};
+    Tensor row = y.requires_grad() ? grad({y}, {leaf}, {one}, kept)[0] : Tensor();
     rows.push_back(row.defined() ? row : zeros_like(leaf.detach()));
   }
   Shape shape = y.shape();

@@ -15,12 +15,7 @@
 #pragma once
 
 #include <initializer_list>
-#include <memory>
-#include <optional>
-#include <utility>
-#include <vector>
 
-#include <triad/core/function.h>
 #include <triad/core/tensor.h>
 
 namespace triad {
@@ -58,15 +53,16 @@ struct Node {
 // Gives `out`, the result of op `name` on `inputs`, its history, if gradients are on and an input
 // has one. The rule is written in ops, so that it can be differentiated again.
 Tensor record(const char* name, Tensor out, const Tensors& inputs, Rule rule);
-// The same for inputs that are listed, {a, b}; where there is nothing to record nothing is copied.
-struct Input {
+// A tensor in a list of inputs, {a, b}, not copied.
+struct TensorRef {
   const Tensor& x;
-  Input(const Tensor& x) : x(x) {}
+  TensorRef(const Tensor& x) : x(x) {}
   operator const Tensor&() const { return x; }
 };
-bool is_recorded(std::initializer_list<Input> inputs);
+// Is there history to make, or, with DetectAnomaly, a result to look at?
+bool is_recorded(std::initializer_list<TensorRef> inputs);
 template <class F>
-Tensor record(const char* name, Tensor out, std::initializer_list<Input> inputs, F&& rule) {
+Tensor record(const char* name, Tensor out, std::initializer_list<TensorRef> inputs, F&& rule) {
   if (!is_recorded(inputs)) return out;
   const Tensors all(inputs.begin(), inputs.end());
   return record(name, std::move(out), all, Rule(std::forward<F>(rule)));

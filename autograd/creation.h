@@ -2,10 +2,7 @@
 #pragma once
 
 #include <initializer_list>
-#include <string>
-#include <vector>
 
-#include <triad/core/function.h>
 #include <triad/core/random.h>
 #include <triad/core/tensor.h>
 

@@ -17,8 +17,8 @@ using Derivative = Tensor (*)(const Tensor&);
 
 Tensor apply(Unary f, const Tensor& x);
 
-// What errors and the history call the ops, in the order of the enums, and derivatives: written
-// with x, or with the result y. (Of those without one here, the functions below tell.)
+// The name of each op in errors and in the history, in the order of the enums, and its derivative,
+// written with x or with the result y; of those without, the function below has the rule.
 struct UnaryOp {
   const char* name;
   Tensor (*by_x)(const Tensor& x) = nullptr;
@@ -165,7 +165,7 @@ Tensor apply(Unary f, const Tensor& x) {
 
 constexpr auto same = [](const Tensor& g, auto&...) { return g; };
 constexpr auto minus = [](const Tensor& g, auto&...) { return -g; };
-constexpr auto nothing = [](const Tensor& g) { return g * 0.0; };
+constexpr auto nothing = [](const Tensor& g) { return zeros_like(g); };
 
 }  // namespace
 
@@ -183,7 +183,7 @@ Tensor operator*(const Tensor& a, const Tensor& b) {
 Tensor operator/(const Tensor& a, const Tensor& b) {
   return apply(
       Binary::div, a, b, [](auto& g, auto&, auto& b) { return g / conj(b); },
-      [](auto& g, auto& a, auto& b) { return -(g * conj(a / square(b))); });
+      [](auto& g, auto& a, auto& b) { return -(g * conj(a / b / b)); });
 }
 
 Tensor maximum(const Tensor& a, const Tensor& b) { return extremum(Binary::max, Binary::gt, a, b); }
@@ -212,7 +212,7 @@ Tensor operator/(const Tensor& a, double b) {
 
 Tensor operator/(double a, const Tensor& b) {
   return apply(
-      Binary::div, b, a, [a, b](auto& g) { return g * -a / square(conj(b)); }, true);
+      Binary::div, b, a, [a, b](auto& g) { return g * -a / conj(b) / conj(b); }, true);
 }
 
 // Common exponents by what is faster, as in PyTorch. Of exponent 0 the derivative is 0, at 0 too.
@@ -223,7 +223,7 @@ Tensor pow(const Tensor& x, double exponent) {
   if (exponent == 3) return square(x) * x;
   if (exponent == -1) return reciprocal(x);
   return apply(Binary::pow, x, exponent, [x, exponent](auto& g) {
-    return exponent == 0 ? g * 0.0 : g * pow(x, exponent - 1) * exponent;
+    return exponent == 0 ? zeros_like(g) : g * pow(x, exponent - 1) * exponent;
   });
 }
 
@@ -236,8 +236,8 @@ Tensor clamp(const Tensor& x, std::optional<double> low, std::optional<double> h
   Tensor y = low ? compute("clamp", Binary::max, x, *low) : x.detach();
   if (high) y = compute("clamp", Binary::min, y, *high);
   return record_unary("clamp", y, x, [=](auto& g) {
-    return g *
-           logical_and(x >= low.value_or(-HUGE_VAL), x <= high.value_or(HUGE_VAL)).to(g.dtype());
+    Tensor inside = logical_and(x >= low.value_or(-HUGE_VAL), x <= high.value_or(HUGE_VAL));
+    return where(inside, g, scalar_like(0, g));
   });
 }
 
@@ -268,8 +268,9 @@ Tensor logical_not(const Tensor& x) {
   return y;
 }
 
-Tensor isinf(const Tensor& x) { return abs(x.detach()) == HUGE_VAL; }
-Tensor isfinite(const Tensor& x) { return abs(x.detach()) < HUGE_VAL; }
+static bool whole(const Tensor& x) { return wide_type(x.dtype()) == i64; }
+Tensor isinf(const Tensor& x) { return whole(x) ? isnan(x) : abs(x.detach()) == HUGE_VAL; }
+Tensor isfinite(const Tensor& x) { return whole(x) ? x == x : abs(x.detach()) < HUGE_VAL; }
 
 Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b) {
   check_bool("where", condition);
@@ -281,7 +282,7 @@ Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b) {
   on(a.device(), [&](auto device) {
     kernels::where(device, expanded(condition, shape), expanded(a, shape), expanded(b, shape), y);
   });
-  return record("where", y, {a, b}, [condition, a, b](const Tensor& g) {
+  return record("where", y, {a, b, condition}, [condition, a, b](const Tensor& g) {
     Tensor zero = scalar_like(0, g);
     return Tensors{a.requires_grad() ? sum_to(where(condition, g, zero), a.shape()) : Tensor(),
                    b.requires_grad() ? sum_to(where(condition, zero, g), b.shape()) : Tensor()};

@@ -1,10 +1,7 @@
 // Checks a gradient against central differences.
 #pragma once
 
-#include <string>
-
 #include <triad/autograd/autograd.h>
-#include <triad/core/function.h>
 
 namespace triad {
 

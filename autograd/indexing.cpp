@@ -35,8 +35,8 @@ Tensor pick_rows(const char* name, const Tensor& table, const Tensor& index) {
   Tensor y = empty({index.numel(), table.size(1)}, table.dtype(), table.device());
   Tensor rows = table.detach().contiguous();
   on(table.device(), [&](auto device) { kernels::embedding(device, rows, index, y); });
-  return record_unary(name, y, table, [name, index, V = table.size(0)](auto& g) {
-    return add_rows(name, g, index, V);
+  return record(name, y, {table, index}, [name, index, V = table.size(0)](const Tensor& g) {
+    return Tensors{add_rows(name, g, index, V)};
   });
 }
 
@@ -117,9 +117,10 @@ Tensor gather(const Tensor& x, std::int64_t axis, const Tensor& index) {
   const Aligned in = aligned("gather", x, axis, index);
   Tensor y = empty(in.index.shape(), x.dtype(), x.device());
   on(x.device(), [&](auto device) { kernels::gather_last(device, in.x, in.index, y); });
-  return record_unary("gather", y.transpose(in.axis, -1), x, [=, from = x.shape()](auto& g) {
-    return scatter_add(scalar_like(0, g).expand(from), axis, index, g);
-  });
+  auto rule = [=, from = x.shape()](const Tensor& g) {
+    return Tensors{scatter_add(scalar_like(0, g).expand(from), axis, index, g)};
+  };
+  return record("gather", y.transpose(in.axis, -1), {x, index}, rule);
 }
 
 Tensor scatter_add(const Tensor& x, std::int64_t axis, const Tensor& index, const Tensor& source) {
@@ -134,7 +135,7 @@ Tensor scatter_add(const Tensor& x, std::int64_t axis, const Tensor& index, cons
   const Aligned to = aligned("scatter_add", y, axis, index);
   Tensor from = source.detach().transpose(to.axis, -1);
   on(x.device(), [&](auto device) { kernels::scatter_add_last(device, from, to.index, to.x); });
-  return record("scatter_add", y, {x, source}, [axis, index](const Tensor& g) {
+  return record("scatter_add", y, {x, source, index}, [axis, index](const Tensor& g) {
     return Tensors{g, gather(g, axis, index)};
   });
 }

@@ -93,6 +93,7 @@ Tensor dropout(const Tensor& x, double p, bool training) {
 
 Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps) {
   check_float("rms_norm", x);
+  if (weight.defined()) check_same_type("rms_norm", x, weight);
   if (x.dtype() == bf16) return rms_norm(x.to(f32), in_f32(weight), eps).to(bf16);
   if (x.dim() < 1 || (weight.defined() && weight.shape() != Shape{x.size(-1)}))
     throw_error<ShapeError>("rms_norm: needs x [...,C] and weight [C], got {} and {}", x.shape(),
@@ -103,9 +104,12 @@ Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps) {
 
 Tensor causal_conv1d(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   check_same_type("causal_conv1d", x, weight);
-  if (x.dim() != 3 || weight.dim() != 2 || weight.size(0) != x.size(2) || weight.size(1) == 0)
-    throw_error<ShapeError>("causal_conv1d: needs x [B,T,C] and weight [C,K], got {} and {}",
-                            x.shape(), weight.shape());
+  if (bias.defined()) check_same_type("causal_conv1d", x, bias);
+  if (x.dim() != 3 || weight.dim() != 2 || weight.size(0) != x.size(2) || weight.size(1) == 0 ||
+      (bias.defined() && bias.shape() != Shape{x.size(2)}))
+    throw_error<ShapeError>(
+        "causal_conv1d: needs x [B,T,C], weight [C,K], bias [C], got {}, {}, {}", x.shape(),
+        weight.shape(), bias.shape());
   if (x.dtype() == bf16) return causal_conv1d(x.to(f32), weight.to(f32), in_f32(bias)).to(bf16);
   const std::int64_t T = x.size(1), K = weight.size(1);
   Tensor wide = pad(x, {0, 0, K - 1, 0}), y;
@@ -131,8 +135,8 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& target, std::int64_t ig
     throw_error<ValueError>("cross_entropy: needs 0 <= label_smoothing <= 1, got {}",
                             label_smoothing);
   Tensor ids = target.reshape({-1}).contiguous(), ignored = ids == double(ignore_index);
-  ids = checked_indices("cross_entropy", masked_fill(ids, ignored, 0), logits.size(-1));
-  ids = masked_fill(ids, ignored, double(ignore_index));
+  checked_indices("cross_entropy", masked_fill(ids, ignored, 0), logits.size(-1));
+  ids = ids.to(i64);
   Tensor counts = logical_not(ignored), total = sum(counts.to(logits.dtype()));
   Tensor rows = as_rows(logits), losses = empty({rows.size(0)}, rows.dtype(), rows.device()),
          logsumexp = empty_like(losses);
@@ -147,7 +151,7 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& target, std::int64_t ig
     });
     return Tensors{dlogits.reshape(logits.shape())};
   };
-  Tensor loss = record_fused("cross_entropy", sum(losses) / total, {logits}, rule);
+  Tensor loss = record_fused("cross_entropy", sum(losses) / total, {logits, ids}, rule);
   if (label_smoothing == 0) return loss;
   Tensor even = -mean(log_softmax(logits, -1).reshape({-1, logits.size(-1)}), {1});
   Tensor spread = sum(where(counts, even, scalar_like(0, even))) / total;

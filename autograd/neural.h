@@ -5,7 +5,7 @@
 
 namespace triad {
 
-// Along one axis. A row of -inf alone gives NaN.
+// Along one axis. A row of -inf alone gives NaN. softmax has no second derivative.
 Tensor softmax(const Tensor& x, std::int64_t axis);
 Tensor log_softmax(const Tensor& x, std::int64_t axis);
 

@@ -40,8 +40,8 @@ Tensor product(const Tensor& a, const Tensor& b) {
   });
 }
 
-// As one product of real matrices: a row (x, y, ...) of pairs meets, for each number u + i v of b,
-// a row (u, v) and below it one of (-v, u), i times that; so the result is a row of pairs again.
+// (x + i y) (u + i v) is the real product [x y] [[u v], [-v u]]: rows of a as pairs, [M,2K], times
+// those of b, each with i times itself below, [2K,2N].
 Tensor complex_product(const Tensor& a, const Tensor& b) {
   auto pairs = [](const Tensor& z) { return view_as_real(z).flatten(-2); };
   Tensor both = stack({b, complex(-imag(b), real(b))}, -2).flatten(-3, -2);
@@ -289,17 +289,18 @@ Tensor scaled_dot_product_attention(const Tensor& q, const Tensor& k, const Tens
     kernels::attention(device, with_packed_rows(q), with_packed_rows(k), with_packed_rows(v), args,
                        out, lse);
   });
-  return record_fused(kAttention, out, {q, k, v}, [q, k, v, out, lse, args](const Tensor& g) {
-    Tensors grads;
-    for (const Tensor& x : {q, k, v})
-      grads.push_back(x.requires_grad() ? empty_heads(x.shape(), x) : Tensor());
-    on(g.device(), [&](auto device) {
-      kernels::attention_backward(device, with_packed_rows(g), with_packed_rows(q),
-                                  with_packed_rows(k), with_packed_rows(v), out, lse, args,
-                                  grads[0], grads[1], grads[2]);
-    });
-    return grads;
-  });
+  return record_fused(kAttention, out, {q, k, v, args.mask, args.token_mask},
+                      [q, k, v, out, lse, args](const Tensor& g) {
+                        Tensors grads;
+                        for (const Tensor& x : {q, k, v})
+                          grads.push_back(x.requires_grad() ? empty_heads(x.shape(), x) : Tensor());
+                        on(g.device(), [&](auto device) {
+                          kernels::attention_backward(
+                              device, with_packed_rows(g), with_packed_rows(q), with_packed_rows(k),
+                              with_packed_rows(v), out, lse, args, grads[0], grads[1], grads[2]);
+                        });
+                        return grads;
+                      });
 }
 
 }  // namespace triad

@@ -27,7 +27,7 @@ struct AttentionOptions {
   Tensor token_mask = {};            // bool [B,S], true = a real token, false = padding
   double dropout = 0;                // of the weights; set it in training only
   std::optional<double> scale = {};  // of q k^T; 1/sqrt(D) unless given
-  Tensor out = {};  // a view [B,H,T,D] without history to write into; one of its own unless given
+  Tensor out = {};                   // where to write, [B,H,T,D] without history (not in bf16)
 };
 
 // dropout(softmax(scale q k^T + restrictions)) v, by tiles with the running softmax of Milakov &

@@ -50,10 +50,10 @@ std::pair<Tensor, Tensor> extremum(const char* op, const Tensor& x, std::int64_t
   Tensor y = empty(sizes, x.dtype(), x.device()), index = empty(sizes, i64, x.device());
   on(x.device(),
      [&](auto device) { kernels::max_last(device, x.with_layout(last), largest, y, index); });
-  auto rule = [index, along, kept = to.kept, from = x.shape()](const Tensor& g) {
-    return scatter_add(scalar_like(0, g).expand(from), along, index.reshape(kept), g.reshape(kept));
+  auto rule = [along, at = index.reshape(to.kept), from = x.shape()](const Tensor& g) {
+    return Tensors{scatter_add(scalar_like(0, g).expand(from), along, at, g.reshape(at.shape()))};
   };
-  return {record_unary(op, y, x, rule), index};
+  return {record(op, y, {x, index}, rule), index};
 }
 
 }  // namespace
@@ -80,6 +80,7 @@ Tensor sum(const Tensor& x, const Axes& axes, bool keepdim) {
 
 Tensor mean(const Tensor& x, const Axes& axes, bool keepdim) {
   check_inexact("mean", x);
+  if (x.dtype() == bf16) return mean(x.to(f32), axes, keepdim).to(bf16);
   const double count = double(Reduced("mean", x, axes).count);
   return sum(x, axes, keepdim) / count;
 }

@@ -25,7 +25,7 @@ std::pair<Tensor, Tensor> max(const Tensor& x, std::int64_t axis, bool keepdim =
 std::pair<Tensor, Tensor> min(const Tensor& x, std::int64_t axis, bool keepdim = false);
 Tensor argmax(const Tensor& x, std::int64_t axis, bool keepdim = false);
 Tensor argmin(const Tensor& x, std::int64_t axis, bool keepdim = false);
-Tensor max(const Tensor& x);  // of all elements
+Tensor max(const Tensor& x);  // of all elements; the gradient goes to the first of equal ones
 Tensor min(const Tensor& x);
 
 // Is any element, are all, other than zero? bool

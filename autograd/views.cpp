@@ -256,6 +256,7 @@ Tensor repeat(const Tensor& x, const Shape& times) {
     throw_error<ShapeError>("repeat: needs a count for each axis of {}, got {}", x.shape(), times);
   Shape pairs, wide, flat;  // each axis as [times, size]
   for (int i = 0; i < times.rank(); ++i) {
+    if (times[i] < 0) throw_error<ValueError>("repeat: counts must not be negative, got {}", times);
     const std::int64_t size = i < extra ? 1 : x.shape()[i - extra];
     if (times[i] != 1 && size != 1) pairs.push_back(1), wide.push_back(times[i]);
     pairs.push_back(size), wide.push_back(size == 1 ? times[i] : size);

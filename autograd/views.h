@@ -14,7 +14,7 @@ Tensor stack(const Tensors& parts, std::int64_t axis = 0);  // along a new axis
 std::vector<Tensor> chunk(const Tensor& x, std::int64_t chunks, std::int64_t axis = 0);
 Tensor repeat(const Tensor& x, const Shape& times);  // the whole of it, so often along each axis
 
-// Pads with `value`; widths come as {left, right} of the last axis, then of the one before, ...
+// Pads with `value`; widths come as {left, right} of the last axis, ... of the last but 3 at most.
 Tensor pad(const Tensor& x, const Shape& widths, double value = 0);
 
 // The part of x that `cut`, a function from layout to layout made of the functions of

@@ -22,8 +22,8 @@ namespace triad::kernels {
 
 using math::Unary, math::Binary;  // listed, with their formulas, in backends/math.h
 
-// y = f(x). The first four also of i64; neg, square, conj, exp, abs (to real ones) also of complex.
-// All three also of bf16 and i32, computed in their wide_type.
+// y = f(x). neg, abs, square and sign also of i64; neg, square, conj, exp and abs (to real numbers)
+// also of complex. This and the two below also take bf16 and i32, computed in their wide_type.
 void unary(Cpu, Unary f, const Tensor& x, const Tensor& y);
 // y = f(a, b), a and b already expanded to y's shape. Logical operators take bool, min and max
 // return NaN where either is NaN; complex numbers have no order.
@@ -105,8 +105,8 @@ void topk_last(Cpu, const Tensor& x, bool largest, const Tensor& index);
 
 // c[...,M,N] = a[...,M,K] b[...,K,N] (+ bias[N] when defined). Batch axes of a and b are already
 // expanded to c's (stride 0 repeats). One of the last two strides of a and of b is 1: a transposed
-// matrix is read as it lies. bias contiguous. bf16 too, summed in f32. No result depends on more
-// than the inputs and the number of threads (oneDNN may split K by it); no f64 on the latter.
+// matrix is read as it lies. bias contiguous. bf16 too, summed in f32. f32 and bf16 may depend on
+// the number of threads (oneDNN may split K by it), f64 does not.
 void matmul(Cpu, const Tensor& a, const Tensor& b, const Tensor& bias, const Tensor& c);
 
 // ------------------------------------------------------------------------- attention

@@ -1,4 +1,5 @@
-// Measures what users wait for: attention layers and a training step; with --peers beside PyTorch.
+// Measures what users wait for: attention layers and a training step, or with --ops every op by
+// itself; with --peers beside PyTorch.
 //
 // Both sides run in turns, round by round, so that a machine that speeds up or slows down does so
 // for both; the ratio is that of a round, and the number to quote is the median of the ratios.

@@ -27,8 +27,7 @@ constexpr bool kCacheBlocks = true;
 #endif
 constexpr std::size_t kAlignment = 64;
 
-// Block sizes are 64, 128, 192, 256, then 4 steps to the octave: at most a fifth of one is wasted.
-constexpr std::size_t kSizes = 256;
+// Block sizes are 64, 128, 192, 256, then 4 steps to the octave, which waste at most a fifth.
 std::size_t number_of_size(std::size_t bytes) {
   if (bytes <= 4 * kAlignment) return bytes == 0 ? 0 : (bytes - 1) / kAlignment;
   const int octave = 63 - __builtin_clzll(bytes - 1);
@@ -43,7 +42,7 @@ void free_block(void* block) { ::operator delete(block, std::align_val_t(kAlignm
 // Freed blocks are kept for the next allocation of about their size: a training step asks for the
 // same sizes over and over, and fresh memory from the system costs a page fault every 4 KiB.
 struct Cache {
-  std::vector<void*> free[kSizes];
+  std::vector<void*> free[256];
   MemoryStats stats;
 
   void* take(std::size_t bytes) {

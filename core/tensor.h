@@ -92,7 +92,7 @@ class Tensor {
 
   // ---- autograd (defined in autograd/)
   bool requires_grad() const { return node_ != nullptr; }
-  Tensor& requires_grad_(bool on = true);  // makes this handle, and copies of it, a leaf
+  Tensor& requires_grad_(bool on = true);  // makes this handle, and later copies of it, a leaf
   bool is_leaf() const;
   Tensor grad() const;  // of a leaf; undefined before backward
   void set_grad(Tensor grad) const;
@@ -127,7 +127,7 @@ class Tensor {
 
   // ---- writing in place: an AutogradError where this has history, or where backward() may need
   // the old values (a write through data() goes unnoticed). An expanded tensor is refused.
-  void copy_(const Tensor& source) const;  // broadcasts and casts
+  void copy_(const Tensor& source) const;  // broadcasts and casts; source gets no gradient
   void fill_(double value) const;
 
   std::string str() const;  // shape, type and the values, long axes summarised

@@ -21,6 +21,13 @@ template <class To, class From> To converted(From x) {
   else return To(x);
 }
 
+// A number of the user's as a T; outside the integers' range, the nearest end of it.
+template <class T> T to_number(double value) {
+  if constexpr (std::is_same_v<T, std::int64_t>)
+    if (!(value >= -0x1p63 && value < 0x1p63)) return value > 0 ? INT64_MAX : INT64_MIN;
+  return converted<T>(value);
+}
+
 // Calls f(T{}) with the C++ type of f32 or f64; anything else is a DTypeError that names `op`.
 template <class F> auto visit_float(const char* op, DType dtype, F&& f) {
   if (dtype == f32) return f(float{});

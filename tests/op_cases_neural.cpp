@@ -175,16 +175,22 @@ void convolutions(Cases& cases) {
       {{2, 5, 3}, 3}, {{1, 2, 2}, 4}, {{3, 13, 7}, 1}, {{0, 5, 3}, 2}, {{2, 0, 3}, 2}};
   for (const auto& [x, K] : sizes)
     c.inputs.push_back({{.shape = x}, {.shape = {x[2], K}}, {.shape = {x[2]}, .optional = true}});
-  c.errors = {wrong<ShapeError>(
-                  [] {
-                    causal_conv1d(zeros({2, 5, 3}), zeros({2, 4}));
-                  },
-                  "causal_conv1d: needs x [B,T,C] and weight [C,K], got"),
-              wrong<ShapeError>(
-                  [] {
-                    causal_conv1d(zeros({2, 5, 3}), zeros({3, 0}));
-                  },
-                  "causal_conv1d: needs x [B,T,C] and weight [C,K], got")};
+  c.errors = {
+      wrong<ShapeError>(
+          [] {
+            causal_conv1d(zeros({2, 5, 3}), zeros({2, 4}));
+          },
+          "causal_conv1d: needs x [B,T,C], weight [C,K], bias [C], got"),
+      wrong<ShapeError>(
+          [] {
+            causal_conv1d(zeros({2, 5, 3}), zeros({3, 2}), zeros({1}));
+          },
+          "causal_conv1d: needs x [B,T,C], weight [C,K], bias [C], got [2,5,3], [3,2], [1]"),
+      wrong<ShapeError>(
+          [] {
+            causal_conv1d(zeros({2, 5, 3}), zeros({3, 0}));
+          },
+          "causal_conv1d: needs x [B,T,C], weight [C,K], bias [C], got")};
   cases.push_back(c);
   c.detail = "without";
   c.call = [](X x) { return Tensors{causal_conv1d(x[0], x[1])}; };

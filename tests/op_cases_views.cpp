@@ -290,7 +290,13 @@ void joins(Cases& cases) {
         });
       });
   more.memory = Memory::own;
-  more.errors = {wrong<ShapeError>([] { repeat(zeros({2, 3}), {2}); }, "repeat: needs a count")};
+  more.errors = {wrong<ShapeError>(
+                     [] {
+                       repeat(zeros({2, 3}), {2});
+                     },
+                     "repeat: needs a count"),
+                 wrong<ValueError>([] { repeat(zeros({1}), {-1}); },
+                                   "repeat: counts must not be negative, got [-1]")};
   cases.push_back(more);
   more.detail = "once";
   more.call = [](X x) { return Tensors{repeat(x[0], {1, 1, 1})}; };

@@ -80,3 +80,17 @@ TEST_CASE("special values") {
   for (const Tensor& y : {exp(x), log(x), sqrt(x), tanh(x), sin(x), cos(x), gelu(x), abs(x), -x})
     CHECK(std::isnan(values(y)[3]));
 }
+
+TEST_CASE("gradients where numbers are very large") {
+  const Tensor a = full({1}, 1e20).requires_grad_(), b = full({1}, 1e20).requires_grad_();
+  sum(a / b + 1e20 / b).backward();  // 1/b^2 would underflow
+  CHECK(a.grad().item<float>() == doctest::Approx(1e-20));
+  CHECK(b.grad().item<float>() == doctest::Approx(-2e-20));
+  const Tensor x = from_vector<float>({-3, 0.5, 3}).requires_grad_();
+  clamp(x, -1, 1).backward(full({3}, HUGE_VAL));  // no NaN outside the bounds
+  CHECK(x.grad().to_vector<float>() == std::vector<float>{0, HUGE_VALF, 0});
+  const Tensor ends = full({2}, 1e30, {.dtype = i64});  // the nearest there is
+  CHECK(ends.to_vector<std::int64_t>() == std::vector<std::int64_t>(2, INT64_MAX));
+  CHECK(all(isfinite(ends)).item<bool>());
+  CHECK(!any(isinf(ends)).item<bool>());
+}

@@ -204,6 +204,32 @@ TEST_CASE("backward refuses values that were overwritten after the op ran, and o
   optimizer.step();
   overwritten("square", y);
 
+  // What only the rule reads: conditions, indices and masks.
+  Tensor flags = x > 0.0, ids = tensor({2, 0}, {.dtype = i64}), m = w.reshape({3, 1});
+  y = where(flags, w, x);
+  flags.fill_(0);
+  overwritten("where", y);
+  y = gather(w, 0, ids);
+  ids.fill_(1);
+  overwritten("gather", y);
+  y = scatter_add(w, 0, ids, x.slice(0, 0, 2) * w.slice(0, 0, 2).detach());
+  ids.fill_(0);
+  overwritten("scatter_add", y);
+  y = embedding(ids, m);
+  ids.fill_(1);
+  overwritten("embedding", y);
+  auto [top, place] = max(w, 0);
+  place.fill_(1);
+  overwritten("max", top);
+  const Tensor q = m.reshape({1, 1, 3, 1}), mask = ones({3, 3}, {.dtype = boolean});
+  y = scaled_dot_product_attention(q, q, q, {.mask = mask});
+  mask.fill_(0);
+  overwritten("scaled_dot_product_attention", y);
+  Tensor target = zeros({1}, {.dtype = i64});
+  y = cross_entropy(w.reshape({1, 3}), target);
+  target.fill_(1);
+  overwritten("cross_entropy", y);
+
   // Sizes alone are enough for these.
   y = cat({x.slice(0, 1) + w.slice(0, 1).to(f64).to(f32), -w.reshape({3, 1}).squeeze(1)});
   x.fill_(3);

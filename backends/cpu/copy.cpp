@@ -116,7 +116,7 @@ void fill(Cpu, double value, const Tensor& y) {
   visit_any(y.dtype(), [&]<class T>(T) {
     const Pair pair(y.shape(), y.strides(), y.strides());
     parallel_ranges(y.numel(), kGrain, [&](Index begin, Index end) {
-      Cursor(y.first<T>(), pair.shape, pair.first, begin).fill(end - begin, converted<T>(value));
+      Cursor(y.first<T>(), pair.shape, pair.first, begin).fill(end - begin, to_number<T>(value));
     });
   });
 }

@@ -3,7 +3,6 @@
 // Each f becomes a row function, a loop over contiguous arrays; one driver brings operands of any
 // strides into that form and shares the work among the threads. The formulas are in math.h.
 #include <string>
-#include <tuple>
 #include <utility>
 
 #include <triad/backends/cpu/strided.h>
@@ -65,7 +64,7 @@ using Wide = std::conditional_t<std::is_same_v<T, bfloat16>, float,
                                 std::conditional_t<std::is_same_v<T, std::int32_t>, Index, T>>;
 
 // A complex number as a plain pair: of loops over std::complex the compiler makes no registers.
-template <class T> struct Parts {
+template <class T> struct [[gnu::may_alias]] Parts {
   T re, im;
   T real() const { return re; }
   T imag() const { return im; }
@@ -78,12 +77,12 @@ template <auto f, class Y, class... X> void row_of(Index n, Y* y, const X*... x)
   if constexpr (!(std::is_same_v<X, Wide<X>> && ...)) {
     using Result = decltype(math::evaluate<f>(Wide<X>()...));
     Result result[kTile];
-    std::tuple<Wide<X>[kTile]...> tiles;
+    std::common_type_t<Wide<X>...> tiles[sizeof...(X)][kTile];
     for (Index i = 0; i < n; i += kTile) {
       const Index count = std::min(kTile, n - i);
       [&]<std::size_t... k>(std::index_sequence<k...>) {
-        (std::transform(x + i, x + i + count, std::get<k>(tiles), converted<Wide<X>, X>), ...);
-        row_of<f, Result, Wide<X>...>(count, result, std::get<k>(tiles)...);
+        (std::transform(x + i, x + i + count, tiles[k], converted<Wide<X>, X>), ...);
+        row_of<f, Result, Wide<X>...>(count, result, tiles[k]...);
       }
       (std::index_sequence_for<X...>());
       std::transform(result, result + count, y + i, converted<Y, Result>);
@@ -123,15 +122,6 @@ void apply(Index grain, Op f, const Tensor& y, const Input<X>&... x) {
     (apply_if.template operator()<Op(op)>(), ...);
   }
   (std::make_integer_sequence<int, int(Op::last) + 1>());
-}
-
-// The number as a T; a double outside the integers' range becomes the nearest end of it.
-template <class T> T to_number(double value) {
-  if constexpr (std::is_same_v<T, Index>) {
-    if (value >= 0x1p63) return std::numeric_limits<Index>::max();
-    if (value < -0x1p63) return std::numeric_limits<Index>::min();
-  }
-  return converted<T>(value);
 }
 
 }  // namespace

@@ -48,7 +48,7 @@ template <class F> void parallel_for(Index n, Index grain, F f) {
 }
 
 // Room for `count` values of T, uninitialised, aligned to a cache line. It belongs to the calling
-// thread until its next call for the same T.
+// thread until its next call for the same T, and stays allocated while the thread lives.
 template <class T> T* scratch(Index count) {
   constexpr std::align_val_t kLine{64};
   struct Free {

@@ -172,8 +172,7 @@ void cross_entropy_backward(Cpu, const Tensor& logits, const Tensor& target,
     for_each_register<T>(C, [&](Index i, auto part) {
       part.store(exp_weight(part.load(x + i) - Vec<T>(lse)) * Vec<T>(factor), out + i);
     });
-    // An ignored target is no index, and a NaN gradient makes its scale NaN instead of zero.
-    if (targets[r] >= 0 && targets[r] < C) out[targets[r]] -= factor;
+    out[targets[r]] -= factor;
   });
 }
 

@@ -12,8 +12,8 @@ namespace triad::cpu {
 
 inline constexpr Index kTile = 1024;
 
-// Where entry `index` of the first `axes` axes, in row-major order, lies. There is such an entry,
-// so that the outermost axis needs no division.
+// Where entry `index` of the first `axes` axes, in row-major order, lies; it is in range, so that
+// the outermost axis needs no division.
 inline Index place_of(Index index, const Shape& shape, const Shape& strides, int axes) {
   Index place = 0;
   for (int i = axes - 1; i > 0; index /= shape[i--]) place += index % shape[i] * strides[i];
