@@ -1,5 +1,6 @@
 #include <triad/autograd/autograd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <queue>
 #include <unordered_map>
@@ -54,7 +55,9 @@ bool is_recorded(std::initializer_list<TensorRef> inputs) {
 }
 
 Tensor record(const char* name, Tensor out, const Tensors& inputs, Rule rule) {
-  if (anomaly) check_no_nan(out, fmt::format("{}: the result", name));
+  const auto shares = [&](const Tensor& x) { return x.storage() == out.storage(); };
+  if (anomaly && std::ranges::none_of(inputs, shares))  // what is no view
+    check_no_nan(out, fmt::format("{}: the result", name));
   if (!enabled) return out;
   bool any = false;
   for (const Tensor& x : inputs) any |= x.requires_grad();
@@ -72,9 +75,10 @@ Tensor record(const char* name, Tensor out, const Tensors& inputs, Rule rule) {
   return out;
 }
 
-Tensor record_fused(const char* name, Tensor out, const Tensors& inputs, Rule rule) {
+Tensor record_fused(const char* name, Tensor out, const Tensors& inputs, Rule rule,
+                    const char* composite) {
   out = record(name, std::move(out), inputs, std::move(rule));
-  if (out.node()) out.node()->fused = true;
+  if (out.node()) out.node()->composite = composite;
   return out;
 }
 
@@ -206,20 +210,22 @@ class Sweep {
                                    i, input->dtype, input->shape, g.dtype(), g.shape());
       if (anomaly)
         check_no_nan(g, fmt::format("backward of {}: the gradient of input {}", node.name, i));
-      if (node.fused && options_.create_graph) g = without_second_derivative(node.name, g, input);
+      if (node.composite && options_.create_graph) g = without_second_derivative(node, g, input);
       send(input, g);
     }
   }
 
   // A fused rule's result depends on the op's inputs in ways nobody wrote down.
-  static Tensor without_second_derivative(const char* name, const Tensor& g,
+  static Tensor without_second_derivative(const Node& node, const Tensor& g,
                                           const std::shared_ptr<Node>& input) {
     Tensor x;
     x.set_node(input);
-    return record(name, g, {x}, [name](const Tensor&) -> Tensors {
-      throw_error<AutogradError>("{}: the gradient of this fused op cannot be differentiated again",
-                                 name);
-    });
+    auto refuse = [name = node.name, composite = node.composite](const Tensor&) -> Tensors {
+      throw_error<AutogradError>(
+          "{}: the gradient of this fused op cannot be differentiated again; compose it of {}",
+          name, composite);
+    };
+    return record(node.name, g, {x}, refuse);
   }
 
   BackwardOptions options_;

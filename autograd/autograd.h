@@ -39,9 +39,10 @@ struct Node {
   DType dtype;
   std::vector<std::shared_ptr<Node>> inputs;  // empty pointers for inputs without history
   Rule rule;                                  // empty for a leaf, and once backward has used it up
-  std::vector<Saved> saved;      // the op's inputs and output, unless the rule can hold no tensor
-  bool fused = false;            // the rule is made of kernels: it has no second derivative
-  std::optional<Layout> window;  // a slice: its gradient adds to this part of the input's
+  std::vector<Saved> saved;  // the op's inputs and output, unless the rule can hold no tensor
+  const char* composite = nullptr;  // of a fused op: what it could be composed of to be
+                                    // differentiated twice
+  std::optional<Layout> window;     // a slice: its gradient adds to this part of the input's
   bool leaf = false;
   Tensor grad;                                         // of a leaf
   std::vector<Function<Tensor(const Tensor&)>> hooks;  // see Tensor::register_hook
@@ -67,8 +68,10 @@ Tensor record(const char* name, Tensor out, std::initializer_list<TensorRef> inp
   const Tensors all(inputs.begin(), inputs.end());
   return record(name, std::move(out), all, Rule(std::forward<F>(rule)));
 }
-// The same for a rule that calls kernels: to differentiate that again throws, by the op's name.
-Tensor record_fused(const char* name, Tensor out, const Tensors& inputs, Rule rule);
+// The same for a rule that calls kernels: to differentiate that again throws, by the op's name, and
+// names the composite that can be.
+Tensor record_fused(const char* name, Tensor out, const Tensors& inputs, Rule rule,
+                    const char* composite);
 
 // Do ops on this thread record history? Yes, unless a guard says otherwise.
 bool grad_enabled();

@@ -48,7 +48,9 @@ class Nested {
 Tensor tensor(std::initializer_list<Nested> values, TensorOptions options = {});
 
 // The memory of somebody else, without a copy; `deleter` is called when no tensor sees it any more.
-template <class T> Tensor from_blob(T* data, const Shape& shape, Function<void(T*)> deleter = {}) {
+template <class T>
+Tensor from_blob(T* data, const Shape& shape,
+                 std::type_identity_t<Function<void(T*)>> deleter = {}) {
   std::shared_ptr<void> owner(static_cast<void*>(data), [deleter](void* p) {
     if (deleter) deleter(static_cast<T*>(p));
   });
@@ -59,7 +61,6 @@ template <class T> Tensor from_blob(T* data, const Shape& shape, Function<void(T
 // A copy of `values`, in row-major order; T is the C++ type of any dtype.
 template <class T>
 Tensor from_vector(const std::vector<T>& values, const Shape& shape, bool requires_grad = false) {
-  static_assert(dtype_of<T>() != i64 || std::is_same_v<T, std::int64_t>);
   Tensor y = empty(shape, dtype_of<T>());
   if (y.numel() != std::int64_t(values.size()))
     throw ShapeError("from_vector: " + std::to_string(values.size()) + " values do not fill " +

@@ -269,8 +269,14 @@ Tensor logical_not(const Tensor& x) {
 }
 
 static bool whole(const Tensor& x) { return wide_type(x.dtype()) == i64; }
-Tensor isinf(const Tensor& x) { return whole(x) ? isnan(x) : abs(x.detach()) == HUGE_VAL; }
-Tensor isfinite(const Tensor& x) { return whole(x) ? x == x : abs(x.detach()) < HUGE_VAL; }
+Tensor isinf(const Tensor& x) {
+  if (is_complex(x.dtype())) return any(isinf(view_as_real(x)), {-1});
+  return whole(x) ? isnan(x) : abs(x.detach()) == HUGE_VAL;
+}
+Tensor isfinite(const Tensor& x) {
+  if (is_complex(x.dtype())) return all(isfinite(view_as_real(x)), {-1});
+  return whole(x) ? x == x : abs(x.detach()) < HUGE_VAL;
+}
 
 Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b) {
   check_bool("where", condition);

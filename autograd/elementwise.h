@@ -82,7 +82,9 @@ Tensor clamp(const Tensor& x, std::optional<double> low, std::optional<double> h
 Tensor pow(const Tensor& x, double exponent);
 Tensor pow(const Tensor& x, const Tensor& exponent);
 Tensor pow(double x, const Tensor& exponent);
-inline Tensor lerp(const Tensor& a, const Tensor& b, double weight) { return a + weight * (b - a); }
+inline Tensor lerp(const Tensor& a, const Tensor& b, double weight) {
+  return weight < 0.5 ? a + weight * (b - a) : b - (1.0 - weight) * (b - a);
+}
 inline Tensor lerp(const Tensor& a, const Tensor& b, const Tensor& weight) {
   return a + weight * (b - a);
 }

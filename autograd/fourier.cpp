@@ -168,14 +168,15 @@ Tensor cyclic_convolution(const char* name, const Tensor& v, const Tensor& spect
   if (v.dtype() == bf16) return cyclic_convolution(name, v.to(f32), spectrum, n).to(bf16);
   Tensor y = empty_like(v), input = with_packed_rows(v), filter = spectrum.detach().contiguous();
   on(v.device(), [&](auto device) { kernels::cyclic_convolution(device, input, filter, n, y); });
-  return record_fused(name, y, {v, spectrum}, [v, spectrum, filter, n](const Tensor& g) {
+  auto rule = [v, spectrum, filter, n](const Tensor& g) {
     Tensors grads{empty_gradient(v), empty_gradient(spectrum)};
     on(g.device(), [&](auto device) {
       kernels::cyclic_convolution_backward(device, with_packed_rows(g), with_packed_rows(v), filter,
                                            n, grads[0], grads[1]);
     });
     return grads;
-  });
+  };
+  return record_fused(name, y, {v, spectrum}, rule, "rfft and irfft");
 }
 
 }  // namespace

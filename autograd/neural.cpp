@@ -38,11 +38,12 @@ Tensor softmax(const Tensor& x, std::int64_t axis) {
     return softmax(x.transpose(i, -1), -1).transpose(i, -1);
   Tensor rows = as_rows(x), y = empty_like(rows);
   on(x.device(), [&](auto device) { kernels::softmax(device, rows, y); });
-  return record_fused("softmax", y.reshape(x.shape()), {x}, [x, y](const Tensor& g) {
+  auto rule = [x, y](const Tensor& g) {
     Tensor dx = empty_like(y);
     on(g.device(), [&](auto device) { kernels::softmax_backward(device, as_rows(g), y, dx); });
     return Tensors{dx.reshape(x.shape())};
-  });
+  };
+  return record_fused("softmax", y.reshape(x.shape()), {x}, rule, "exp and log_softmax");
 }
 
 Tensor log_softmax(const Tensor& x, std::int64_t axis) {
@@ -81,7 +82,8 @@ Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, dou
     });
     return Tensors{dx.defined() ? dx.reshape(x.shape()) : dx, dweight, dbias};
   };
-  return record_fused("layer_norm", y.reshape(x.shape()), {x, weight, bias}, rule);
+  return record_fused("layer_norm", y.reshape(x.shape()), {x, weight, bias}, rule,
+                      "mean and rsqrt");
 }
 
 Tensor dropout(const Tensor& x, double p, bool training) {
@@ -151,7 +153,8 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& target, std::int64_t ig
     });
     return Tensors{dlogits.reshape(logits.shape())};
   };
-  Tensor loss = record_fused("cross_entropy", sum(losses) / total, {logits, ids}, rule);
+  Tensor loss = record_fused("cross_entropy", sum(losses) / total, {logits, ids}, rule,
+                             "log_softmax and gather");
   if (label_smoothing == 0) return loss;
   Tensor even = -mean(log_softmax(logits, -1).reshape({-1, logits.size(-1)}), {1});
   Tensor spread = sum(where(counts, even, scalar_like(0, even))) / total;

@@ -239,7 +239,9 @@ void check_shapes(const Tensor& q, const Tensor& k, const Tensor& v, const Tenso
 
 Tensor full_mask(const Tensor& mask, const Shape& q, const Shape& k) {
   if (!mask.defined()) return mask;
-  check_bool(kAttention, mask);
+  if (mask.dtype() != boolean)
+    throw_error<DTypeError>("{}: needs a bool mask, true where a query may attend, got {}",
+                            kAttention, mask.dtype());
   const Shape full{q[0], q[1], q[2], k[2]};
   Layout wide = mask.layout();
   if (mask.dim() == 3) wide = unsqueezed(wide, 1);
@@ -273,15 +275,15 @@ Tensor scaled_dot_product_attention(const Tensor& q, const Tensor& k, const Tens
       throw_error<ShapeError>("{}: needs a token_mask [{},{}], got {}", kAttention, k.size(0),
                               k.size(2), options.token_mask.shape());
   }
-  if (!(options.dropout >= 0 && options.dropout < 1))
-    throw_error<ValueError>("{}: needs 0 <= dropout < 1, got {}", kAttention, options.dropout);
+  if (!(options.dropout_p >= 0 && options.dropout_p < 1))
+    throw_error<ValueError>("{}: needs 0 <= dropout_p < 1, got {}", kAttention, options.dropout_p);
   const kernels::AttentionArgs args{
       .scale = options.scale.value_or(1 / std::sqrt(double(q.size(3)))),
-      .causal = options.causal,
-      .mask = full_mask(options.mask, q.shape(), k.shape()),
+      .causal = options.is_causal,
+      .mask = full_mask(options.attn_mask, q.shape(), k.shape()),
       .token_mask = options.token_mask,
-      .dropout = options.dropout,
-      .random = options.dropout > 0 ? next_stream() : RandomStream{},
+      .dropout = options.dropout_p,
+      .random = options.dropout_p > 0 ? next_stream() : RandomStream{},
   };
   Tensor out = options.out.defined() ? options.out : empty_heads(q.shape(), q);
   Tensor lse = empty({q.size(0), q.size(1), q.size(2)}, q.dtype(), q.device());
@@ -289,18 +291,19 @@ Tensor scaled_dot_product_attention(const Tensor& q, const Tensor& k, const Tens
     kernels::attention(device, with_packed_rows(q), with_packed_rows(k), with_packed_rows(v), args,
                        out, lse);
   });
-  return record_fused(kAttention, out, {q, k, v, args.mask, args.token_mask},
-                      [q, k, v, out, lse, args](const Tensor& g) {
-                        Tensors grads;
-                        for (const Tensor& x : {q, k, v})
-                          grads.push_back(x.requires_grad() ? empty_heads(x.shape(), x) : Tensor());
-                        on(g.device(), [&](auto device) {
-                          kernels::attention_backward(
-                              device, with_packed_rows(g), with_packed_rows(q), with_packed_rows(k),
-                              with_packed_rows(v), out, lse, args, grads[0], grads[1], grads[2]);
-                        });
-                        return grads;
-                      });
+  auto rule = [q, k, v, out, lse, args](const Tensor& g) {
+    Tensors grads;
+    for (const Tensor& x : {q, k, v})
+      grads.push_back(x.requires_grad() ? empty_heads(x.shape(), x) : Tensor());
+    on(g.device(), [&](auto device) {
+      kernels::attention_backward(device, with_packed_rows(g), with_packed_rows(q),
+                                  with_packed_rows(k), with_packed_rows(v), out, lse, args,
+                                  grads[0], grads[1], grads[2]);
+    });
+    return grads;
+  };
+  return record_fused(kAttention, out, {q, k, v, args.mask, args.token_mask}, rule,
+                      "matmul, exp and log_softmax");
 }
 
 }  // namespace triad

@@ -22,11 +22,11 @@ Tensor einsum(const std::string& equation, const Tensors& operands);
 
 // What a query may attend to (all combined by "and"), and dropout.
 struct AttentionOptions {
-  bool causal = false;  // query t sees keys s <= t + S - T: itself and the past (PyTorch: s <= t)
-  Tensor mask = {};     // bool [T,S], [B,T,S], [B,1,T,S] or [B,H,T,S], true = may attend
-  Tensor token_mask = {};            // bool [B,S], true = a real token, false = padding
-  double dropout = 0;                // of the weights; set it in training only
+  Tensor attn_mask = {};   // bool [T,S], [B,T,S], [B,1,T,S] or [B,H,T,S], true = may attend
+  double dropout_p = 0;    // of the weights; set it in training only
+  bool is_causal = false;  // query t sees keys s <= t + S - T: itself and the past
   std::optional<double> scale = {};  // of q k^T; 1/sqrt(D) unless given
+  Tensor token_mask = {};            // bool [B,S], true = a real token, false = padding
   Tensor out = {};                   // where to write, [B,H,T,D] without history (not in bf16)
 };
 

@@ -93,7 +93,8 @@ Tensor var(const Tensor& x, const Axes& axes, bool keepdim, double correction) {
 }
 
 Tensor stddev(const Tensor& x, const Axes& axes, bool keepdim, double correction) {
-  return sqrt(var(x, axes, keepdim, correction));
+  const Tensor v = var(x, axes, keepdim, correction), zero = v == 0.0;  // gradient 0 there
+  return where(zero, v, sqrt(where(zero, scalar_like(1, v), v)));
 }
 
 std::pair<Tensor, Tensor> max(const Tensor& x, std::int64_t axis, bool keepdim) {

@@ -272,8 +272,9 @@ Tensor pad(const Tensor& x, const Shape& widths, double value) {
                             x.shape(), widths);
   Shape sizes = x.shape();
   for (int i = 0; i < widths.rank(); ++i) {
-    if (widths[i] < 0) throw_error<ValueError>("pad: widths must not be negative, got {}", widths);
-    sizes[x.dim() - 1 - i / 2] += widths[i];
+    std::int64_t& size = sizes[x.dim() - 1 - i / 2];
+    if (widths[i] < 0 || __builtin_add_overflow(size, widths[i], &size))
+      throw_error<ValueError>("pad: widths must not be negative or that large, got {}", widths);
   }
   auto inside = [widths, from = x.shape()](Layout y) {
     for (int i = 0, axis = from.rank(); i < widths.rank(); i += 2, --axis)

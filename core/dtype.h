@@ -36,15 +36,14 @@ template <class T, class Part> inline constexpr bool has_parts = requires(T z) {
 template <class T> inline constexpr bool is_complex_v = has_parts<T, float> || has_parts<T, double>;
 
 template <class T> constexpr DType dtype_of() {
-  if (has_parts<T, float>) return c64;
-  if (has_parts<T, double>) return c128;
-  if (std::is_same_v<T, float>) return f32;
-  if (std::is_same_v<T, double>) return f64;
-  if (std::is_same_v<T, bfloat16>) return bf16;
-  if (std::is_same_v<T, std::int32_t>) return i32;
-  if (std::is_same_v<T, bool>) return boolean;
-  static_assert(std::is_arithmetic_v<T> || is_complex_v<T> || std::is_same_v<T, bfloat16>);
-  return i64;
+  if constexpr (has_parts<T, float>) return c64;
+  else if constexpr (has_parts<T, double>) return c128;
+  else if constexpr (std::is_same_v<T, float>) return f32;
+  else if constexpr (std::is_same_v<T, double>) return f64;
+  else if constexpr (std::is_same_v<T, bfloat16>) return bf16;
+  else if constexpr (std::is_same_v<T, std::int32_t>) return i32;
+  else if constexpr (std::is_same_v<T, bool>) return boolean;
+  else if constexpr (std::is_same_v<T, long> || std::is_same_v<T, long long>) return i64;
 }
 
 // What ops on a type compute in: float for bf16, whose kernels are float's, and i64 for i32.

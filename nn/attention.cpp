@@ -143,10 +143,10 @@ void HeadCache::append(const Tensor& key, const Tensor& value) {
 Tensor StandardAttention::forward(const Tensor& q, const Tensor& k, const Tensor& v,
                                   const Context& c) {
   return scaled_dot_product_attention(q, k, v,
-                                      {.causal = causal,
-                                       .mask = c.masks.mask,
+                                      {.attn_mask = c.masks.mask,
+                                       .dropout_p = training() ? drop.p : 0,
+                                       .is_causal = causal,
                                        .token_mask = c.masks.token_mask,
-                                       .dropout = training() ? drop.p : 0,
                                        .out = c.out});
 }
 

@@ -41,7 +41,8 @@ struct BatchLoader::State {
   void work(const std::stop_token& stop) {
     set_num_threads(1);
     std::unique_lock lock(mutex);
-    while (changed.wait(lock, stop, [&] { return queue.size() < limit; })) {
+    while (changed.wait(lock, stop, [&] { return queue.size() < limit; }) &&
+           !stop.stop_requested()) {
       std::packaged_task<Tensors()> task([this, indices = take()] { return make(indices); });
       queue.push_back(task.get_future());
       lock.unlock();
@@ -54,7 +55,7 @@ struct BatchLoader::State {
 
 BatchLoader::BatchLoader(std::int64_t size, Make make, const Options& options) {
   const auto [b, shuffle, drop_last, seed, workers, prefetch] = options;
-  if (b < 1 || size < (drop_last ? b : 1) || workers < 0 || prefetch < 1)
+  if (!make || b < 1 || size < (drop_last ? b : 1) || workers < 0 || prefetch < 1)
     throw_error<ValueError>(
         "BatchLoader: needs batch_size, prefetch >= 1, workers >= 0 and a batch, got {}, {}, "
         "{} of {}",

@@ -109,7 +109,7 @@ const std::multimap<std::string_view, Bench> kBenches{
   {"kl_div", {"F.kl_div(x, y, reduction='mean')", [](I i) { return kl_div(i.x, i.y); }, 2}},
   {"embedding", {"F.embedding(r, m)", [](I i) { return embedding(i.r, i.m); }, 2}},
   {"scaled_dot_product_attention", {"F.scaled_dot_product_attention(q, q, q, is_causal=True)",
-    [](I i) { return scaled_dot_product_attention(i.q, i.q, i.q, {.causal = true}); }, 0}},
+    [](I i) { return scaled_dot_product_attention(i.q, i.q, i.q, {.is_causal = true}); }, 0}},
   {"causal_conv1d", {"F.conv1d(F.pad(m.T, (3, 0))[None], v[:, None], groups=len(v))[0].T",
     [](I i) { return causal_conv1d(i.m.unsqueeze(0), i.v).squeeze(0); }, 2}},
 

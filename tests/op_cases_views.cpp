@@ -325,7 +325,12 @@ void joins(Cases& cases) {
                        [] {
                          pad(zeros({2}), {1, -1});
                        },
-                       "pad: widths must not be negative")};
+                       "pad: widths must not be negative or that large, got [1,-1]"),
+                   wrong<ValueError>(
+                       [] {
+                         pad(zeros({2}), {INT64_MAX, 1});
+                       },
+                       "or that large")};
   cases.push_back(padded);
   padded.detail = "by nothing";
   padded.call = [](X x) { return Tensors{pad(x[0], {0, 0})}; };

@@ -17,7 +17,7 @@ Values dense(const Tensors& x, const AttentionOptions& options, RandomStream ran
   const std::int64_t B = x[0].size(0), H = x[0].size(1), T = x[0].size(2), D = x[0].size(3);
   const std::int64_t S = x[1].size(2);
   Values mask(std::size_t(B * H * T * S), 1), token(std::size_t(B * S), 1);
-  if (const Tensor& m = options.mask; m.defined())
+  if (const Tensor& m = options.attn_mask; m.defined())
     mask = values((m.dim() == 3 ? m.unsqueeze(1) : m).expand({B, H, T, S}));
   if (options.token_mask.defined()) token = values(options.token_mask);
   const Values q = values(x[0]), k = values(x[1]), v = values(x[2]);
@@ -29,7 +29,7 @@ Values dense(const Tensors& x, const AttentionOptions& options, RandomStream ran
     double total = 0;
     for (std::int64_t s = 0; s < S; ++s) {
       const bool allowed = mask[std::size_t(row * S + s)] && token[std::size_t(bh / H * S + s)] &&
-                           (!options.causal || s <= t + S - T);
+                           (!options.is_causal || s <= t + S - T);
       double score = 0;
       for (std::int64_t d = 0; d < D; ++d)
         score += q[std::size_t(row * D + d)] * k[std::size_t((bh * S + s) * D + d)];
@@ -37,9 +37,9 @@ Values dense(const Tensors& x, const AttentionOptions& options, RandomStream ran
     }
     for (std::int64_t s = 0; s < S; ++s) {
       double a = total > 0 ? weights[std::size_t(s)] / total : 0;
-      if (options.dropout > 0) {
+      if (options.dropout_p > 0) {
         const float u = reference::uniform_f32(random, std::uint64_t(row * S + s));
-        a = u < float(options.dropout) ? 0 : a / (1 - options.dropout);
+        a = u < float(options.dropout_p) ? 0 : a / (1 - options.dropout_p);
       }
       for (std::int64_t d = 0; d < D; ++d)
         y[std::size_t(d)] += a * v[std::size_t((bh * S + s) * D + d)];
@@ -67,13 +67,13 @@ std::vector<Case> cases(std::int64_t T, std::int64_t S, std::int64_t D) {
   constexpr std::int64_t B = 2, H = 3;
   return {
       {"plain", B, H, T, S, D, {}},
-      {"causal", B, H, T, S, D, {.causal = true}},
+      {"causal", B, H, T, S, D, {.is_causal = true}},
       {"scale", B, H, T, S, D, {.scale = 0.3}},
-      {"mask [T,S]", B, H, T, S, D, {.mask = some({T, S})}},
-      {"mask [B,T,S]", B, H, T, S, D, {.mask = some({B, T, S})}},
-      {"mask [B,1,T,S]", B, H, T, S, D, {.mask = some({B, 1, T, S})}},
-      {"mask [B,H,T,S]", B, H, T, S, D, {.mask = some({B, H, T, S})}},
-      {"mask as a view", B, H, T, S, D, {.mask = some({S, T}).transpose(0, 1)}},
+      {"mask [T,S]", B, H, T, S, D, {.attn_mask = some({T, S})}},
+      {"mask [B,T,S]", B, H, T, S, D, {.attn_mask = some({B, T, S})}},
+      {"mask [B,1,T,S]", B, H, T, S, D, {.attn_mask = some({B, 1, T, S})}},
+      {"mask [B,H,T,S]", B, H, T, S, D, {.attn_mask = some({B, H, T, S})}},
+      {"mask as a view", B, H, T, S, D, {.attn_mask = some({S, T}).transpose(0, 1)}},
       {"token_mask", B, H, T, S, D, {.token_mask = some({B, S})}},
       {"all of them",
        B,
@@ -81,7 +81,10 @@ std::vector<Case> cases(std::int64_t T, std::int64_t S, std::int64_t D) {
        T,
        S,
        D,
-       {.causal = true, .mask = some({B, T, S}), .token_mask = some({B, S}, false), .scale = 0.5}},
+       {.attn_mask = some({B, T, S}),
+        .is_causal = true,
+        .scale = 0.5,
+        .token_mask = some({B, S}, false)}},
   };
 }
 
@@ -115,13 +118,13 @@ TEST_CASE("gradients") {
       check_gradient(
           c.name, [&](const Tensors& x) { return attention(x, c.options); }, inputs(c));
   // Along one buffer, as a projection leaves its heads.
-  check_gradient(
-      "packed",
-      [](const Tensors& x) {
-        const Tensor qkv = x[0].reshape({2, 5, 3, 2, 3}).permute({2, 0, 3, 1, 4});
-        return attention({qkv.select(0, 0), qkv.select(0, 1), qkv.select(0, 2)}, {.causal = true});
-      },
-      {noise({2, 5, 18})});
+  check_gradient("packed",
+                 [](const Tensors& x) {
+                   const Tensor qkv = x[0].reshape({2, 5, 3, 2, 3}).permute({2, 0, 3, 1, 4});
+                   return attention({qkv.select(0, 0), qkv.select(0, 1), qkv.select(0, 2)},
+                                    {.is_causal = true});
+                 },
+                 {noise({2, 5, 18})});
   check_gradient("all the same",
                  [](const Tensors& x) {
                    return attention({x[0], x[0], x[0]});
@@ -136,7 +139,7 @@ TEST_CASE("gradients") {
 
 TEST_CASE("a query with nothing to attend to gives zeros and no gradient") {
   for (const AttentionOptions& options :
-       {AttentionOptions{.mask = zeros({5, 5}, {.dtype = boolean})},
+       {AttentionOptions{.attn_mask = zeros({5, 5}, {.dtype = boolean})},
         AttentionOptions{.token_mask = zeros({2, 5}, {.dtype = boolean})}}) {
     Tensors x = inputs({"", 2, 3, 5, 5, 4, {}}, f32);
     for (Tensor& t : x) t.requires_grad_();
@@ -145,7 +148,7 @@ TEST_CASE("a query with nothing to attend to gives zeros and no gradient") {
     for (const Tensor& g : grad({y}, x, {noise(y.shape(), f32)})) CHECK(values(g) == Values(120));
   }
   Tensors x = inputs({"", 1, 1, 4, 2, 3, {}}, f32);  // T > S: the first two queries see no key
-  const Values y = values(attention(x, {.causal = true}));
+  const Values y = values(attention(x, {.is_causal = true}));
   CHECK(Values(y.begin(), y.begin() + 6) == Values(6));
   CHECK(y[6] != 0);
 }
@@ -155,7 +158,7 @@ TEST_CASE("dropout: the weights that the generator says, the same ones backward"
     const Tensors x = inputs({"", 2, 3, 37, 41, 5, {}}, dtype);
     manual_seed(11);
     const RandomStream random = random_state();
-    const AttentionOptions options{.causal = true, .dropout = 0.3};
+    const AttentionOptions options{.dropout_p = 0.3, .is_causal = true};
     const Tensor y = attention(x, options);
     check_close(y, dense(x, options, random), dtype == f32 ? 4e-6 : 1e-13, "dropout");
     CHECK(random_state().stream == random.stream + 1);
@@ -166,7 +169,7 @@ TEST_CASE("dropout: the weights that the generator says, the same ones backward"
         "dropout",
         [&](const Tensors& x) {
           manual_seed(12);
-          return attention(x, {.causal = causal, .dropout = 0.4});
+          return attention(x, {.dropout_p = 0.4, .is_causal = causal});
         },
         inputs({"", 1, 2, 5, 6, 3, {}}));
   const RandomStream before = random_state();
@@ -196,13 +199,13 @@ TEST_CASE("empty sequences") {
   const Tensor none = zeros({2, 3, 0, 4}), some_heads = zeros({2, 3, 5, 4});
   CHECK(attention({none, some_heads, some_heads}).shape() == Shape{2, 3, 0, 4});
   CHECK(values(attention({some_heads, none, none})) == Values(120));
-  CHECK(attention({none, none, none}, {.causal = true}).numel() == 0);
+  CHECK(attention({none, none, none}, {.is_causal = true}).numel() == 0);
 }
 
 TEST_CASE("large scores neither overflow nor lose the sum of the weights") {
   Tensors x = inputs({"", 1, 2, 9, 9, 8, {}}, f32);
   x[0] = x[0] * 100.0, x[1] = x[1] * 100.0, x[2] = ones(x[2].shape());
-  check_close(attention(x, {.causal = true}), Values(144, 1), 1e-6, "weights sum to 1");
+  check_close(attention(x, {.is_causal = true}), Values(144, 1), 1e-6, "weights sum to 1");
 }
 
 TEST_CASE("the same bits at any number of threads, forward and backward") {
@@ -212,7 +215,7 @@ TEST_CASE("the same bits at any number of threads, forward and backward") {
   for (int which = 0; which < 4; ++which)
     check_threads("attention", [&] {
       manual_seed(1);
-      const Tensor y = attention(x, {.causal = true, .dropout = 0.1});
+      const Tensor y = attention(x, {.dropout_p = 0.1, .is_causal = true});
       return which == 3 ? y.detach().contiguous()
                         : grad({y}, {x[std::size_t(which)]}, {c})[0].contiguous();
     });
@@ -233,12 +236,16 @@ TEST_CASE("errors") {
   check_error<DTypeError>([&] { attention({q, k, k.to(f64)}); }, op + "the types differ");
   check_error<DTypeError>([&] { attention({q.to(i64), k, k}); }, op + "needs f32 or f64");
   for (const Shape& shape : {Shape{7}, Shape{5, 5}, Shape{3, 5, 7}, Shape{2, 2, 5, 7}, Shape{5, 1}})
-    check_error<ShapeError>([&] { with({.mask = zeros(shape, {.dtype = boolean})}); },
+    check_error<ShapeError>([&] { with({.attn_mask = zeros(shape, {.dtype = boolean})}); },
                             op +
                                 "needs a mask [T,S], [B,T,S], [B,1,T,S] or [B,H,T,S] with B 2, "
                                 "H 3, T 5, S 7, got " +
                                 shape.str());
-  check_error<DTypeError>([&] { with({.mask = zeros({5, 7})}); }, op + "needs bool, got f32");
+  check_error<DTypeError>(
+      [&] {
+        with({.attn_mask = zeros({5, 7})});
+      },
+      op + "needs a bool mask, true where a query may attend, got f32");
   check_error<ShapeError>(
       [&] {
         with({.token_mask = zeros({2, 5}, {.dtype = boolean})});
@@ -246,7 +253,7 @@ TEST_CASE("errors") {
       op + "needs a token_mask [2,7], got [2,5]");
   check_error<DTypeError>([&] { with({.token_mask = zeros({2, 7})}); }, op + "needs bool");
   for (double p : {-0.1, 1., kNan})
-    check_error<ValueError>([&] { with({.dropout = p}); }, op + "needs 0 <= dropout < 1");
+    check_error<ValueError>([&] { with({.dropout_p = p}); }, op + "needs 0 <= dropout_p < 1");
   for (const Tensor& out : {zeros({2, 3, 5, 5}), zeros({2, 3, 4, 5}).transpose(2, 3),
                             zeros({2, 3, 5, 4}, {.requires_grad = true})})
     check_error<ShapeError>([&] { with({.out = out}); },

@@ -292,11 +292,12 @@ TEST_CASE("functions of one's own") {
     check_error<AutogradError>([&] { bad.backward(x.detach()); },
                                "backward of mine: input 1 is f64[2], its gradient ");
   }
-  const Tensor once =
-      record_fused("press", x.detach(), {x}, [](const Tensor& g) { return Tensors{g * 2.0}; });
+  const Tensor once = record_fused(
+      "press", x.detach(), {x}, [](const Tensor& g) { return Tensors{g * 2.0}; }, "mul");
   const Tensor g = grad({once}, {x}, {y}, {.create_graph = true})[0];
-  check_error<AutogradError>([&] { grad({sum(g)}, {x}); },
-                             "press: the gradient of this fused op cannot be differentiated again");
+  check_error<AutogradError>(
+      [&] { grad({sum(g)}, {x}); },
+      "press: the gradient of this fused op cannot be differentiated again; compose it of mul");
 }
 
 TEST_CASE("a rule that throws leaves everything in order") {

@@ -48,8 +48,7 @@ nn::SpectralAttention spectral(const GoldenCase& golden) {
                                 .use_dct = golden.flag("use_dct")});
 }
 
-template <class Make>
-void check_all(const std::string& kind, std::size_t at_least, Make make) {
+template <class Make> void check_all(const std::string& kind, std::size_t at_least, Make make) {
   const auto files = golden_files(kind);
   CHECK(files.size() >= at_least);
   for (const auto& path : files) {

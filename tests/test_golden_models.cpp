@@ -120,8 +120,7 @@ void check_training(const GoldenCase& golden, Model& model, bool two_groups, DTy
   }
 }
 
-template <class Make>
-void check_model(const std::string& kind, Make make) {
+template <class Make> void check_model(const std::string& kind, Make make) {
   const auto files = golden_files(kind);
   CHECK(!files.empty());
   for (const auto& path : files) {

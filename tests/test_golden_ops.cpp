@@ -155,7 +155,8 @@ std::map<std::string, Call> calls() {
   all["embedding"] = [](X x, O) { return embedding(x[0], x[1]); };
   all["linear"] = [](X x, O) { return linear(x[0], x[1], x[2]); };
   all["attention"] = [](X x, O) {
-    return scaled_dot_product_attention(x[0], x[1], x[2], {.mask = x.size() > 3 ? x[3] : Tensor()});
+    return scaled_dot_product_attention(x[0], x[1], x[2],
+                                        {.attn_mask = x.size() > 3 ? x[3] : Tensor()});
   };
   all["causal_conv1d"] = [](X x, O) { return causal_conv1d(x[0], x[1], x[2]); };
   return all;

@@ -133,7 +133,7 @@ TEST_CASE("history goes with the last handle, used or not") {
       {"attention",
        [&] {
          const Tensor q = x.transpose(1, 2);
-         return scaled_dot_product_attention(q, q, q, {.causal = true, .dropout = 0.1});
+         return scaled_dot_product_attention(q, q, q, {.dropout_p = 0.1, .is_causal = true});
        }},
       {"at_bins", [&] { return at_bins(gain, 5); }},
       {"spectral_filter", [&] { return spectral_filter(x, gain, gain); }},
@@ -222,7 +222,7 @@ TEST_CASE("backward refuses values that were overwritten after the op ran, and o
   place.fill_(1);
   overwritten("max", top);
   const Tensor q = m.reshape({1, 1, 3, 1}), mask = ones({3, 3}, {.dtype = boolean});
-  y = scaled_dot_product_attention(q, q, q, {.mask = mask});
+  y = scaled_dot_product_attention(q, q, q, {.attn_mask = mask});
   mask.fill_(0);
   overwritten("scaled_dot_product_attention", y);
   Tensor target = zeros({1}, {.dtype = i64});

@@ -89,7 +89,8 @@ void check_once_only(const std::string& op, const TensorFunction& f, const Tenso
   for (const Tensor& x : inputs) leaves.push_back(x.clone().requires_grad_());
   const Tensor g = grad({sum(f(leaves))}, {leaves[0]}, {}, {.create_graph = true})[0];
   check_error<AutogradError>([&] { grad({sum(square(g))}, {leaves[0]}); },
-                             op + ": the gradient of this fused op cannot be differentiated again");
+                             op + ": the gradient of this fused op cannot be differentiated again; "
+                                  "compose it of rfft and irfft");
 }
 
 }  // namespace

@@ -4,9 +4,6 @@
 #include <triad/backends/cpu/gemm_tile.h>
 #include <triad/backends/cpu/philox.h>
 
-#include <algorithm>
-#include <cmath>
-#include <cstdint>
 #include <cstring>
 
 namespace triad::kernels {

@@ -2,9 +2,6 @@
 //
 // Each f becomes a row function, a loop over contiguous arrays; one driver brings operands of any
 // strides into that form and shares the work among the threads. The formulas are in math.h.
-#include <string>
-#include <utility>
-
 #include <triad/backends/cpu/strided.h>
 #include <triad/backends/cpu/vec.h>
 

@@ -1,10 +1,7 @@
 // Plans: which butterflies, in which order, with which roots; the stages; and all other sizes.
 #include <triad/backends/cpu/fft.h>
 
-#include <algorithm>
-#include <cmath>
 #include <numbers>
-#include <type_traits>
 
 namespace triad::cpu {
 namespace {

@@ -14,12 +14,8 @@
 // Fourier Transform, SIAM 1992: chapters 1, 2 for the butterflies, 1.9 for both decimations.
 #pragma once
 
-#include <complex>
 #include <map>
-#include <memory>
 #include <mutex>
-#include <utility>
-#include <vector>
 
 #include <triad/backends/cpu/vec.h>
 

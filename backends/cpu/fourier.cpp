@@ -1,8 +1,5 @@
 // Fourier transforms along the last axis, and the cyclic convolution that the circular and the
 // causal spectral filter are made of.
-#include <algorithm>
-#include <vector>
-
 #include <triad/backends/cpu/fft.h>
 #include <triad/backends/cpu/gemm_tile.h>
 #include <triad/backends/cpu/strided.h>

@@ -12,8 +12,6 @@
 
 #include <triad/backends/cpu/vec.h>
 
-#include <algorithm>
-
 namespace triad::cpu {
 
 // A matrix whose element (i, j) stands at data[i * row + j * column].

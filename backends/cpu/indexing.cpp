@@ -3,9 +3,7 @@
 // The gradient of an embedding adds each row of dy to the row of the table that it came from, in
 // order and in double. Threads share the columns, in tiles of kColumns, so the result depends
 // neither on their number nor on who is first.
-#include <algorithm>
 #include <limits>
-#include <vector>
 
 #include <triad/backends/cpu/strided.h>
 

@@ -1,7 +1,5 @@
 // One pass over the memory of a parameter and its state per optimizer step: that memory is all that
 // a step costs. The arithmetic is that of torch.optim; what depends on the step alone is in double.
-#include <cmath>
-
 #include <triad/backends/cpu/vec.h>
 
 namespace triad::kernels {

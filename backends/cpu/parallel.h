@@ -1,5 +1,5 @@
-// What all CPU kernels include: the contract, loops shared among OpenMP's threads, and working
-// memory that a thread keeps between calls.
+// What all CPU kernels include: the contract, with <cmath>, <complex>, <cstdint>, <memory>,
+// <string> and <vector>; loops shared among OpenMP's threads; working memory that a thread keeps.
 #pragma once
 
 #include <omp.h>

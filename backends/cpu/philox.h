@@ -5,10 +5,6 @@
 // without a shuffle, and what gathers in the high halves is never read.
 #pragma once
 
-#include <algorithm>
-#include <cmath>
-#include <cstdint>
-
 #include <triad/backends/cpu/vec.h>
 #include <triad/core/random.h>
 

@@ -3,8 +3,6 @@
 //
 // Words per element: f32 one (word i); f64 and i64 two (words 2i, the high half, and 2i + 1). A
 // pair of normals (elements 2j and 2j + 1) takes two words as f32 and four as f64.
-#include <cstdint>
-
 #include <triad/backends/cpu/philox.h>
 
 namespace triad::kernels {

@@ -5,7 +5,6 @@
 // into a row of sums. Both go in blocks that follow from the shape alone and whose sums are
 // combined in a fixed order, so the result does not depend on the number of threads.
 #include <numeric>
-#include <vector>
 
 #include <triad/backends/cpu/strided.h>
 #include <triad/backends/cpu/vec.h>

@@ -1,8 +1,4 @@
 // Softmax, cross entropy and layer normalisation, one row of [R,C] at a time while it is in cache.
-#include <algorithm>
-#include <cmath>
-#include <vector>
-
 #include <triad/backends/cpu/vec.h>
 
 namespace triad::kernels {

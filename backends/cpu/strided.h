@@ -4,8 +4,6 @@
 // is gathered, a thousand elements at a time, into a buffer that stays in the first-level cache.
 #pragma once
 
-#include <algorithm>
-
 #include <triad/backends/cpu/parallel.h>
 
 namespace triad::cpu {
