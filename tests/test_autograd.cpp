@@ -354,6 +354,10 @@ TEST_CASE("DetectAnomaly names the op that made a NaN, forward and backward") {
   CHECK_NOTHROW(sqrt(x));
   {
     const DetectAnomaly guard;
+    const Tensor ends = from_vector<float>({HUGE_VALF, -HUGE_VALF});  // by views of the result, too
+    check_error<ValueError>([&] { cumsum(ends, 0); }, "cumsum: the result is NaN");
+    check_error<ValueError>([&] { softmax(full({2}, -HUGE_VAL), 0); },
+                            "softmax: the result is NaN");
     check_error<ValueError>([&] { sqrt(x); }, "sqrt: the result is NaN");
     CHECK_NOTHROW(exp(x));
     Tensor zero = zeros({1}, {.dtype = f64, .requires_grad = true});

@@ -208,6 +208,21 @@ TEST_CASE("a loader may end in the middle of an epoch") {
   }
 }
 
+TEST_CASE("a loader that ends makes no further batches") {
+  std::atomic<int> made = 0;
+  {
+    nn::BatchLoader loader(1000,
+                           [&](const std::vector<std::int64_t>& indices) {
+                             ++made;
+                             std::this_thread::sleep_for(std::chrono::milliseconds(5));
+                             return make(indices);
+                           },
+                           {.workers = 1, .prefetch = 1000});
+    loader.next();
+  }
+  CHECK(made < 100);
+}
+
 TEST_CASE("what a loader refuses") {
   auto message = [](std::int64_t size, const Options& options) {
     return message_of<ValueError>([&] { nn::BatchLoader(size, make, options); });
@@ -219,6 +234,7 @@ TEST_CASE("what a loader refuses") {
   CHECK(message(3, {.batch_size = 4, .drop_last = true}) == needs + "4, 2, 0 of 3");
   CHECK(message(9, {.workers = -1}) == needs + "1, 2, -1 of 9");
   CHECK(message(9, {.prefetch = 0}) == needs + "1, 0, 0 of 9");
+  CHECK(message_of<ValueError>([] { nn::BatchLoader(9, {}, {}); }).starts_with("BatchLoader: "));
   nn::BatchLoader loader(9, make, {.batch_size = 2});
   auto at = [&](std::int64_t epoch, std::int64_t batch) {
     return message_of<ValueError>([&] { loader.set_position({epoch, batch}); });

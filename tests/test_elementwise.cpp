@@ -94,3 +94,11 @@ TEST_CASE("gradients where numbers are very large") {
   CHECK(all(isfinite(ends)).item<bool>());
   CHECK(!any(isinf(ends)).item<bool>());
 }
+
+TEST_CASE("lerp reaches its end, and an infinity is in a part of a complex number") {
+  CHECK(lerp(full({1}, 1e8), ones({1}), 1).item<float>() == 1);
+  const Tensor z =
+      complex(from_vector<float>({3e38f, HUGE_VALF, 1}), from_vector<float>({3e38f, 0, 2}));
+  CHECK(isfinite(z).to_vector<bool>() == std::vector<bool>{true, false, true});
+  CHECK(isinf(z).to_vector<bool>() == std::vector<bool>{false, true, false});
+}

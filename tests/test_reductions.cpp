@@ -87,3 +87,9 @@ TEST_CASE("what is true is counted") {
   CHECK(sum(zeros({2, 3}) == 0.0).dtype() == i64);
   CHECK(sum(zeros({2, 3}) == 0.0).item<int>() == 6);
 }
+
+TEST_CASE("the gradient of the deviation of equal numbers is zero") {
+  const Tensor x = full({2, 3}, 4.5).requires_grad_();
+  sum(stddev(x, {1})).backward();
+  CHECK(x.grad().to_vector<float>() == std::vector<float>(6, 0));
+}

@@ -244,7 +244,7 @@ TEST_CASE("more ways to make a tensor") {
   float memory[] = {1, 2, 3, 4};
   bool deleted = false;
   {
-    const Tensor seen = from_blob<float>(memory, {2, 2}, [&](float*) { deleted = true; });
+    const Tensor seen = from_blob(memory, {2, 2}, [&](float*) { deleted = true; });
     memory[3] = 9;
     CHECK(values(seen) == Values{1, 2, 3, 9});
     CHECK(!deleted);
