@@ -62,15 +62,16 @@ void attention(Cases& cases) {
               wrong<ShapeError>(
                   [] {
                     const Tensor x = zeros({1, 2, 3, 4});
-                    op(x, x, x, {.mask = zeros({3, 2}) > 0.0});
+                    op(x, x, x, {.attn_mask = zeros({3, 2}) > 0.0});
                   },
                   "scaled_dot_product_attention: needs a mask [T,S]"),
               wrong<DTypeError>(
                   [] {
                     const Tensor x = zeros({1, 2, 3, 4});
-                    op(x, x, x, {.mask = zeros({3, 3})});
+                    op(x, x, x, {.attn_mask = zeros({3, 3})});
                   },
-                  "scaled_dot_product_attention: needs bool, got f32"),
+                  "scaled_dot_product_attention: needs a bool mask, true where a query may attend, "
+                  "got f32"),
               wrong<ShapeError>(
                   [] {
                     const Tensor x = zeros({1, 2, 3, 4});
@@ -80,17 +81,17 @@ void attention(Cases& cases) {
               wrong<ValueError>(
                   [] {
                     const Tensor x = zeros({1, 2, 3, 4});
-                    op(x, x, x, {.dropout = 1});
+                    op(x, x, x, {.dropout_p = 1});
                   },
-                  "scaled_dot_product_attention: needs 0 <= dropout < 1, got 1")};
+                  "scaled_dot_product_attention: needs 0 <= dropout_p < 1, got 1")};
   cases.push_back(c);
   c.errors = {};
   c.detail = "causal, with a scale";
-  c.call = [=](X x) { return Tensors{op(x[0], x[1], x[2], {.causal = true, .scale = 0.3})}; };
+  c.call = [=](X x) { return Tensors{op(x[0], x[1], x[2], {.is_causal = true, .scale = 0.3})}; };
   c.twin = [](A x) { return Arrays{attention_twin(x, true, {}, 0.3)}; };
   cases.push_back(c);
   c.detail = "under a mask of all heads";
-  c.call = [=](X x) { return Tensors{op(x[0], x[1], x[2], {.mask = x[3], .scale = 0.3})}; };
+  c.call = [=](X x) { return Tensors{op(x[0], x[1], x[2], {.attn_mask = x[3], .scale = 0.3})}; };
   c.twin = [](A x) {
     const Shape full{x[0].size(0), x[0].size(1), x[0].size(2), x[1].size(2)};
     return Arrays{attention_twin(x, false, repeated(x[3], full), 0.3)};
@@ -100,7 +101,7 @@ void attention(Cases& cases) {
   c.large.push_back(flags({67, 131}));
   cases.push_back(c);
   c.detail = "under a mask of tokens";
-  c.call = [=](X x) { return Tensors{op(x[0], x[1], x[2], {.token_mask = x[3], .scale = 0.3})}; };
+  c.call = [=](X x) { return Tensors{op(x[0], x[1], x[2], {.scale = 0.3, .token_mask = x[3]})}; };
   c.twin = [](A x) {
     const Shape full{x[0].size(0), x[0].size(1), x[0].size(2), x[1].size(2)};
     const Array tokens = reshaped(x[3], {full[0], 1, 1, full[3]});

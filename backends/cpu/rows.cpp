@@ -168,7 +168,7 @@ void cross_entropy_backward(Cpu, const Tensor& logits, const Tensor& target,
     for_each_register<T>(C, [&](Index i, auto part) {
       part.store(exp_weight(part.load(x + i) - Vec<T>(lse)) * Vec<T>(factor), out + i);
     });
-    out[targets[r]] -= factor;
+    if (targets[r] >= 0 && targets[r] < C) out[targets[r]] -= factor;  // an ignored one is no index
   });
 }
 
