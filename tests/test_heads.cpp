@@ -245,7 +245,7 @@ TEST_CASE("masks that a layer cannot honour are errors, never ignored") {
                           [&] {
                             layer(x, {.mask = ones({2, 2, 5, 5}, {.dtype = boolean})});
                           });
-  check_error<DTypeError>(op + "needs bool, got f32; write x != 0", [&] {
+  check_error<DTypeError>(op + "needs a bool mask, true where a query may attend, got f32", [&] {
     layer(x, {.mask = ones({5, 5})});
   });
   check_error<ShapeError>(op + "needs a token_mask [2,5], got [2,4]", [&] {
