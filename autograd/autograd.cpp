@@ -66,6 +66,7 @@ Tensor record(const char* name, Tensor out, const Tensors& inputs, Rule rule) {
   node->inputs.reserve(inputs.size());
   for (const Tensor& x : inputs) node->inputs.push_back(x.node());
   if (rule.holds_objects()) {
+    node->saved.reserve(inputs.size() + 1);
     node->saved.push_back({out.storage(), out.storage()->writes});
     for (const Tensor& x : inputs)
       if (x.defined()) node->saved.push_back({x.storage(), x.storage()->writes});
