@@ -153,7 +153,7 @@ template <class Gradient> Tensor apply(Unary f, const Tensor& x, Gradient dx) {
   return record_unary(name(f), compute(f, x), x, dx);
 }
 
-// By the derivative in the table. When the gradient is to be differentiated again, y has a history.
+// By the derivative in the table. Under create_graph y is computed again from x, with a history.
 Tensor apply(Unary f, const Tensor& x) {
   const auto by_x = kUnary[int(f)].by_x, by_y = kUnary[int(f)].by_y;
   if (by_x) return apply(f, x, [x, by_x](auto& g) { return g * by_x(x); });

@@ -29,7 +29,7 @@ template <class T> struct Input {
 };
 
 template <class Out, class... In>
-void apply(Index grain, Row<Out, In...> row, const Tensor& y, const Input<In>&... inputs) {
+void run_rows(Index grain, Row<Out, In...> row, const Tensor& y, const Input<In>&... inputs) {
   Out* out = y.first<Out>();
   parallel_ranges(y.numel(), grain, [&](Index begin, Index end) {
     if ((inputs.contiguous && ...)) {
@@ -112,7 +112,7 @@ void apply(Index grain, Op f, const Tensor& y, const Input<X>&... x) {
     if (op != f) return;
     using Result = decltype(math::evaluate<op>(Wide<X>()...));
     using Y = std::conditional_t<std::is_same_v<Result, Wide<T>>, T, Result>;
-    if constexpr (!std::is_void_v<Y>) apply<Y, X...>(grain, row_of<op, Y, X...>, y, x...);
+    if constexpr (!std::is_void_v<Y>) run_rows<Y, X...>(grain, row_of<op, Y, X...>, y, x...);
     else throw DTypeError(std::string("this op does not take ") + name(dtype_of<T>()));
   };
   [&]<int... op>(std::integer_sequence<int, op...>) {
@@ -145,7 +145,7 @@ void binary_scalar(Cpu, Binary f, const Tensor& a, double b, bool swapped, const
 
 void where(Cpu, const Tensor& condition, const Tensor& a, const Tensor& b, const Tensor& y) {
   visit_any(y.dtype(),
-            [&]<class T>(T) { apply<T, bool, T, T>(kGrain, where_row<T>, y, condition, a, b); });
+            [&]<class T>(T) { run_rows<T, bool, T, T>(kGrain, where_row<T>, y, condition, a, b); });
 }
 
 }  // namespace triad::kernels

@@ -25,8 +25,8 @@ template <class T, class F> void for_groups(Index n, Index count, Index width, F
 
 template <class T> constexpr Index kLanes = Vec<T>::lanes;
 
-// A stretch of kLanes rows of complex numbers (or, as one, of 2 kLanes rows of real ones), side by
-// side: entry t is a Row<T>.
+// Neighbouring entries of the rows of a group. `along` holds them row by row, `across` entry by
+// entry: a Row<T>, of kLanes complex rows or of 2 kLanes real ones, the second half as imaginary.
 template <class T> struct Stretch {
   static constexpr Index kLength = 64, kRow = Row<T>::size;
   alignas(64) T across[kLength * kRow], along[kRow * kLength];

@@ -25,7 +25,7 @@ void embedding(Cpu, const Tensor& weight, const Tensor& ids, const Tensor& y) {
 void embedding_backward(Cpu, const Tensor& dy, const Tensor& ids, const Tensor& dweight) {
   const Index V = dweight.shape()[0], C = dweight.shape()[1], R = ids.numel();
   const std::int64_t* id = ids.first<std::int64_t>();
-  constexpr Index kColumns = 64;  // sums of 256 rows then fit the second-level cache
+  constexpr Index kColumns = 64;  // V rows of sums: those of 256 are 128 KiB
   visit_float("embedding_backward", dy.dtype(), [&]<class T>(T) {
     const T* gradient = dy.first<T>();
     T* out = dweight.first<T>();

@@ -98,7 +98,7 @@ dnnl::memory::desc matrix(DType dtype, const Shape& batch, const Shape& steps, I
 
 class Primitive {
  public:
-  // Of no use where oneDNN has no fast way.
+  // Stays empty where oneDNN has no fast way.
   Primitive(const MatrixProduct& p, bool bias) {
     // Rows (or columns) that overlap, as in an expanded vector, are nothing oneDNN accepts.
     const auto overlap = [](Index rows, Index columns, Index row, Index column) {
@@ -224,7 +224,7 @@ void multiply_in_blocks(const MatrixProduct& p, const T* a, const T* b, const T*
   }
 }
 
-// x in f32; what is repeated is not copied but once.
+// x in f32; what stride 0 repeats is copied once.
 Tensor widened(const Tensor& x) {
   Layout once = x.layout();
   for (int i = 0; i < x.dim(); ++i)
