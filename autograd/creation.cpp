@@ -132,12 +132,13 @@ Tensor multinomial(const Tensor& p, std::int64_t n, bool replacement) {
 
 Tensor tril(const Tensor& x, std::int64_t offset) {
   check_defined("tril", x);
-  return masked_fill(x, logical_not(tril_mask(x.size(-2), x.size(-1), offset)), 0);
+  const Tensor kept = tril_mask(x.size(-2), x.size(-1), offset).to(x.device());
+  return masked_fill(x, logical_not(kept), 0);
 }
 
 Tensor triu(const Tensor& x, std::int64_t offset) {
   check_defined("triu", x);
-  return masked_fill(x, tril_mask(x.size(-2), x.size(-1), offset - 1), 0);
+  return masked_fill(x, tril_mask(x.size(-2), x.size(-1), offset - 1).to(x.device()), 0);
 }
 
 Tensor tril_mask(std::int64_t rows, std::int64_t columns, std::int64_t offset) {

@@ -19,7 +19,7 @@ GradcheckResult gradcheck(const Function<Tensor(const Tensors&)>& f, const Tenso
   if (y.dtype() != f64)
     throw_error<DTypeError>("gradcheck: the function must give f64, not {}", y.dtype());
   const RandomStream before = random_state();
-  Tensor c = randn(y.shape(), {.dtype = f64});
+  Tensor c = randn(y.shape(), {.dtype = f64, .device = y.device()});
   set_random_state(before);
   const Tensors analytic = grad({y}, x, {c}, {.allow_unused = options.allow_unused});
 
@@ -30,15 +30,15 @@ GradcheckResult gradcheck(const Function<Tensor(const Tensors&)>& f, const Tenso
   for (std::size_t i = 0; i < x.size(); ++i) {
     const bool used = analytic[i].defined();
     const Tensor ours = (used ? analytic[i] : zeros_like(x[i])).reshape({-1});
-    const Tensor differences = empty_like(ours);
-    double *at = x[i].data<double>(), *difference = differences.data<double>();
-    for (std::int64_t j = 0; j < ours.numel(); ++j, ++at, ++difference) {
-      const double kept = *at;
-      *at = kept + options.eps;
+    const Tensor inputs = x[i].detach().reshape({-1}), differences = zeros_like(ours);
+    for (std::int64_t j = 0; j < ours.numel(); ++j) {
+      const Tensor at = inputs.select(0, j);
+      const double kept = at.item<double>();
+      at.fill_(kept + options.eps);
       const double up = value();
-      *at = kept - options.eps;
-      *difference = (up - value()) / (2 * options.eps);
-      *at = kept;
+      at.fill_(kept - options.eps);
+      differences.select(0, j).fill_((up - value()) / (2 * options.eps));
+      at.fill_(kept);
     }
     if (!any(ours).item<bool>() && !any(differences).item<bool>()) {
       if (!used) continue;

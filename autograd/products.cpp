@@ -264,7 +264,7 @@ Tensor full_mask(const Tensor& mask, const Shape& q, const Shape& k) {
 Tensor scaled_dot_product_attention(const Tensor& q, const Tensor& k, const Tensor& v,
                                     const AttentionOptions& options) {
   check_shapes(q, k, v, options.out);
-  if (q.dtype() == bf16) {
+  if (q.dtype() == bf16 && q.device() == Device::cpu()) {  // which has no such kernel
     AttentionOptions wide = options;
     wide.out = {};
     return scaled_dot_product_attention(q.to(f32), k.to(f32), v.to(f32), wide).to(bf16);
@@ -286,7 +286,7 @@ Tensor scaled_dot_product_attention(const Tensor& q, const Tensor& k, const Tens
       .random = options.dropout_p > 0 ? next_stream() : RandomStream{},
   };
   Tensor out = options.out.defined() ? options.out : empty_heads(q.shape(), q);
-  Tensor lse = empty({q.size(0), q.size(1), q.size(2)}, q.dtype(), q.device());
+  Tensor lse = empty({q.size(0), q.size(1), q.size(2)}, wide_type(q.dtype()), q.device());
   on(q.device(), [&](auto device) {
     kernels::attention(device, with_packed_rows(q), with_packed_rows(k), with_packed_rows(v), args,
                        out, lse);

@@ -159,8 +159,14 @@ Tensor Tensor::to(DType dtype) const {
   return record_unary("to", y, *this, [from = dtype_](auto& g) { return g.to(from); });
 }
 
-// There is one kind of device in this build.
-Tensor Tensor::to(Device) const { return check_defined("to", *this); }
+Tensor Tensor::to(Device target) const {
+  check_defined("to", *this);
+  if (target == device()) return *this;
+  Tensor x = detach().contiguous(), y = empty(shape(), dtype(), target);
+  copy_bytes(y.first_byte(), target, x.first_byte(), device(),
+             std::size_t(numel()) * item_size(dtype()));
+  return record_unary("to", y, *this, [from = device()](auto& g) { return g.to(from); });
+}
 
 namespace {
 
@@ -183,7 +189,8 @@ void Tensor::copy_(const Tensor& source) const {
   check_defined("copy_", source);
   if (broadcast_shapes("copy_", shape(), source.shape()) != shape())
     throw_error<ShapeError>("copy_: {} does not broadcast to {}", source.shape(), shape());
-  Tensor wide = source.with_layout(expanded(source.layout(), shape()));
+  Tensor near = source.detach().to(device());
+  Tensor wide = near.with_layout(expanded(near.layout(), shape()));
   if (source.storage() == storage_) wide = wide.clone();  // they may overlap
   on(device(), [&](auto device) { kernels::copy(device, wide, *this); });
   ++storage_->writes;

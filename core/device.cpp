@@ -3,10 +3,13 @@
 #include <omp.h>
 
 #include <algorithm>
+#include <cstring>
+#include <deque>
 #include <mutex>
 #include <new>
 #include <vector>
 
+#include <triad/core/cuda.h>
 #include <triad/core/format.h>
 
 namespace triad {
@@ -37,13 +40,35 @@ std::size_t block_size(std::size_t number) {
   return number < 4 ? (number + 1) * kAlignment : (5 + number % 4) << (number / 4 + 5);
 }
 
-void free_block(void* block) { ::operator delete(block, std::align_val_t(kAlignment)); }
+#ifdef TRIAD_CUDA
+constexpr bool kCuda = true;
+#else
+constexpr bool kCuda = false;  // nothing of core/cuda.h is there
+#endif
+
+bool is_cpu(Device device) { return device.kind == Device::Kind::cpu; }
+
+}  // namespace
 
 // Freed blocks are kept for the next allocation of about their size: a training step asks for the
-// same sizes over and over, and fresh memory from the system costs a page fault every 4 KiB.
-struct Cache {
-  std::vector<void*> free[256];
-  MemoryStats stats;
+// same sizes over and over, and fresh memory from the system costs a page fault every 4 KiB. On a
+// CUDA device all work is on one stream, so that a block may be used again before the launches that
+// still use it are done.
+struct MemoryPool {
+  Device device;
+  std::vector<void*> free[256] = {};
+  MemoryStats stats = {};
+
+  void* from_system(std::size_t bytes) const {
+    if constexpr (kCuda)
+      if (!is_cpu(device)) return cuda::allocate(device.index, bytes);
+    return ::operator new(bytes, std::align_val_t(kAlignment), std::nothrow);
+  }
+  void to_system(void* block) const noexcept {
+    if constexpr (kCuda)
+      if (!is_cpu(device)) return cuda::release(device.index, block);
+    ::operator delete(block, std::align_val_t(kAlignment));
+  }
 
   void* take(std::size_t bytes) {
     const std::size_t number = number_of_size(bytes), size = block_size(number);
@@ -56,31 +81,30 @@ struct Cache {
     }
     const std::size_t asked = kCacheBlocks ? size : std::max<std::size_t>(bytes, 1);
     for (int attempt = 0; attempt < 2 && size >= bytes; ++attempt) {  // else size overflowed
-      void* block = ::operator new(asked, std::align_val_t(kAlignment), std::nothrow);
-      if (block) {
+      if (void* block = from_system(asked)) {
         count(1, std::int64_t(bytes));
         return block;
       }
       clear();  // what the cache keeps may be what is missing
     }
-    throw_error<Error>("out of memory: asked for {} bytes while tensors hold {}", bytes,
-                       stats.live_bytes);
+    throw_error<Error>("out of memory on {}: asked for {} bytes while tensors hold {}",
+                       name(device), bytes, stats.live_bytes);
   }
 
   void give_back(void* block, std::size_t bytes) noexcept {
-    if (!kCacheBlocks) return free_block(block);
+    if (!kCacheBlocks) return to_system(block);
     const std::size_t number = number_of_size(bytes);
     try {
       free[number].push_back(block);
       stats.cached_bytes += std::int64_t(block_size(number));
     } catch (const std::bad_alloc&) {  // no memory to remember it by
-      free_block(block);
+      to_system(block);
     }
   }
 
   void clear() {
     for (auto& blocks : free) {
-      std::for_each(blocks.begin(), blocks.end(), free_block);
+      for (void* block : blocks) to_system(block);
       blocks.clear();
     }
     stats.cached_bytes = 0;
@@ -93,42 +117,93 @@ struct Cache {
   }
 };
 
-std::mutex mutex;  // of the cache
+namespace {
 
 // For one thread at a time. Never destroyed: a tensor with static lifetime may outlive all else.
-struct LockedCache {
+struct LockedPool {
+  static inline std::mutex mutex;
   std::lock_guard<std::mutex> lock{mutex};
+  MemoryPool* pool;
 
-  Cache* operator->() const {
-    static Cache& cache = *new Cache;
-    return &cache;
+  static std::deque<MemoryPool>& all() {
+    static auto& pools = *new std::deque<MemoryPool>{{Device::cpu()}};
+    return pools;
   }
+  explicit LockedPool(MemoryPool* pool) : pool(pool) {}
+  explicit LockedPool(Device device) {
+    const auto at = std::size_t(is_cpu(device) ? 0 : 1 + device.index);
+    while (all().size() <= at) all().push_back({Device::cuda(int(all().size()) - 1)});
+    pool = &all()[at];
+  }
+  MemoryPool* operator->() const { return pool; }
 };
+
+void check_device(Device device) {
+  const int count = cuda_device_count();
+  if (is_cpu(device) || (device.index >= 0 && device.index < count)) return;
+  throw_error<DeviceError>("{} is not there: this {} has {} CUDA devices", name(device),
+                           kCuda ? "machine" : "build of triad", count);
+}
 
 }  // namespace
 
-Storage::Storage(void* data, std::size_t bytes, Device device, std::shared_ptr<void> owner)
-    : data_(static_cast<std::byte*>(data)), bytes_(bytes), device_(device),
+std::string name(Device device) {
+  return is_cpu(device) ? "cpu" : fmt::format("cuda:{}", device.index);
+}
+
+int cuda_device_count() {
+  if constexpr (kCuda) {
+    static const int count = cuda::device_count();
+    return count;
+  } else return 0;
+}
+
+Storage::Storage(void* data, std::size_t bytes, Device device, MemoryPool* pool,
+                 std::shared_ptr<void> owner)
+    : data_(static_cast<std::byte*>(data)), bytes_(bytes), device_(device), pool_(pool),
       owner_(std::move(owner)) {}
 
 Storage::~Storage() {
-  const LockedCache cache;
-  cache->count(-1, -std::int64_t(bytes_));
-  if (!owner_) cache->give_back(data_, bytes_);
+  const LockedPool pool(pool_);
+  pool->count(-1, -std::int64_t(bytes_));
+  if (!owner_) pool->give_back(data_, bytes_);
 }
 
 std::shared_ptr<Storage> Storage::allocate(std::size_t bytes, Device device) {
-  void* block = LockedCache()->take(bytes);
-  return std::shared_ptr<Storage>(new Storage(block, bytes, device, nullptr));
+  check_device(device);
+  const auto [block, pool] = [=] {
+    const LockedPool pool(device);
+    return std::pair(pool->take(bytes), pool.pool);
+  }();
+  return std::shared_ptr<Storage>(new Storage(block, bytes, device, pool, nullptr));
 }
 
 std::shared_ptr<Storage> Storage::borrow(void* data, std::size_t bytes,
                                          std::shared_ptr<void> owner) {
-  LockedCache()->count(1, std::int64_t(bytes));
-  return std::shared_ptr<Storage>(new Storage(data, bytes, {}, std::move(owner)));
+  const LockedPool pool(Device::cpu());
+  pool->count(1, std::int64_t(bytes));
+  return std::shared_ptr<Storage>(new Storage(data, bytes, {}, pool.pool, std::move(owner)));
 }
 
-MemoryStats memory_stats() { return LockedCache()->stats; }
-void empty_cache() { LockedCache()->clear(); }
+void copy_bytes(void* to, Device to_device, const void* from, Device from_device,
+                std::size_t bytes) {
+  if (is_cpu(to_device) && is_cpu(from_device)) std::memcpy(to, from, bytes);
+  else if constexpr (kCuda) {
+    if (is_cpu(to_device)) cuda::copy_to_host(from_device.index, to, from, bytes);
+    else if (is_cpu(from_device)) cuda::copy_to_device(to_device.index, to, from, bytes);
+    else {  // from one CUDA device to another
+      std::vector<std::byte> between(bytes);
+      cuda::copy_to_host(from_device.index, between.data(), from, bytes);
+      cuda::copy_to_device(to_device.index, to, between.data(), bytes);
+    }
+  }
+}
+
+MemoryStats memory_stats(Device device) { return LockedPool(device)->stats; }
+
+void empty_cache() {
+  const LockedPool lock(Device::cpu());
+  for (MemoryPool& pool : lock.all()) pool.clear();
+}
 
 }  // namespace triad

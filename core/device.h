@@ -1,36 +1,56 @@
-// What tensors lie on and kernels run on: the device's tag, its memory and its threads.
+// What tensors lie on and kernels run on: the devices' tags, their memory and threads.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include <triad/core/error.h>
 
 namespace triad {
 
-struct Cpu {};  // the tag of kernels that run on the CPU
+// The tags of kernels: those that run on the CPU, and those that run on a CUDA device.
+struct Cpu {};
+struct Cuda {
+  int index;
+};
 
 struct Device {
-  enum class Kind : unsigned char { cpu };
+  enum class Kind : unsigned char { cpu, cuda };
   Kind kind = Kind::cpu;
   int index = 0;
 
   static Device cpu() { return {}; }
+  static Device cuda(int index = 0) { return {Kind::cuda, index}; }
   bool operator==(const Device&) const = default;
 };
+std::string name(Device device);  // "cpu", "cuda:0"
 
-// Calls f(Cpu{}): kernels are chosen by overload on this tag; a missing one is a link error.
-template <class F> auto on(Device, F&& f) { return f(Cpu{}); }
+// How many CUDA devices there are: none in a build without CUDA, or on a machine without a driver.
+int cuda_device_count();
+inline bool cuda_is_available() { return cuda_device_count() > 0; }
+
+// Calls f with the device's tag: kernels are chosen by overload on it; a missing one is a link
+// error. A build without CUDA has no tensors on such a device.
+template <class F> auto on([[maybe_unused]] Device device, F&& f) {
+#ifdef TRIAD_CUDA
+  if (device.kind == Device::Kind::cuda) return f(Cuda{device.index});
+#endif
+  return f(Cpu{});
+}
 
 // How many threads the calling thread's ops may use: by default OMP_NUM_THREADS, else all cores.
 void set_num_threads(int threads);  // at least 1
 int get_num_threads();
 
+struct MemoryPool;  // blocks of one device, core/device.cpp
+
 // A block of memory shared by every tensor that views it.
 class Storage {
  public:
-  // Uninitialised, 64-byte aligned, from a cache of freed blocks. Not enough of it is an Error.
+  // Uninitialised, 64-byte aligned (on a CUDA device 256), from a cache of freed blocks. Not enough
+  // of it is an Error; a device that is not there a DeviceError.
   static std::shared_ptr<Storage> allocate(std::size_t bytes, Device device = {});
   // Memory that `owner` keeps alive: a mapped file, a buffer of the user's.
   static std::shared_ptr<Storage> borrow(void* data, std::size_t bytes,
@@ -45,13 +65,19 @@ class Storage {
   std::uint64_t writes = 0;  // how often ops have written to it after it was filled
 
  private:
-  Storage(void* data, std::size_t bytes, Device device, std::shared_ptr<void> owner);
+  Storage(void* data, std::size_t bytes, Device device, MemoryPool* pool,
+          std::shared_ptr<void> owner);
 
   std::byte* data_;
   std::size_t bytes_;
   Device device_;
-  std::shared_ptr<void> owner_;  // empty: the block goes back to the cache
+  MemoryPool* pool_;             // counts it
+  std::shared_ptr<void> owner_;  // empty: the block goes back to the pool
 };
+
+// Copies between the memories of any two devices.
+void copy_bytes(void* to, Device to_device, const void* from, Device from_device,
+                std::size_t bytes);
 
 struct MemoryStats {
   std::int64_t live_blocks = 0;   // storages that tensors hold now
@@ -59,7 +85,7 @@ struct MemoryStats {
   std::int64_t peak_bytes = 0;    // the most that live_bytes has been
   std::int64_t cached_bytes = 0;  // freed blocks kept for the next allocation
 };
-MemoryStats memory_stats();
-void empty_cache();  // gives cached blocks back to the system
+MemoryStats memory_stats(Device device = {});
+void empty_cache();  // gives cached blocks of every device back to the system
 
 }  // namespace triad

@@ -6,6 +6,12 @@
 #include <cstdint>
 #include <type_traits>
 
+#ifdef __CUDACC__
+#define TRIAD_HD __host__ __device__
+#else
+#define TRIAD_HD
+#endif
+
 namespace triad {
 
 // The upper half of a float: its exponent, and 8 bits of precision. Arithmetic is float's.
@@ -13,11 +19,11 @@ struct bfloat16 {
   std::uint16_t bits = 0;
 
   bfloat16() = default;
-  explicit bfloat16(float x) {  // to the nearest, ties to even
+  TRIAD_HD explicit bfloat16(float x) {  // to the nearest, ties to even
     const auto u = std::bit_cast<std::uint32_t>(x);
     bits = std::uint16_t(x == x ? (u + 0x7fff + (u >> 16 & 1)) >> 16 : u >> 16 | 0x40);
   }
-  operator float() const { return std::bit_cast<float>(std::uint32_t(bits) << 16); }
+  TRIAD_HD operator float() const { return std::bit_cast<float>(std::uint32_t(bits) << 16); }
 };
 
 enum class DType : std::uint8_t { f32, f64, bf16, c64, c128, i32, i64, boolean };

@@ -8,11 +8,7 @@
 
 #include <cstdint>
 
-#ifdef __CUDACC__
-#define TRIAD_HD __host__ __device__
-#else
-#define TRIAD_HD
-#endif
+#include <triad/core/dtype.h>
 
 namespace triad {
 

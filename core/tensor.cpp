@@ -28,7 +28,10 @@ void Tensor::check_dtype(DType asked) const {
   if (asked != dtype_) throw_error<DTypeError>("data: the tensor is {}, not {}", dtype_, asked);
 }
 
-void Tensor::check_contiguous() const {
+void Tensor::check_readable() const {
+  if (device() != Device::cpu())
+    throw_error<DeviceError>("data: the tensor is on {}; write x.to(Device::cpu())",
+                             name(device()));
   if (!is_contiguous())
     throw_error<ValueError>("data: {} with strides {} is not contiguous; write x.contiguous()",
                             shape(), strides());
@@ -79,8 +82,9 @@ std::string Tensor::str() const {
   if (!defined()) return "undefined tensor";
   const std::string head = fmt::format("{}{} ", name(dtype_), shape());
   std::size_t widest = 0;
-  std::string text = print(*this, head.size(), 0, widest);
-  if (dim() > 1) text = print(*this, head.size(), widest, widest);  // with columns aligned
+  const Tensor x = detach().to(Device::cpu());
+  std::string text = print(x, head.size(), 0, widest);
+  if (dim() > 1) text = print(x, head.size(), widest, widest);  // with columns aligned
   return head + text;
 }
 

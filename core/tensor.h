@@ -66,24 +66,29 @@ class Tensor {
   const std::shared_ptr<Storage>& storage() const { return storage_; }
   bool is_contiguous() const { return triad::is_contiguous(layout_); }
 
-  // The elements of a contiguous tensor (else a ValueError); T must be its dtype (a DTypeError).
+  // The elements of a contiguous tensor (else a ValueError) on the CPU (a DeviceError); T must be
+  // its dtype (a DTypeError).
   template <class T> T* data() const {
-    check_contiguous();
+    check_readable();
     return first<T>();
   }
-  template <class T> T* first() const {  // the first element, however the others lie
+  // For kernels: the first element, however the others lie, on whatever device.
+  template <class T> T* first() const {
     check_dtype(dtype_of<T>());
     return reinterpret_cast<T*>(storage_->data()) + layout_.offset;
+  }
+  std::byte* first_byte() const {
+    return storage_->data() + layout_.offset * std::int64_t(item_size(dtype_));
   }
   // The value of a tensor with one element, converted as .to() would; T is the C++ type of a dtype.
   template <class T> T item() const {
     check_single();
-    return *detach().to(dtype_of<T>()).template data<T>();
+    return *detach().to(dtype_of<T>()).to(Device::cpu()).template data<T>();
   }
   // All elements in row-major order; T must be the dtype.
   template <class T> std::vector<T> to_vector() const {
     check_dtype(dtype_of<T>());
-    const Tensor x = detach().contiguous();
+    const Tensor x = detach().to(Device::cpu()).contiguous();
     return std::vector<T>(x.data<T>(), x.data<T>() + x.numel());
   }
 
@@ -134,7 +139,7 @@ class Tensor {
 
  private:
   void check_dtype(DType asked) const;
-  void check_contiguous() const;
+  void check_readable() const;
   void check_single() const;
 
   std::shared_ptr<Storage> storage_;

@@ -12,7 +12,7 @@
 namespace triad {
 
 // A cast as .to() does it: to bool, whether it is zero; from complex, the real part.
-template <class To, class From> To converted(From x) {
+template <class To, class From> TRIAD_HD To converted(From x) {
   if constexpr (std::is_same_v<To, bool>) return x != From(0);
   else if constexpr (is_complex_v<To> && is_complex_v<From>) return To(x);
   else if constexpr (is_complex_v<From>) return converted<To>(x.real());

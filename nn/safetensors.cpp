@@ -205,13 +205,12 @@ void save_safetensors(const std::string& path, const TensorMap& tensors, const T
     if (!metadata.empty()) header += "\"__metadata__\":" + json(metadata).dump();
     std::size_t place = 0;
     for (const auto& [name, x] : sorted) {
-      const std::size_t size = item_size(x.dtype()), bytes = std::size_t(x.numel()) * size;
+      const std::size_t bytes = std::size_t(x.numel()) * item_size(x.dtype());
       header += fmt::format(R"({}{}:{{"dtype":"{}","shape":{},"data_offsets":[{},{}]}})",
                             header.size() > 1 ? "," : "", json(name).dump(), known(x.dtype())->name,
                             x.shape(), place, place + bytes);
       place += bytes;
-      const std::byte* data = x.storage()->data() + x.layout().offset * size;
-      parts.emplace_back(reinterpret_cast<const char*>(data), bytes);
+      parts.emplace_back(reinterpret_cast<const char*>(x.first_byte()), bytes);
     }
   } catch (const json::type_error&) {
     throw ValueError("save_safetensors: names and metadata must be UTF-8");

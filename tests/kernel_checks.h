@@ -14,6 +14,7 @@
 #include <vector>
 
 #include <triad/tests/reference.h>
+#include <triad/tests/test_device.h>
 
 namespace kernel_checks {
 
@@ -22,6 +23,15 @@ using triad::Tensor;
 
 inline constexpr double kInf = std::numeric_limits<double>::infinity();
 inline constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+
+// x on the device of the tests, lying there as it does here.
+inline Tensor placed(const Tensor& x) {
+  if (test_device() == x.device()) return x;
+  const auto storage = triad::Storage::allocate(x.storage()->bytes(), test_device());
+  triad::copy_bytes(storage->data(), test_device(), x.storage()->data(), x.device(),
+                    storage->bytes());
+  return {storage, x.layout(), x.dtype()};
+}
 
 // The elements in row-major order, converted.
 inline reference::Values values(const Tensor& x) {
@@ -42,7 +52,7 @@ inline Tensor tensor(const reference::Values& from, const Shape& shape,
     using T = decltype(zero);
     for (std::size_t i = 0; i < from.size(); ++i) x.first<T>()[i] = triad::converted<T>(from[i]);
   });
-  return x;
+  return placed(x);
 }
 
 // Standard normals times `scale`; whole numbers as i64, true or false as bool.
@@ -97,7 +107,7 @@ inline Tensor laid(Lie lie, const Tensor& x) {
       y.first<T>()[at] = value;
     }
   });
-  return y;
+  return placed(y);
 }
 
 inline Tensor expand(const Tensor& x, const Shape& shape) {
@@ -121,11 +131,11 @@ inline void check_close(const Tensor& got, const reference::Values& want, double
 }
 
 inline bool same_bits(const Tensor& a, const Tensor& b) {
-  return a.is_contiguous() && b.is_contiguous() && a.shape() == b.shape() &&
-         a.dtype() == b.dtype() &&
-         std::memcmp(a.storage()->data() + a.layout().offset * std::int64_t(item_size(a.dtype())),
-                     b.storage()->data() + b.layout().offset * std::int64_t(item_size(b.dtype())),
-                     std::size_t(a.numel()) * item_size(a.dtype())) == 0;
+  if (!a.is_contiguous() || !b.is_contiguous() || a.shape() != b.shape() || a.dtype() != b.dtype())
+    return false;
+  const Tensor x = a.detach().to(triad::Device::cpu()), y = b.detach().to(triad::Device::cpu());
+  return std::memcmp(x.first_byte(), y.first_byte(),
+                     std::size_t(x.numel()) * item_size(x.dtype())) == 0;
 }
 
 // Runs `compute`, which returns a tensor, at 1 and at several threads and compares the bits.

@@ -1,2 +1,19 @@
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#define DOCTEST_CONFIG_IMPLEMENT
 #include <doctest/doctest.h>
+#include <triad/core/device.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <string_view>
+
+// Tests that are to run on a CUDA device and find none say so, and how many they are.
+int main(int argc, char** argv) {
+  doctest::Context context(argc, argv);
+  const char* device = std::getenv("TRIAD_TEST_DEVICE");
+  if (device && device == std::string_view("cuda") && !triad::cuda_is_available()) {
+    std::puts("skipped: there is no CUDA device");
+    const char* count[] = {argv[0], "--count"};
+    context.applyCommandLine(2, count);
+  }
+  return context.run();
+}

@@ -44,7 +44,7 @@ inline Tensor make(const Input& input, DType dtype, unsigned seed) {
       x.first<T>()[i] = converted<T>(value);
     }
   });
-  return x;
+  return kernel_checks::placed(x);
 }
 
 inline Tensors make(const Inputs& inputs, DType dtype, unsigned seed) {

@@ -90,7 +90,7 @@ inline void check_second_gradient(const std::string& what, const TensorFunction&
     Tensor y = f(x);
     const Tensors g =
         grad({square(y) * y}, x, {random_tensor(y.shape(), f64, 5)}, {.create_graph = true});
-    Tensor total = scalar(0, {.dtype = f64});
+    Tensor total = scalar(0, {.dtype = f64, .device = y.device()});
     for (std::size_t i = 0; i < g.size(); ++i)
       total = total + sum(g[i] * random_tensor(g[i].shape(), f64, unsigned(6 + i)));
     return total;

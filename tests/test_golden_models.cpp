@@ -64,6 +64,7 @@ template <class Model>
 void check_gradients_of(const GoldenCase& golden, Model& model, DType dtype) {
   const double scale = dtype == f64 ? 1e-2 : 1;
   model.to(dtype);
+  model.to(test_device());
   const Batch batch = batch_of(golden, "input");
   Tensor logits = logits_of(model, batch);
   Tensor loss = cross_entropy(logits, batch.targets);
@@ -87,6 +88,7 @@ void skip_key_bias(const std::string& key, std::vector<double>& difference) {
 template <class Model>
 void check_training(const GoldenCase& golden, Model& model, bool two_groups, DType dtype) {
   model.to(dtype);
+  model.to(test_device());
   const double decay = golden.number("weight_decay");
   const nn::AdamWOptions options{.lr = golden.number("lr"),
                                  .betas = {golden.number("beta1"), golden.number("beta2")},

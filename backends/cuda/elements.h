@@ -1,0 +1,105 @@
+// Reaching the elements of tensors from kernels: strided, or 16 bytes at a time.
+#pragma once
+
+#include <triad/backends/cuda/complex.h>
+#include <triad/backends/cuda/launch.h>
+#include <triad/backends/kernels.h>
+#include <triad/core/visit.h>
+
+#include <algorithm>
+
+namespace triad::cuda {
+
+using Index = std::int64_t;
+
+TRIAD_HD constexpr Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
+
+// The first element of a tensor, which must be on the device; null of an undefined one.
+template <class T> typename OnDevice<T>::type* data_of(Cuda device, const Tensor& x) {
+  if (!x.defined()) return nullptr;
+  if (x.device() != Device::cuda(device.index))
+    throw DeviceError("a tensor is on " + name(x.device()) + ", the op runs on " +
+                      name(Device::cuda(device.index)));
+  return reinterpret_cast<typename OnDevice<T>::type*>(x.first<T>());
+}
+
+// visit_any() and visit_wide() with the types that kernels use.
+template <class F> auto visit_elements(DType dtype, F&& f) {
+  return visit_any(dtype, [&]<class T>(T) { return f.template operator()<T>(); });
+}
+
+// ---------------------------------------------------------------------- axes
+
+// The sizes of a loop over tensors of one shape, and each one's strides: axes of size 1 are left
+// out, neighbours that one stride describes in all are merged. The last axis is the innermost.
+template <int N> struct Axes {
+  int rank = 0;
+  bool small;  // 32 bits are enough to count
+  Index count, size[kMaxRank], stride[N][kMaxRank];
+
+  Axes(const Shape& shape, const Shape* const (&strides)[N]) : count(shape.numel()) {
+    small = count < Index(1) << 31;
+    for (int i = 0; i < shape.rank(); ++i) {
+      if (shape[i] == 1) continue;
+      bool merges = rank > 0;
+      for (int k = 0; k < N; ++k)
+        merges = merges && stride[k][rank - 1] == (*strides[k])[i] * shape[i];
+      if (!merges) size[rank++] = 1;
+      size[rank - 1] *= shape[i];
+      for (int k = 0; k < N; ++k) stride[k][rank - 1] = (*strides[k])[i];
+    }
+  }
+  bool dense(int k) const { return rank == 0 || (rank == 1 && stride[k][0] == 1); }
+
+  // Where element i, in row-major order, lies in operand k.
+  TRIAD_HD Index place(Index i, int k) const {
+    Index at = 0;
+    if (small) {  // a division of 64 bits takes four times as long
+      unsigned rest = unsigned(i);
+      for (int axis = rank - 1; axis > 0; --axis) {
+        const unsigned next = rest / unsigned(size[axis]);
+        at += Index(rest - next * unsigned(size[axis])) * stride[k][axis];
+        rest = next;
+      }
+      i = rest;
+    } else
+      for (int axis = rank - 1; axis > 0; i /= size[axis--]) at += i % size[axis] * stride[k][axis];
+    return rank == 0 ? at : at + i * stride[k][0];
+  }
+};
+
+inline bool is_aligned(const void* data) {
+  return reinterpret_cast<std::uintptr_t>(data) % 16 == 0;
+}
+
+// ---------------------------------------------------------------------- vectors
+
+template <class T, int N> struct alignas(sizeof(T) * N) Vector { T at[N]; };
+
+template <int N, class T> TRIAD_HD Vector<T, N> load_vector(const T* from) {
+#ifndef __CUDACC__
+  check_aligned(from, sizeof(T) * N);
+#endif
+  return *reinterpret_cast<const Vector<T, N>*>(from);
+}
+template <int N, class T> TRIAD_HD void store_vector(T* to, const Vector<T, N>& values) {
+#ifndef __CUDACC__
+  check_aligned(to, sizeof(T) * N);
+#endif
+  *reinterpret_cast<Vector<T, N>*>(to) = values;
+}
+
+// ---------------------------------------------------------------------- launches over n elements
+
+constexpr int kThreads = 256;
+
+// For kernels whose threads take `each` elements and then go on `stride()` further.
+inline Grid grid_for(Cuda device, Index count, Index each = 1) {
+  const Index most = 16 * Index(multiprocessors(device));  // blocks: more than run at once
+  const Index blocks = ceil_div(ceil_div(count, each), kThreads);
+  return {device, dim3(unsigned(blocks < most ? blocks : most)), dim3(kThreads)};
+}
+__device__ inline Index first_index() { return Index(blockIdx.x) * blockDim.x + threadIdx.x; }
+__device__ inline Index stride() { return Index(gridDim.x) * blockDim.x; }
+
+}  // namespace triad::cuda

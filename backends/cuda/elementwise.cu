@@ -1,0 +1,135 @@
+// Elementwise ops: y[i] = f(a[i], ...), one kernel per op and type, with the formulas of math.h.
+//
+// A thread computes the elements of 16 bytes at a time. An input that is contiguous is read with
+// one access of 16 bytes, any other element by element where its strides say; a number in the place
+// of a tensor is read from the arguments.
+#include <triad/backends/cuda/elements.h>
+
+namespace triad::kernels {
+namespace {
+
+using namespace cuda;
+
+// An input: a tensor, or without data a number.
+template <class T> struct Input {
+  using Element = typename OnDevice<T>::type;
+  const Element* data;
+  Wide<Element> number;
+  bool dense;  // contiguous, and its vectors aligned
+};
+
+template <class T> Input<T> input(Cuda device, const Tensor& x, bool dense) {
+  const auto* data = data_of<T>(device, x);
+  return {data, {}, dense && is_aligned(data)};
+}
+
+template <int N, int k, int inputs, class T>
+__device__ void read(const Input<T>& x, const Axes<inputs>& axes, Index first, Index count,
+                     Wide<typename Input<T>::Element> (&to)[N]) {
+  using W = Wide<typename Input<T>::Element>;
+  if (!x.data) {
+    for (int j = 0; j < N; ++j) to[j] = x.number;
+  } else if (x.dense && count == N) {
+    const auto values = load_vector<N>(x.data + first);
+    for (int j = 0; j < N; ++j) to[j] = W(values.at[j]);
+  } else {
+    for (int j = 0; j < N; ++j)
+      if (j < count) to[j] = W(x.data[axes.place(first + j, k)]);
+  }
+}
+
+// y = f(x...), y contiguous.
+template <int N, class F, class Y, class... X>
+__global__ void map(F f, Y* y, Axes<sizeof...(X)> axes, Input<X>... inputs) {
+  for (Index i = first_index() * N; i < axes.count; i += stride() * N) {
+    const Index count = axes.count - i < N ? axes.count - i : N;
+    Vector<Y, N> result;
+    [&]<std::size_t... k>(std::index_sequence<k...>, auto... values) {
+      (read<N, int(k)>(inputs, axes, i, count, values.at), ...);
+      for (int j = 0; j < N; ++j)
+        if (j < count) result.at[j] = Y(f(values.at[j]...));
+    }
+    (std::index_sequence_for<X...>(), Vector<Wide<typename Input<X>::Element>, N>{}...);
+    if (count == N) store_vector(y + i, result);
+    else
+      for (int j = 0; j < count; ++j) y[i + j] = result.at[j];
+  }
+}
+
+template <class F, class Y, class... X>
+void launch_map(Cuda device, F f, Y* y, const Axes<sizeof...(X)>& axes, const Input<X>&... x) {
+  constexpr std::size_t widest = std::max({sizeof(Y), sizeof(X)...});
+  constexpr int N = int(16 / widest);
+  if (is_aligned(y)) launch(grid_for(device, axes.count, N), map<N, F, Y, X...>, f, y, axes, x...);
+  else launch(grid_for(device, axes.count), map<1, F, Y, X...>, f, y, axes, x...);
+}
+
+template <auto op> struct Apply {
+  template <class... X> __device__ auto operator()(X... x) const {
+    return math::evaluate<op>(x...);
+  }
+};
+struct Choose {
+  template <class X> __device__ X operator()(bool condition, X a, X b) const {
+    return condition ? a : b;
+  }
+};
+
+// Launches the kernel of `f`, which is one of those of its enum, on inputs of T.
+template <class T, class Op, class... In>
+void apply(Cuda device, Op f, const Tensor& y, const Axes<sizeof...(In)>& axes, const In&... x) {
+  using X = Wide<typename OnDevice<T>::type>;
+  auto apply_if = [&]<Op op>() {
+    if (op != f) return;
+    using Result = decltype(math::evaluate<op>((void(x), X())...));
+    using Y = std::conditional_t<std::is_same_v<Result, X>, T, Result>;
+    if constexpr (std::is_void_v<Result>)
+      throw DTypeError(std::string("this op does not take ") + name(dtype_of<T>()));
+    else launch_map(device, Apply<op>(), data_of<Y>(device, y), axes, x...);
+  };
+  [&]<int... op>(std::integer_sequence<int, op...>) {
+    (apply_if.template operator()<Op(op)>(), ...);
+  }
+  (std::make_integer_sequence<int, int(Op::last) + 1>());
+}
+
+}  // namespace
+
+void unary(Cuda device, Unary f, const Tensor& x, const Tensor& y) {
+  const Axes<1> axes(x.shape(), {&x.strides()});
+  visit_elements(x.dtype(), [&]<class T>() {
+    apply<T>(device, f, y, axes, input<T>(device, x, axes.dense(0)));
+  });
+}
+
+void binary(Cuda device, Binary f, const Tensor& a, const Tensor& b, const Tensor& y) {
+  const Axes<2> axes(a.shape(), {&a.strides(), &b.strides()});
+  visit_elements(a.dtype(), [&]<class T>() {
+    apply<T>(device, f, y, axes, input<T>(device, a, axes.dense(0)),
+             input<T>(device, b, axes.dense(1)));
+  });
+}
+
+void binary_scalar(Cuda device, Binary f, const Tensor& a, double b, bool swapped,
+                   const Tensor& y) {
+  const Axes<2> axes(a.shape(), {&a.strides(), &a.strides()});
+  visit_elements(a.dtype(), [&]<class T>() {
+    const auto array = input<T>(device, a, axes.dense(0));
+    using W = Wide<T>;
+    const Input<T> number{nullptr, typename OnDevice<W>::type(to_number<W>(b)), false};
+    if (swapped) apply<T>(device, f, y, axes, number, array);
+    else apply<T>(device, f, y, axes, array, number);
+  });
+}
+
+void where(Cuda device, const Tensor& condition, const Tensor& a, const Tensor& b,
+           const Tensor& y) {
+  const Axes<3> axes(y.shape(), {&condition.strides(), &a.strides(), &b.strides()});
+  visit_elements(y.dtype(), [&]<class T>() {
+    launch_map(device, Choose(), data_of<T>(device, y), axes,
+               input<bool>(device, condition, axes.dense(0)), input<T>(device, a, axes.dense(1)),
+               input<T>(device, b, axes.dense(2)));
+  });
+}
+
+}  // namespace triad::kernels

@@ -1,0 +1,207 @@
+// Elements picked by index, and the transpose of that, without atomics: the same bits every time.
+#include <triad/backends/cuda/reduce.h>
+
+#include <limits>
+
+namespace triad::kernels {
+namespace {
+
+using namespace cuda;
+
+// A warp per row. An id outside the table, which the op has not been able to see while a step is
+// captured, gives bytes of ones: NaN.
+template <class T>
+__global__ void pick_rows(Index R, Index V, Index C, const T* table, const Index* ids, T* y) {
+  const Index warps = Index(gridDim.x) * blockDim.y;
+  for (Index r = Index(blockIdx.x) * blockDim.y + threadIdx.y; r < R; r += warps) {
+    const Index id = ids[r];
+    const bool known = id >= 0 && id < V;
+    for (Index c = threadIdx.x; c < C; c += 32) {
+      T value;
+      if (known) value = table[id * C + c];
+      else memset(static_cast<void*>(&value), 0xff, sizeof value);
+      y[r * C + c] = value;
+    }
+  }
+}
+
+// Row r adds up all rows of dy that have the same id, in their order, if it is the first of them; a
+// warp per row and per kColumns columns. Each warp looks through all ids, 32 at a time: of 16,384
+// that is 512 steps, less than the memory traffic of its sums.
+constexpr int kColumns = 128;
+
+template <class T>
+__global__ void add_rows(Index R, Index V, Index C, const T* dy, const Index* ids, T* dweight) {
+  const Index r = blockIdx.x, left = Index(blockIdx.y) * kColumns + threadIdx.x;
+  const Index id = ids[r];
+  if (id < 0 || id >= V) return;
+  for (Index first = 0; first < r; first += 32)
+    if (__any_sync(kAllLanes, first + threadIdx.x < r && ids[first + threadIdx.x] == id)) return;
+  double sum[kColumns / 32] = {};
+  for (Index first = r / 32 * 32; first < R; first += 32) {
+    const Index mine = first + threadIdx.x;
+    unsigned found = __ballot_sync(kAllLanes, mine >= r && mine < R && ids[mine] == id);
+    for (; found; found &= found - 1) {
+      const T* row = dy + (first + __ffs(int(found)) - 1) * C;
+      for (int k = 0; k < kColumns / 32; ++k)
+        if (left + 32 * k < C) sum[k] += double(row[left + 32 * k]);
+    }
+  }
+  for (int k = 0; k < kColumns / 32; ++k)
+    if (left + 32 * k < C) dweight[id * C + left + 32 * k] = T(sum[k]);
+}
+
+struct Range {
+  Index low, high;
+};
+struct Widest {
+  __device__ Range operator()(Range a, Range b) const {
+    return {b.low < a.low ? b.low : a.low, b.high > a.high ? b.high : a.high};
+  }
+};
+__global__ void find_range(Axes<1> axes, const Index* ids, Index* range) {
+  Range seen{std::numeric_limits<Index>::max(), std::numeric_limits<Index>::min()};
+  for (Index i = threadIdx.x; i < axes.count; i += blockDim.x) {
+    const Index id = ids[axes.place(i, 0)];
+    seen = Widest()(seen, {id, id});
+  }
+  seen = block_reduce(seen, Widest());
+  if (threadIdx.x == 0) range[0] = seen.low, range[1] = seen.high;
+}
+
+// ---------------------------------------------------------------------- along the last axis
+
+Shape without_last(Shape shape) {
+  shape.erase(shape.rank() - 1);
+  return shape;
+}
+
+// The rows of x, of an index and of y.
+struct IndexedRows {
+  Axes<3> rows;
+  Index length, x_length, x_step, index_step, y_step;
+
+  IndexedRows(const Tensor& x, const Tensor& index, const Tensor& y)
+      : rows(without_last(index.shape()), {&x.strides(), &index.strides(), &y.strides()}),
+        length(index.shape().back()), x_length(x.shape().back()), x_step(x.strides().back()),
+        index_step(index.strides().back()), y_step(y.strides().back()) {}
+};
+
+template <class T> __global__ void gather(IndexedRows rows, const T* x, const Index* index, T* y) {
+  for (Index i = first_index(); i < rows.rows.count * rows.length; i += stride()) {
+    const Index row = i / rows.length, j = i % rows.length;
+    const Index id = index[rows.rows.place(row, 1) + j * rows.index_step];
+    y[rows.rows.place(row, 2) + j * rows.y_step] = x[rows.rows.place(row, 0) + id * rows.x_step];
+  }
+}
+
+// A thread per row: two indices of a row may be the same, and their order counts.
+template <class T>
+__global__ void scatter_add(IndexedRows rows, const T* x, const Index* index, T* y) {
+  for (Index row = first_index(); row < rows.rows.count; row += stride()) {
+    const T* from = x + rows.rows.place(row, 0);
+    const Index* ids = index + rows.rows.place(row, 1);
+    T* to = y + rows.rows.place(row, 2);
+    for (Index j = 0; j < rows.length; ++j) {
+      T& sum = to[ids[j * rows.index_step] * rows.y_step];
+      sum = T(sum + from[j * rows.x_step]);
+    }
+  }
+}
+
+template <class T> struct Entry {
+  T value;
+  Index place;
+};
+
+// Is a before b? NaN is the largest; of equal elements the first is first.
+template <class T> struct Before {
+  bool largest;
+  __device__ static bool above(T a, T b) { return a > b || (a != a && b == b); }
+  __device__ bool operator()(Entry<T> a, Entry<T> b) const {
+    if (above(a.value, b.value)) return largest;
+    if (above(b.value, a.value)) return !largest;
+    return a.place < b.place;
+  }
+};
+template <class T> struct First {
+  Before<T> before;
+  __device__ Entry<T> operator()(Entry<T> a, Entry<T> b) const {
+    if (a.place < 0 || b.place < 0) return a.place < 0 ? b : a;
+    return before(b, a) ? b : a;
+  }
+};
+
+// A block per row. Each round finds the first of all that come after the one found before.
+template <class T> __global__ void top(IndexedRows rows, First<T> first, const T* x, Index* index) {
+  for (Index row = blockIdx.x; row < rows.rows.count; row += gridDim.x) {
+    const T* from = x + rows.rows.place(row, 0);
+    Entry<T> last{T(), -1};
+    for (Index k = 0; k < rows.length; ++k) {
+      Entry<T> best{T(), -1};
+      for (Index j = threadIdx.x; j < rows.x_length; j += blockDim.x) {
+        const Entry<T> entry{from[j * rows.x_step], j};
+        if (last.place < 0 || first.before(last, entry)) best = first(best, entry);
+      }
+      last = block_reduce(best, first);
+      if (threadIdx.x == 0) index[rows.rows.place(row, 1) + k * rows.index_step] = last.place;
+    }
+  }
+}
+
+}  // namespace
+
+void embedding(Cuda device, const Tensor& weight, const Tensor& ids, const Tensor& y) {
+  const Index R = ids.numel(), blocks = std::min<Index>(ceil_div(R, 8), 1 << 20);
+  visit_elements(weight.dtype(), [&]<class T>() {
+    using D = typename OnDevice<T>::type;
+    launch({device, dim3(unsigned(blocks)), dim3(32, 8)}, pick_rows<D>, R, weight.shape()[0],
+           weight.shape()[1], data_of<T>(device, weight), data_of<Index>(device, ids),
+           data_of<T>(device, y));
+  });
+}
+
+void embedding_backward(Cuda device, const Tensor& dy, const Tensor& ids, const Tensor& dweight) {
+  const Index R = ids.numel(), V = dweight.shape()[0], C = dweight.shape()[1];
+  fill(device, 0, dweight);
+  if (R == 0 || C == 0) return;
+  visit_float("embedding_backward", dy.dtype(), [&]<class T>(T) {
+    launch({device, dim3(unsigned(R), unsigned(ceil_div(C, kColumns))), dim3(32)}, add_rows<T>, R,
+           V, C, data_of<T>(device, dy), data_of<Index>(device, ids), data_of<T>(device, dweight));
+  });
+}
+
+void index_range(Cuda device, const Tensor& ids, const Tensor& range) {
+  launch({device, dim3(1), threads_for(ids.numel())}, find_range,
+         Axes<1>(ids.shape(), {&ids.strides()}), data_of<Index>(device, ids),
+         data_of<Index>(device, range));
+}
+
+void gather_last(Cuda device, const Tensor& x, const Tensor& index, const Tensor& y) {
+  const IndexedRows rows(x, index, y);
+  visit_elements(x.dtype(), [&]<class T>() {
+    launch(grid_for(device, index.numel()), gather<typename OnDevice<T>::type>, rows,
+           data_of<T>(device, x), data_of<Index>(device, index), data_of<T>(device, y));
+  });
+}
+
+void scatter_add_last(Cuda device, const Tensor& x, const Tensor& index, const Tensor& y) {
+  const IndexedRows rows(x, index, y);
+  visit_elements(x.dtype(), [&]<class T>() {
+    launch(grid_for(device, rows.rows.count), scatter_add<typename OnDevice<T>::type>, rows,
+           data_of<T>(device, x), data_of<Index>(device, index), data_of<T>(device, y));
+  });
+}
+
+void topk_last(Cuda device, const Tensor& x, bool largest, const Tensor& index) {
+  const IndexedRows rows(x, index, index);
+  visit_wide(x.dtype(), [&]<class T>(T) {
+    if constexpr (!is_complex_v<T>)
+      launch({device, dim3(unsigned(std::min<Index>(rows.rows.count, 1 << 20))),
+              threads_for(rows.x_length)},
+             top<T>, rows, First<T>{{largest}}, data_of<T>(device, x),
+             data_of<Index>(device, index));
+  });
+}
+
+}  // namespace triad::kernels

@@ -1,0 +1,82 @@
+// The CUDA language, for two compilers. With nvcc this is CUDA; in a build with -DTRIAD_CUDA=cpu a
+// plain C++ compiler makes the same kernels run on the CPU (tests/cuda_on_cpu/simt.h).
+#pragma once
+
+#include <triad/backends/cuda/runtime.h>
+
+#ifdef __CUDACC__
+#include <cuda_runtime.h>
+#else
+#include <simt.h>
+#endif
+
+namespace triad::cuda {
+
+// One launch: blocks, threads of a block, bytes of dynamic shared memory.
+struct Grid {
+  Cuda device;
+  dim3 blocks, threads;
+  std::size_t shared_bytes = 0;
+};
+
+#ifdef __CUDACC__
+
+// __shared__ Shared<float, 32> part;
+template <class T, int N> struct Shared {
+  T values[N];
+  __device__ T& operator[](std::int64_t i) { return values[i]; }
+  __device__ T* data() { return values; }
+};
+
+template <class T> __device__ T* dynamic_shared() {
+  extern __shared__ __align__(16) unsigned char raw[];
+  return reinterpret_cast<T*>(raw);
+}
+
+// 16 bytes by cp.async: they are there for this thread after wait_copies, for others after the
+// barrier that follows it. Where there is no `source`, zeros.
+__device__ inline void copy_later(void* shared, const void* source) {
+  const unsigned to = unsigned(__cvta_generic_to_shared(shared));
+  if (source) asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(source));
+  else *static_cast<uint4*>(shared) = uint4{};
+}
+__device__ inline void commit_copies() { asm volatile("cp.async.commit_group;"); }
+// All but the newest so many groups have arrived.
+template <int groups_left> __device__ void wait_copies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(groups_left) : "memory");
+}
+
+__device__ inline void check_aligned(const void*, std::size_t) {}
+
+template <class... P, class... A>
+void launch(const Grid& grid, void (*kernel)(P...), const A&... args) {
+  if (grid.blocks.x == 0) return;
+  cudaLaunchConfig_t config{};
+  config.gridDim = grid.blocks, config.blockDim = grid.threads;
+  config.dynamicSmemBytes = grid.shared_bytes;
+  config.stream = static_cast<cudaStream_t>(stream(grid.device));
+  if (grid.shared_bytes > 48 << 10)
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                               int(grid.shared_bytes)));
+  check(cudaLaunchKernelEx(&config, kernel, static_cast<P>(args)...));
+}
+
+#else
+
+template <class T, int N> using Shared = simt::SharedArray<T, N>;
+template <class T> T* dynamic_shared() { return static_cast<T*>(simt::dynamic_shared()); }
+template <int groups_left> void wait_copies() { simt::wait_copies(groups_left); }
+using simt::check_aligned, simt::copy_later, simt::commit_copies;
+
+template <class... P, class... A>
+void launch(const Grid& grid, void (*kernel)(P...), const A&... args) {
+  if (grid.blocks.x == 0) return;
+  enqueue(grid.device, [=] {
+    simt::run(grid.blocks, grid.threads, grid.shared_bytes,
+              [&] { kernel(static_cast<P>(args)...); });
+  });
+}
+
+#endif
+
+}  // namespace triad::cuda

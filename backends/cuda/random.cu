@@ -1,0 +1,119 @@
+// Random numbers: element i is a function of (seed, stream, i) alone, as core/random.h lays down. A
+// thread takes one counter of Philox, four words, and makes of it what it gives.
+#include <triad/backends/cuda/random.h>
+
+namespace triad::cuda {
+
+namespace {
+const ReplayState* state_of_replays = nullptr;  // there is one capture at a time
+}
+
+const ReplayState* replay_state(Cuda) { return state_of_replays; }
+void set_replay_state(Cuda, const ReplayState* state) { state_of_replays = state; }
+
+DeviceRandom on_device(Cuda device, RandomStream random) {
+  return {random.seed, random.stream, replay_state(device)};
+}
+
+}  // namespace triad::cuda
+
+namespace triad::kernels {
+namespace {
+
+using namespace cuda;
+
+// f(words, values) makes the `each` elements of a counter; y [n].
+template <int each, class F, class T>
+__global__ void draw(DeviceRandom random, Index n, T* y, F f) {
+  for (Index counter = first_index(); counter * each < n; counter += stride()) {
+    T values[each];
+    f(random.words(counter).lane, values);
+    for (int i = 0; i < each; ++i)
+      if (counter * each + i < n) y[counter * each + i] = values[i];
+  }
+}
+
+template <int each, class F, class T>
+void launch_draw(Cuda device, RandomStream random, Index n, T* y, F f) {
+  launch(grid_for(device, n, each), draw<each, F, T>, on_device(device, random), n, y, f);
+}
+
+struct Uniform {
+  __device__ void operator()(const std::uint32_t* word, float (&y)[4]) const {
+    for (int i = 0; i < 4; ++i) y[i] = uniform_float(word[i]);
+  }
+  __device__ void operator()(const std::uint32_t* word, double (&y)[2]) const {
+    for (int i = 0; i < 2; ++i) y[i] = uniform_double(word[2 * i], word[2 * i + 1]);
+  }
+};
+
+struct Normal {
+  __device__ void operator()(const std::uint32_t* word, float (&y)[4]) const {
+    for (int i = 0; i < 4; i += 2) {
+      const auto pair =
+          math::normal_pair((double(word[i]) + 1) * 0x1p-32, double(word[i + 1]) * 0x1p-32);
+      y[i] = float(pair.cos), y[i + 1] = float(pair.sin);
+    }
+  }
+  __device__ void operator()(const std::uint32_t* word, double (&y)[2]) const {
+    const auto pair =
+        math::normal_pair(1 - uniform_double(word[0], word[1]), uniform_double(word[2], word[3]));
+    y[0] = pair.cos, y[1] = pair.sin;
+  }
+};
+
+__device__ inline std::uint64_t high_half(std::uint64_t a, std::uint64_t b) {
+#ifdef __CUDA_ARCH__
+  return __umul64hi(a, b);
+#else
+  return std::uint64_t((unsigned __int128)(a)*b >> 64);
+#endif
+}
+
+struct Integers {
+  std::uint64_t low, range;
+  __device__ void operator()(const std::uint32_t* word, std::int64_t (&y)[2]) const {
+    for (int i = 0; i < 2; ++i) {
+      const std::uint64_t bits = std::uint64_t(word[2 * i]) << 32 | word[2 * i + 1];
+      y[i] = std::int64_t(low + high_half(bits, range));
+    }
+  }
+};
+
+template <class T>
+__global__ void drop(DeviceRandom random, std::uint32_t threshold, T scale, Index n, const T* x,
+                     T* y) {
+  for (Index counter = first_index(); counter * 4 < n; counter += stride()) {
+    const Philox4 words = random.words(counter);
+    for (Index i = counter * 4; i < n && i < counter * 4 + 4; ++i)
+      y[i] = words.lane[i % 4] >> 8 < threshold ? T(0) : x[i] * scale;
+  }
+}
+
+}  // namespace
+
+void uniform(Cuda device, RandomStream random, const Tensor& y) {
+  visit_float("uniform", y.dtype(), [&]<class T>(T) {
+    launch_draw<int(16 / sizeof(T))>(device, random, y.numel(), data_of<T>(device, y), Uniform());
+  });
+}
+
+void normal(Cuda device, RandomStream random, const Tensor& y) {
+  visit_float("normal", y.dtype(), [&]<class T>(T) {
+    launch_draw<int(16 / sizeof(T))>(device, random, y.numel(), data_of<T>(device, y), Normal());
+  });
+}
+
+void random_integers(Cuda device, RandomStream random, Index low, Index high, const Tensor& y) {
+  launch_draw<2>(device, random, y.numel(), data_of<std::int64_t>(device, y),
+                 Integers{std::uint64_t(low), std::uint64_t(high) - std::uint64_t(low)});
+}
+
+void dropout(Cuda device, RandomStream random, double p, const Tensor& x, const Tensor& y) {
+  visit_float("dropout", x.dtype(), [&]<class T>(T) {
+    launch(grid_for(device, x.numel(), 4), drop<T>, on_device(device, random), dropout_threshold(p),
+           T(1 / (1 - p)), x.numel(), data_of<T>(device, x), data_of<T>(device, y));
+  });
+}
+
+}  // namespace triad::kernels

@@ -1,0 +1,28 @@
+// Philox in kernels: the same words as on the CPU.
+#pragma once
+
+#include <triad/backends/cuda/elements.h>
+#include <triad/backends/cuda/replay.h>
+
+namespace triad::cuda {
+
+// A stream of random words; in a captured step (replay.h) each replay has others.
+struct DeviceRandom {
+  std::uint64_t seed, stream;
+  const ReplayState* replay;
+
+  // Words 4 counter .. 4 counter + 3.
+  __device__ Philox4 words(Index counter) const {
+    return philox(seed, stream + (replay ? replay->streams : 0), std::uint64_t(counter));
+  }
+  __device__ std::uint32_t word(std::uint64_t element) const {
+    return words(Index(element / 4)).lane[element % 4];
+  }
+};
+
+DeviceRandom on_device(Cuda device, RandomStream random);
+
+// An element is dropped when its uniform is below p, that is, bits >> 8 < dropout_threshold(p).
+inline std::uint32_t dropout_threshold(double p) { return std::uint32_t(std::ceil(p * 0x1p24)); }
+
+}  // namespace triad::cuda

@@ -1,0 +1,235 @@
+// Sums over any axes, and what else goes along the last one.
+//
+// As on the CPU a sum has two shapes: sequences, where the innermost axis in memory is summed over,
+// one block each (long ones are cut into blocks of kChunk, by their length alone); and columns,
+// where that axis stays. All sums are in double, or in integers that wrap around.
+#include <triad/backends/cuda/reduce.h>
+
+#include <limits>
+#include <utility>
+
+namespace triad::kernels {
+namespace {
+
+using namespace cuda;
+
+template <class T>
+using Sum = std::conditional_t<std::is_floating_point_v<T>, double, std::uint64_t>;
+template <class T> using Total = std::conditional_t<std::is_same_v<T, bool>, Index, T>;
+
+constexpr Index kChunk = 4096;
+
+template <class T, bool squared> __device__ Sum<T> summand(T x) {
+  return squared ? Sum<T>(x) * Sum<T>(x) : Sum<T>(x);
+}
+
+// The sum of chunk u % chunks of sequence u / chunks, for every u: into y if there is one chunk,
+// else into partial[u].
+template <bool squared, class T, class Y>
+__global__ void sum_sequences(Axes<1> summed, Axes<2> kept, Index chunks, const T* x,
+                              Sum<T>* partial, Y* y) {
+  for (Index unit = blockIdx.x; unit < kept.count * chunks; unit += gridDim.x) {
+    const Index sequence = unit / chunks, first = unit % chunks * kChunk;
+    const Index end = first + kChunk < summed.count ? first + kChunk : summed.count;
+    const T* from = x + kept.place(sequence, 0);
+    Sum<T> sum = 0;
+    for (Index i = first + threadIdx.x; i < end; i += blockDim.x)
+      sum += summand<T, squared>(from[summed.place(i, 0)]);
+    sum = block_reduce(sum, Plus());
+    if (threadIdx.x != 0) continue;
+    if (chunks > 1) partial[unit] = sum;
+    else y[kept.place(sequence, 1)] = Y(sum);
+  }
+}
+
+template <class T, class Y>
+__global__ void add_chunks(Axes<2> kept, Index chunks, const Sum<T>* partial, Y* y) {
+  for (Index sequence = blockIdx.x; sequence < kept.count; sequence += gridDim.x) {
+    Sum<T> sum = 0;
+    for (Index i = threadIdx.x; i < chunks; i += blockDim.x) sum += partial[sequence * chunks + i];
+    sum = block_reduce(sum, Plus());
+    if (threadIdx.x == 0) y[kept.place(sequence, 1)] = Y(sum);
+  }
+}
+
+Grid blocks_for(Cuda device, Index count, dim3 threads) {
+  return {device, dim3(unsigned(std::min(count, 32 * Index(multiprocessors(device))))), threads};
+}
+
+template <bool squared, class T, class Y>
+void launch_sequences(Cuda device, const Axes<1>& summed, const Axes<2>& kept, const T* x, Y* y) {
+  const Index chunks = ceil_div(summed.count, kChunk), units = kept.count * chunks;
+  const auto memory = Storage::allocate(std::size_t(chunks > 1 ? units : 0) * sizeof(Sum<T>),
+                                        Device::cuda(device.index));
+  auto* partial = reinterpret_cast<Sum<T>*>(memory->data());
+  launch(blocks_for(device, units, threads_for(std::min(summed.count, kChunk))),
+         sum_sequences<squared, T, Y>, summed, kept, chunks, x, partial, y);
+  if (chunks > 1)
+    launch(blocks_for(device, kept.count, threads_for(chunks)), add_chunks<T, Y>, kept, chunks,
+           partial, y);
+}
+
+// An element of a column, and where the sum goes.
+template <class T> struct ColumnElement {
+  Axes<1> summed;
+  Axes<2> kept;
+  Index step;
+  const T* x;
+  __device__ Sum<T> operator()(Index matrix, Index row, Index column) const {
+    return Sum<T>(x[kept.place(matrix, 0) + summed.place(row, 0) + column * step]);
+  }
+};
+template <class T> struct ColumnResult {
+  Axes<2> kept;
+  Index step;
+  Total<T>* y;
+  __device__ void operator()(Index matrix, Index column, Sum<T> sum) const {
+    y[kept.place(matrix, 1) + column * step] = Total<T>(sum);
+  }
+};
+
+template <class T> void launch_sum(Cuda device, const Tensor& x, const Tensor& y) {
+  // The axes in the order of x's memory, repeated ones outermost.
+  Shape shape = x.shape(), from = x.strides(), to = y.strides();
+  for (int i = 0; i < shape.rank(); ++i)
+    if (y.shape()[i] != shape[i]) to[i] = 0;
+  const auto outside = [](Index a, Index b) { return b != 0 && (a == 0 || a > b); };
+  for (int i = 1; i < shape.rank(); ++i)
+    for (int j = i; j > 0 && outside(from[j], from[j - 1]); --j)
+      for (Shape* each : {&shape, &from, &to}) std::swap((*each)[j - 1], (*each)[j]);
+  const Axes<2> all(shape, {&from, &to});
+  const int inner = all.rank - 1;
+  const bool columns = all.rank > 0 && all.stride[1][inner] != 0;
+  Shape summed, summed_steps, kept, kept_from, kept_to;
+  for (int i = 0; i < all.rank - int(columns); ++i) {
+    if (all.stride[1][i] == 0) {
+      summed.push_back(all.size[i]);
+      summed_steps.push_back(all.stride[0][i]);
+    } else {
+      kept.push_back(all.size[i]);
+      kept_from.push_back(all.stride[0][i]);
+      kept_to.push_back(all.stride[1][i]);
+    }
+  }
+  const Axes<1> along(summed, {&summed_steps});
+  const Axes<2> others(kept, {&kept_from, &kept_to});
+  const T* data = data_of<T>(device, x);
+  auto* result = data_of<Total<T>>(device, y);
+  if (!columns) return launch_sequences<false>(device, along, others, data, result);
+  reduce_columns<Sum<T>>(device, others.count, along.count, all.size[inner],
+                         ColumnElement<T>{along, others, all.stride[0][inner], data},
+                         ColumnResult<T>{others, all.stride[1][inner], result});
+}
+
+// ---------------------------------------------------------------------- along the last axis
+
+// The rows of x and of y, and the strides within them.
+struct Rows {
+  Axes<2> rows;
+  Index length, x_step, y_step;
+
+  Rows(const Tensor& x, const Tensor& y, int y_axes)
+      : rows(leading(x.shape(), x.dim() - 1), {&x.strides(), &y.strides()}),
+        length(x.shape().back()), x_step(x.strides().back()),
+        y_step(y_axes == x.dim() ? y.strides().back() : 1) {}
+  static Shape leading(Shape shape, int axes) {
+    while (shape.rank() > axes) shape.erase(shape.rank() - 1);
+    return shape;
+  }
+};
+
+template <class T> struct Candidate {
+  T value;
+  Index place;
+};
+
+// Which of two is looked for: NaN, else the larger (smaller), the first of equal ones.
+template <class T> struct Better {
+  bool largest;
+  __device__ Candidate<T> operator()(Candidate<T> a, Candidate<T> b) const {
+    if (a.place < 0 || b.place < 0) return a.place < 0 ? b : a;
+    const bool a_nan = a.value != a.value, b_nan = b.value != b.value;
+    if (a_nan || b_nan) return a_nan && (!b_nan || a.place < b.place) ? a : b;
+    if (a.value == b.value) return a.place < b.place ? a : b;
+    return (a.value > b.value) == largest ? a : b;
+  }
+};
+
+template <class T>
+__global__ void find_best(Rows rows, Better<T> better, const T* x, T* y, Index* index) {
+  for (Index row = blockIdx.x; row < rows.rows.count; row += gridDim.x) {
+    const T* from = x + rows.rows.place(row, 0);
+    Candidate<T> best{T(), -1};
+    for (Index j = threadIdx.x; j < rows.length; j += blockDim.x)
+      best = better(best, {from[j * rows.x_step], j});
+    best = block_reduce(best, better);
+    if (threadIdx.x != 0) continue;
+    y[row] = best.value;
+    index[row] = best.place;
+  }
+}
+
+// A warp per row, 32 elements at a time.
+template <class T> __global__ void running_sum(Rows rows, const T* x, T* y) {
+  for (Index row = blockIdx.x; row < rows.rows.count; row += gridDim.x) {
+    const T* from = x + rows.rows.place(row, 0);
+    T* to = y + rows.rows.place(row, 1);
+    Sum<T> before = 0;
+    for (Index first = 0; first < rows.length; first += 32) {
+      const Index j = first + threadIdx.x;
+      Sum<T> sum = j < rows.length ? Sum<T>(from[j * rows.x_step]) : 0;
+      for (int by = 1; by < 32; by *= 2) {
+        const Sum<T> lower = __shfl_up_sync(kAllLanes, sum, by);
+        if (int(threadIdx.x) >= by) sum = lower + sum;
+      }
+      sum = before + sum;
+      if (j < rows.length) to[j * rows.y_step] = T(sum);
+      before = __shfl_sync(kAllLanes, sum, 31);
+    }
+  }
+}
+
+}  // namespace
+
+void sum(Cuda device, const Tensor& x, const Tensor& y) {
+  if (x.numel() == 0) return fill(device, 0, y);
+  visit_wide(x.dtype(), [&]<class T>(T) {
+    if constexpr (is_complex_v<T>) throw DTypeError("sum: needs numbers that are not complex");
+    else launch_sum<T>(device, x, y);
+  });
+}
+
+void sum_of_squares(Cuda device, const Tensor& x, const Tensor& y) {
+  if (x.numel() == 0) return fill(device, 0, y);
+  visit_float("sum_of_squares", x.dtype(), [&]<class T>(T) {
+    launch_sequences<true>(device, Axes<1>(x.shape(), {&x.strides()}),
+                           Axes<2>({}, {&x.strides(), &x.strides()}), data_of<T>(device, x),
+                           data_of<double>(device, y));
+  });
+}
+
+void cumsum_last(Cuda device, const Tensor& x, const Tensor& y) {
+  visit_wide(x.dtype(), [&]<class T>(T) {
+    if constexpr (is_complex_v<T> || std::is_same_v<T, bool>)
+      throw DTypeError("cumsum: no numbers");
+    else {
+      const Rows rows(x, y, y.dim());
+      launch(blocks_for(device, rows.rows.count, dim3(32)), running_sum<T>, rows,
+             data_of<T>(device, x), data_of<T>(device, y));
+    }
+  });
+}
+
+void max_last(Cuda device, const Tensor& x, bool largest, const Tensor& y, const Tensor& index) {
+  visit_wide(x.dtype(), [&]<class T>(T) {
+    if constexpr (is_complex_v<T>) throw DTypeError("max: complex numbers have no order");
+    else {
+      const Rows rows(x, y, y.dim());
+      launch(blocks_for(device, rows.rows.count, threads_for(rows.length)), find_best<T>, rows,
+             Better<T>{largest}, data_of<T>(device, x), data_of<T>(device, y),
+             data_of<Index>(device, index));
+    }
+  });
+}
+
+}  // namespace triad::kernels

@@ -1,0 +1,159 @@
+// runtime.h and core/cuda.h on a GPU.
+#include <triad/backends/cuda/runtime.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <mutex>
+#include <vector>
+
+#include <triad/core/format.h>
+
+namespace triad::cuda {
+namespace {
+
+constexpr std::size_t kStaging = 4 << 20;  // bytes of a pinned buffer
+
+// What a device has of its own, made when it is first used.
+struct State {
+  cudaStream_t stream = nullptr;
+  int multiprocessors = 0;
+  std::mutex copies;           // of the two buffers below
+  std::byte* staging[2] = {};  // pinned: the device reads and writes them itself
+  cudaEvent_t staged[2] = {};  // when it is done with each
+};
+
+State& state(int device) {
+  static auto& states = *new std::vector<std::unique_ptr<State>>(std::size_t(device_count()));
+  static auto& mutex = *new std::mutex;
+  thread_local int current = -1;
+  if (current != device) {
+    check(cudaSetDevice(device));
+    current = device;
+  }
+  const std::lock_guard lock(mutex);
+  std::unique_ptr<State>& own = states.at(std::size_t(device));
+  if (own) return *own;
+  auto made = std::make_unique<State>();
+  check(cudaStreamCreateWithFlags(&made->stream, cudaStreamNonBlocking));
+  check(cudaDeviceGetAttribute(&made->multiprocessors, cudaDevAttrMultiProcessorCount, device));
+  for (int i = 0; i < 2; ++i) {
+    check(cudaMallocHost(&made->staging[i], kStaging));
+    check(cudaEventCreateWithFlags(&made->staged[i], cudaEventDisableTiming));
+  }
+  own = std::move(made);
+  return *own;
+}
+
+// Calls f(buffer, event, first, count) for the parts of `bytes` that fit a buffer, which takes
+// turns.
+template <class F> void in_parts(State& own, std::size_t bytes, F f) {
+  const std::lock_guard lock(own.copies);
+  int turn = 0;
+  for (std::size_t first = 0; first < bytes; first += kStaging, turn = 1 - turn)
+    f(turn, first, std::min(kStaging, bytes - first));
+}
+
+class CapturedGraph : public Graph {
+ public:
+  CapturedGraph(int device, cudaGraph_t graph) : device_(device), graph_(graph) {
+    check(cudaGraphInstantiate(&run_, graph, 0));
+  }
+  ~CapturedGraph() override {
+    cudaGraphExecDestroy(run_);
+    cudaGraphDestroy(graph_);
+  }
+  void replay() override { check(cudaGraphLaunch(run_, state(device_).stream)); }
+
+ private:
+  int device_;
+  cudaGraph_t graph_;
+  cudaGraphExec_t run_ = nullptr;
+};
+
+}  // namespace
+
+void check(cudaError_t status) {
+  if (status == cudaSuccess) return;
+  cudaGetLastError();  // forgotten, unless the device itself has broken down
+  throw_error<DeviceError>("CUDA: {}", cudaGetErrorString(status));
+}
+
+int device_count() {
+  int count = 0;
+  const cudaError_t status = cudaGetDeviceCount(&count);
+  if (status == cudaSuccess) return count;
+  cudaGetLastError();
+  std::fprintf(stderr, "triad: CUDA cannot be used (%s); everything runs on the CPU\n",
+               cudaGetErrorString(status));
+  return 0;
+}
+
+void* stream(Cuda device) { return state(device.index).stream; }
+int multiprocessors(Cuda device) { return state(device.index).multiprocessors; }
+void synchronize(Cuda device) { check(cudaStreamSynchronize(state(device.index).stream)); }
+
+void* allocate(int device, std::size_t bytes) {
+  state(device);
+  void* block = nullptr;
+  const cudaError_t status = cudaMalloc(&block, bytes);
+  if (status == cudaErrorMemoryAllocation) {
+    cudaGetLastError();
+    return nullptr;
+  }
+  check(status);
+  return block;
+}
+
+void release(int device, void* block) noexcept {
+  cudaSetDevice(device);
+  cudaFree(block);  // waits for what may still use it
+}
+
+void copy_to_device(int device, void* to, const void* from, std::size_t bytes) {
+  State& own = state(device);
+  in_parts(own, bytes, [&](int turn, std::size_t first, std::size_t count) {
+    check(cudaEventSynchronize(own.staged[turn]));
+    std::memcpy(own.staging[turn], static_cast<const std::byte*>(from) + first, count);
+    check(cudaMemcpyAsync(static_cast<std::byte*>(to) + first, own.staging[turn], count,
+                          cudaMemcpyHostToDevice, own.stream));
+    check(cudaEventRecord(own.staged[turn], own.stream));
+  });
+}
+
+void copy_to_host(int device, void* to, const void* from, std::size_t bytes) {
+  State& own = state(device);
+  in_parts(own, bytes, [&](int turn, std::size_t first, std::size_t count) {
+    check(cudaEventSynchronize(own.staged[turn]));
+    check(cudaMemcpyAsync(own.staging[turn], static_cast<const std::byte*>(from) + first, count,
+                          cudaMemcpyDeviceToHost, own.stream));
+    check(cudaStreamSynchronize(own.stream));
+    std::memcpy(static_cast<std::byte*>(to) + first, own.staging[turn], count);
+  });
+}
+
+void copy_within(Cuda device, void* to, const void* from, std::size_t bytes) {
+  check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, state(device.index).stream));
+}
+
+// Other threads may go on with what a capture must not contain, such as asking for memory.
+void begin_capture(Cuda device) {
+  check(cudaStreamBeginCapture(state(device.index).stream, cudaStreamCaptureModeRelaxed));
+}
+
+std::unique_ptr<Graph> end_capture(Cuda device) {
+  cudaGraph_t graph = nullptr;
+  if (cudaStreamEndCapture(state(device.index).stream, &graph) != cudaSuccess || !graph) {
+    cudaGetLastError();
+    return nullptr;
+  }
+  return std::make_unique<CapturedGraph>(device.index, graph);
+}
+
+bool is_capturing(Cuda device) {
+  cudaStreamCaptureStatus status;
+  check(cudaStreamIsCapturing(state(device.index).stream, &status));
+  return status == cudaStreamCaptureStatusActive;
+}
+
+}  // namespace triad::cuda

@@ -1,0 +1,46 @@
+// The CUDA runtime, as far as the rest of the backend uses it, beside what core/cuda.h has.
+//
+// All work of a device, of all threads of the program, is on one stream: an op starts when those
+// launched before are done. That makes it right to give a freed block of memory to the next op at
+// once, and to launch without ever waiting.
+//
+// runtime.cu is this on a GPU, tests/cuda_on_cpu/device.cpp on the CPU. Nothing here is destroyed
+// at the program's end, when the driver may be gone already.
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include <triad/core/cuda.h>
+#include <triad/core/device.h>
+
+#ifdef __CUDACC__
+#include <cuda_runtime.h>
+#endif
+
+namespace triad::cuda {
+
+void* stream(Cuda device);  // a cudaStream_t; makes the device the calling thread's current one
+int multiprocessors(Cuda device);
+void synchronize(Cuda device);  // returns once all that was launched is done
+void copy_within(Cuda device, void* to, const void* from, std::size_t bytes);
+
+#ifdef __CUDACC__
+// An Error with CUDA's words, where a call has failed.
+void check(cudaError_t status);
+#else
+// Runs f, now or, while a graph is captured, at each replay of it.
+void enqueue(Cuda device, std::function<void()> f);
+#endif
+
+// What was launched on a device between begin_capture and end_capture, none of which has run then.
+class Graph {
+ public:
+  virtual ~Graph() = default;
+  virtual void replay() = 0;
+};
+void begin_capture(Cuda device);
+std::unique_ptr<Graph> end_capture(Cuda device);  // null where the capture has failed
+bool is_capturing(Cuda device);
+
+}  // namespace triad::cuda

@@ -1,0 +1,157 @@
+// backends/cuda/runtime.h on the CPU: a device whose memory is an arena of its own.
+//
+// The host can read or write that memory only within a copy: at all other times it is protected,
+// and a pointer that ends up on the wrong side is a crash where it is used. Under AddressSanitizer
+// the surroundings of a block are poisoned, too. Fresh blocks are full of NaN.
+#include <triad/backends/cuda/runtime.h>
+
+#include <sys/mman.h>
+
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <new>
+#include <vector>
+
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(address, size)
+#define ASAN_UNPOISON_MEMORY_REGION(address, size)
+#endif
+
+namespace triad::cuda {
+namespace {
+
+constexpr std::size_t kArena = std::size_t(4) << 30, kAlignment = 256, kGap = 256;
+
+// First fit, among the free ranges in the order of addresses.
+class Arena {
+ public:
+  static Arena& get() {
+    static Arena& arena = *new Arena;
+    return arena;
+  }
+
+  void* take(std::size_t bytes) {
+    const std::lock_guard lock(mutex_);
+    const std::size_t size = (bytes + kGap + kAlignment - 1) / kAlignment * kAlignment;
+    for (auto range = free_.begin(); range != free_.end(); ++range) {
+      const auto [first, length] = *range;
+      if (length < size) continue;
+      free_.erase(range);
+      if (length > size) free_[first + size] = length - size;
+      sizes_[first] = size;
+      used_ = std::max(used_, first + size);
+      const Access access(*this);
+      ASAN_UNPOISON_MEMORY_REGION(base_ + first, bytes);
+      ASAN_POISON_MEMORY_REGION(base_ + first + bytes, size - bytes);
+      std::memset(base_ + first, 0xff, bytes);
+      return base_ + first;
+    }
+    return nullptr;
+  }
+
+  void give_back(void* block) {
+    const std::lock_guard lock(mutex_);
+    auto first = std::size_t(static_cast<std::byte*>(block) - base_);
+    const auto own = sizes_.find(first);
+    std::size_t size = own->second;
+    sizes_.erase(own);
+    ASAN_POISON_MEMORY_REGION(block, size);
+    auto after = free_.lower_bound(first);
+    if (after != free_.end() && after->first == first + size) {
+      size += after->second;
+      after = free_.erase(after);
+    }
+    if (after != free_.begin()) {
+      const auto before = std::prev(after);
+      if (before->first + before->second == first) {
+        before->second += size;
+        return;
+      }
+    }
+    free_[first] = size;
+  }
+
+  // While one lives, the memory can be read and written.
+  class Access {
+   public:
+    explicit Access(Arena& arena) : arena_(arena) {
+      if (arena_.open_++ == 0) arena_.protect(PROT_READ | PROT_WRITE);
+    }
+    ~Access() {
+      if (--arena_.open_ == 0) arena_.protect(PROT_NONE);
+    }
+
+   private:
+    Arena& arena_;
+  };
+
+ private:
+  Arena() {
+    void* block =
+        mmap(nullptr, kArena, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (block == MAP_FAILED) throw std::bad_alloc();
+    base_ = static_cast<std::byte*>(block);
+    free_[0] = kArena;
+  }
+  void protect(int how) { mprotect(base_, (used_ + 4095) / 4096 * 4096, how); }
+
+  std::byte* base_;
+  std::mutex mutex_;
+  std::map<std::size_t, std::size_t> free_, sizes_;  // by first byte
+  std::size_t used_ = 0;                             // no block has reached beyond
+  int open_ = 0;
+};
+
+using Steps = std::vector<std::function<void()>>;
+std::unique_ptr<Steps> captured;  // while a graph is captured
+
+struct ListOfSteps : Graph {
+  std::unique_ptr<Steps> steps;
+  void replay() override {
+    const Arena::Access access(Arena::get());
+    for (const auto& step : *steps) step();
+  }
+};
+
+}  // namespace
+
+int device_count() { return 1; }
+void* stream(Cuda) { return nullptr; }
+int multiprocessors(Cuda) { return 3; }
+void synchronize(Cuda) {}
+
+void* allocate(int, std::size_t bytes) { return Arena::get().take(bytes); }
+void release(int, void* block) noexcept { Arena::get().give_back(block); }
+
+void enqueue(Cuda, std::function<void()> f) {
+  if (captured) return captured->push_back(std::move(f));
+  const Arena::Access access(Arena::get());
+  f();
+}
+
+void copy_to_device(int, void* to, const void* from, std::size_t bytes) {
+  const Arena::Access access(Arena::get());
+  std::memcpy(to, from, bytes);
+}
+void copy_to_host(int, void* to, const void* from, std::size_t bytes) {
+  const Arena::Access access(Arena::get());
+  std::memcpy(to, from, bytes);
+}
+void copy_within(Cuda device, void* to, const void* from, std::size_t bytes) {
+  enqueue(device, [=] { std::memcpy(to, from, bytes); });
+}
+
+void begin_capture(Cuda) { captured = std::make_unique<Steps>(); }
+
+std::unique_ptr<Graph> end_capture(Cuda) {
+  auto graph = std::make_unique<ListOfSteps>();
+  graph->steps = std::move(captured);
+  return graph;
+}
+
+bool is_capturing(Cuda) { return captured != nullptr; }
+
+}  // namespace triad::cuda

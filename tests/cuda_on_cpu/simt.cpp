@@ -1,0 +1,402 @@
+// The scheduler of simt.h: fibers, barriers, shared memory.
+#include "simt.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <numeric>
+#include <random>
+#include <span>
+#include <vector>
+
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#include <sanitizer/common_interface_defs.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(address, size)
+#define ASAN_UNPOISON_MEMORY_REGION(address, size)
+#endif
+
+namespace simt {
+
+uint3 thread_index, block_index;
+dim3 block_size, grid_size;
+int lane;
+
+// ---------------------------------------------------------------------- fibers
+
+namespace {
+
+constexpr std::size_t kStack = 256 << 10;
+
+void run_threads();  // what a fiber does for ever
+
+// A stack on which threads run, one after the other, and where it goes on.
+struct Fiber {
+  void* stack_pointer = nullptr;
+  char* memory = nullptr;
+
+  Fiber() = default;  // of the scheduler: the stack of whoever launches
+  Fiber(const Fiber&) = delete;
+  explicit Fiber(std::nullptr_t);
+  ~Fiber();
+};
+
+}  // namespace
+
+#ifndef __x86_64__
+#error "simt.cpp switches stacks in the assembly of x86-64 only"
+#endif
+
+// Saves the registers that a call must keep on the stack, and continues on another one.
+extern "C" void triad_switch_stack(void** from, void* to);
+asm(R"(
+  .text
+  .globl triad_switch_stack
+  .type triad_switch_stack, @function
+triad_switch_stack:
+  pushq %rbp
+  pushq %rbx
+  pushq %r12
+  pushq %r13
+  pushq %r14
+  pushq %r15
+  movq %rsp, (%rdi)
+  movq %rsi, %rsp
+  popq %r15
+  popq %r14
+  popq %r13
+  popq %r12
+  popq %rbx
+  popq %rbp
+  ret
+  .size triad_switch_stack, .-triad_switch_stack
+)");
+
+namespace {
+
+Fiber::Fiber(std::nullptr_t) {
+  void* block = mmap(nullptr, kStack, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (block == MAP_FAILED) throw std::bad_alloc();
+  memory = static_cast<char*>(block);
+  mprotect(memory, 4096, PROT_NONE);  // a stack that overflows is a crash, not a surprise
+  auto* top = reinterpret_cast<void**>(memory + kStack) - 8;  // 6 registers, where to go, a gap
+  std::fill_n(top, 8, nullptr);
+  top[6] = reinterpret_cast<void*>(&run_threads);
+  stack_pointer = top;
+}
+
+Fiber::~Fiber() {
+  if (!memory) return;
+  ASAN_UNPOISON_MEMORY_REGION(memory, kStack);
+  munmap(memory, kStack);
+}
+
+#ifdef __SANITIZE_ADDRESS__
+const void* host_stack;  // the scheduler's, as a fiber that it switches to learns it
+std::size_t host_stack_size;
+
+void switch_fiber(Fiber& from, Fiber& to) {
+  void* fake;
+  __sanitizer_start_switch_fiber(&fake, to.memory ? to.memory : host_stack,
+                                 to.memory ? kStack : host_stack_size);
+  triad_switch_stack(&from.stack_pointer, to.stack_pointer);
+  if (from.memory) __sanitizer_finish_switch_fiber(fake, &host_stack, &host_stack_size);
+  else __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
+}
+#else
+void switch_fiber(Fiber& from, Fiber& to) {
+  triad_switch_stack(&from.stack_pointer, to.stack_pointer);
+}
+#endif
+
+// ---------------------------------------------------------------------- a block
+
+enum class State { fresh, ready, at_warp, at_block, done };
+
+struct Copy {
+  void* to;
+  const void* from;  // null: zeros
+};
+
+}  // namespace
+
+struct Thread {
+  uint3 index;
+  int lane, warp;
+  State state;
+  std::unique_ptr<Fiber> fiber;
+  const char* operation;                  // that it waits at
+  int letters;                            // how many it has written
+  std::vector<std::vector<Copy>> copies;  // groups under way; the last is not committed
+};
+
+namespace {
+
+struct SharedRegion {
+  std::byte* bytes;  // with kGuard before it
+  std::size_t size;
+};
+
+std::mutex mutex;
+int schedule = 0;
+std::int64_t count = 0;
+std::vector<SharedRegion>& shared_arrays() {
+  static auto& arrays = *new std::vector<SharedRegion>;
+  return arrays;
+}
+
+struct Runner {
+  const std::function<void()>& body;
+  std::vector<Thread> threads;
+  std::vector<std::byte> letters;  // [warp][2][32][64]
+  std::vector<std::byte> dynamic;  // a guard, the dynamic shared memory, a guard
+  std::size_t dynamic_bytes;
+  std::mt19937 random{unsigned(schedule)};
+  std::vector<std::unique_ptr<Fiber>>& idle;
+  Fiber scheduler;
+  Thread* current = nullptr;
+  std::exception_ptr error;
+
+  static std::vector<std::unique_ptr<Fiber>>& idle_fibers() {
+    static auto& fibers = *new std::vector<std::unique_ptr<Fiber>>;
+    return fibers;
+  }
+
+  Runner(dim3 block, std::size_t shared_bytes, const std::function<void()>& body)
+      : body(body), threads(std::size_t(block.x) * block.y * block.z),
+        letters((threads.size() + 31) / 32 * 2 * 32 * 64), dynamic(shared_bytes + 2 * kGuard),
+        dynamic_bytes(shared_bytes), idle(idle_fibers()) {
+    ASAN_POISON_MEMORY_REGION(dynamic.data(), kGuard);
+    ASAN_POISON_MEMORY_REGION(dynamic.data() + kGuard + shared_bytes, kGuard);
+  }
+  ~Runner() { ASAN_UNPOISON_MEMORY_REGION(dynamic.data(), dynamic.size()); }
+
+  void resume(Thread& t) {
+    if (!t.fiber) {
+      if (idle.empty()) idle.push_back(std::make_unique<Fiber>(nullptr));
+      t.fiber = std::move(idle.back());
+      idle.pop_back();
+    }
+    current = &t;
+    thread_index = t.index, lane = t.lane;
+    t.state = State::ready;
+    switch_fiber(scheduler, *t.fiber);
+    if (t.state == State::done) idle.push_back(std::move(t.fiber));
+    if (error) std::rethrow_exception(error);
+  }
+
+  struct Warp {
+    int ready = 0, at_warp = 0, at_block = 0;
+  };
+  std::span<Thread> lanes_of(int warp) {
+    const std::size_t first = std::size_t(warp) * 32;
+    return {&threads[first], std::min<std::size_t>(threads.size() - first, 32)};
+  }
+  Warp look_at(int warp) {
+    Warp found;
+    for (const Thread& t : lanes_of(warp)) {
+      const State state = t.state;
+      found.ready += state == State::ready || state == State::fresh;
+      found.at_warp += state == State::at_warp;
+      found.at_block += state == State::at_block;
+    }
+    return found;
+  }
+
+  void release(int warp, State from) {
+    const char* operation = nullptr;
+    for (Thread& t : lanes_of(warp)) {
+      if (t.state != from) continue;
+      if (operation && std::strcmp(operation, t.operation) != 0)
+        fail(std::string("lanes of one warp wait at ") + operation + " and at " + t.operation);
+      operation = t.operation;
+      t.state = State::ready;
+    }
+  }
+
+  void run_block() {
+    const int warps = int(threads.size() + 31) / 32;
+    std::vector<int> lanes(32), runnable;
+    std::iota(lanes.begin(), lanes.end(), 0);
+    if (schedule == 1) std::reverse(lanes.begin(), lanes.end());
+    int warp = schedule == 1 ? warps - 1 : 0;
+    if (schedule > 1) warp = int(random() % unsigned(warps));
+    for (;;) {
+      if (schedule > 1) std::shuffle(lanes.begin(), lanes.end(), random);
+      for (const std::span<Thread> own = lanes_of(warp); int l : lanes)
+        if (l < int(own.size()) && own[l].state <= State::ready) resume(own[l]);
+      const Warp now = look_at(warp);
+      if (now.at_warp > 0) {
+        if (now.at_block > 0)
+          fail("lanes of one warp wait at a warp operation and at __syncthreads");
+        release(warp, State::at_warp);
+        if (schedule <= 1) continue;  // this warp runs on, ahead of the others
+      }
+      runnable.clear();
+      bool waiting = false;
+      for (int w = 0; w < warps; ++w) {
+        const Warp state = look_at(w);
+        if (state.ready > 0) runnable.push_back(w);
+        waiting |= state.at_block > 0;
+      }
+      if (runnable.empty()) {
+        if (!waiting) return;
+        for (int w = 0; w < warps; ++w) {
+          release(w, State::at_block);
+          if (look_at(w).ready > 0) runnable.push_back(w);
+        }
+      }
+      warp = schedule == 0   ? runnable.front()
+             : schedule == 1 ? runnable.back()
+                             : runnable[random() % runnable.size()];
+    }
+  }
+
+  // Calls f for every shared array.
+  template <class F> void for_each_shared(F f) {
+    for (const SharedRegion& region : shared_arrays()) f(region);
+    f(SharedRegion{dynamic.data() + kGuard, dynamic_bytes});
+  }
+  void fill_shared() {
+    ASAN_UNPOISON_MEMORY_REGION(dynamic.data(), dynamic.size());
+    for_each_shared([](const SharedRegion& r) {
+      std::memset(r.bytes, 0xff, r.size);
+      std::memset(r.bytes - kGuard, 0x5a, kGuard);
+      std::memset(r.bytes + r.size, 0x5a, kGuard);
+    });
+    ASAN_POISON_MEMORY_REGION(dynamic.data(), kGuard);
+    ASAN_POISON_MEMORY_REGION(dynamic.data() + kGuard + dynamic_bytes, kGuard);
+  }
+  void check_shared() {
+    ASAN_UNPOISON_MEMORY_REGION(dynamic.data(), dynamic.size());
+    for_each_shared([](const SharedRegion& r) {
+      for (std::size_t i = 0; i < kGuard; ++i)
+        if (r.bytes[-1 - std::ptrdiff_t(i)] != std::byte(0x5a) ||
+            r.bytes[r.size + i] != std::byte(0x5a))
+          fail("a write beside a shared array");
+    });
+  }
+
+  void run(dim3 grid, dim3 block) {
+    std::vector<unsigned> order(std::size_t(grid.x) * grid.y * grid.z);
+    std::iota(order.begin(), order.end(), 0u);
+    if (schedule == 1) std::reverse(order.begin(), order.end());
+    if (schedule > 1) std::shuffle(order.begin(), order.end(), random);
+    for (unsigned g : order) {
+      block_index = {g % grid.x, g / grid.x % grid.y, g / grid.x / grid.y};
+      for (unsigned t = 0; t < threads.size(); ++t) {
+        threads[t] = {};
+        threads[t].index = {t % block.x, t / block.x % block.y, t / block.x / block.y};
+        threads[t].lane = int(t % 32), threads[t].warp = int(t / 32);
+      }
+      fill_shared();
+      run_block();
+      check_shared();
+    }
+  }
+};
+
+Runner* runner = nullptr;
+
+void wait(State state, const char* operation) {
+  Thread& me = *runner->current;
+  me.state = state, me.operation = operation;
+  switch_fiber(*me.fiber, runner->scheduler);
+}
+
+void run_threads() {
+#ifdef __SANITIZE_ADDRESS__
+  __sanitizer_finish_switch_fiber(nullptr, &host_stack, &host_stack_size);
+#endif
+  for (;;) {
+    try {
+      runner->body();
+    } catch (...) {
+      runner->error = std::current_exception();
+    }
+    wait(State::done, "");
+  }
+}
+
+}  // namespace
+
+void set_schedule(int number) { schedule = number; }
+std::int64_t kernels_run() { return count; }
+
+void fail(const std::string& what) {
+  throw std::logic_error(what + ", block " + std::to_string(block_index.x) + ", " +
+                         std::to_string(block_index.y) + ", " + std::to_string(block_index.z) +
+                         ", thread " + std::to_string(thread_index.x));
+}
+
+void run(dim3 grid, dim3 block, std::size_t shared_bytes, const std::function<void()>& body) {
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.y > 65535 || grid.z > 65535 ||
+      block.x * block.y * block.z == 0 || block.x * block.y * block.z > 1024 ||
+      shared_bytes > 227 * 1024)
+    throw std::logic_error("a launch that no device takes");
+  const std::lock_guard lock(mutex);
+  Runner own(block, shared_bytes, body);
+  runner = &own, block_size = block, grid_size = grid;
+  ++count;
+  own.run(grid, block);
+}
+
+void block_barrier() { wait(State::at_block, "__syncthreads"); }
+
+const std::byte* exchange(const char* operation, const void* letter, std::size_t bytes) {
+  Thread& me = *runner->current;
+  // Two boxes in turn: a lane that is ahead writes to the other one, and nobody is two ahead.
+  std::byte* box =
+      runner->letters.data() + (std::size_t(me.warp) * 2 + std::size_t(me.letters++ % 2)) * 32 * 64;
+  std::memcpy(box + me.lane * 64, letter, bytes);
+  wait(State::at_warp, operation);
+  return box;
+}
+
+SharedBytes::SharedBytes(std::byte* bytes, std::size_t size) {
+  shared_arrays().push_back({bytes + kGuard, size});
+  std::memset(bytes, 0x5a, kGuard + size + kGuard);
+  std::memset(bytes + kGuard, 0xff, size);
+}
+
+void* dynamic_shared() { return runner->dynamic.data() + kGuard; }
+
+void copy_later(void* shared, const void* source) {
+  check_aligned(shared, 16);
+  check_aligned(source, 16);
+  auto& copies = runner->current->copies;
+  if (copies.empty()) copies.emplace_back();
+  copies.back().push_back({shared, source});
+}
+
+void commit_copies() {
+  auto& copies = runner->current->copies;
+  if (copies.empty()) copies.emplace_back();
+  copies.emplace_back();
+}
+
+void wait_copies(int groups_left) {
+  auto& copies = runner->current->copies;
+  while (int(copies.size()) - 1 > groups_left) {
+    for (const Copy& c : copies.front())
+      if (c.from) std::memcpy(c.to, c.from, 16);
+      else std::memset(c.to, 0, 16);
+    copies.erase(copies.begin());
+  }
+}
+
+}  // namespace simt
+
+unsigned __ballot_sync(unsigned, int predicate) {
+  const auto all = simt::exchange("__ballot_sync", predicate != 0);
+  unsigned bits = 0;
+  const auto& threads = simt::runner->lanes_of(simt::runner->current->warp);
+  for (std::size_t lane = 0; lane < threads.size(); ++lane)  // one that has ended has no vote
+    if (threads[lane].state != simt::State::done) bits |= unsigned(all[int(lane)]) << lane;
+  return bits;
+}

@@ -1,0 +1,131 @@
+// CUDA kernels, compiled by a plain C++ compiler and run on the CPU: what the CUDA language adds to
+// C++, for a build with -DTRIAD_CUDA=cpu. backends/cuda/launch.h includes this in place of CUDA's
+// own headers, and the same kernels run, one fiber per CUDA thread, so that their indexing and
+// their synchronisation are tested where there is no GPU.
+//
+// A block runs alone. A thread runs until it waits: at a warp operation for the other lanes of its
+// warp, at __syncthreads for the rest of the block. Which warp goes first, how far it runs ahead of
+// the others, and the order of lanes and of blocks, is the schedule: a result that depends on it
+// misses a barrier. What is wrong in any schedule is an exception from the launch: lanes of a warp
+// that wait at different operations, a thread that waits for one that has ended elsewhere, an index
+// outside a shared array, a write beside it, an address that a vector load cannot take.
+// Shared memory is full of NaN until it is written.
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <stdexcept>
+#include <string>
+
+#define __global__
+#define __device__
+#define __host__
+#define __forceinline__ inline
+#define __launch_bounds__(...)
+#define __shared__ static  // one block at a time
+
+struct uint3 {
+  unsigned x, y, z;
+};
+struct dim3 {
+  unsigned x, y, z;
+  dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
+};
+
+namespace simt {
+
+struct Thread;
+
+// Of the thread that runs now.
+extern uint3 thread_index, block_index;
+extern dim3 block_size, grid_size;
+extern int lane;
+
+// 0: the first warp runs as far as it can, 1: the last one; n > 1: at random, n is the seed.
+void set_schedule(int schedule);
+// Runs a kernel: `body` is one thread of it. What goes wrong is a std::logic_error.
+void run(dim3 grid, dim3 block, std::size_t shared_bytes, const std::function<void()>& body);
+std::int64_t kernels_run();  // so far
+
+[[noreturn]] void fail(const std::string& what);
+
+// ---------------------------------------------------------------------- waiting for other threads
+
+void block_barrier();
+// The warp's next mailbox: every lane writes its letter (at most 64 bytes) and waits for the others
+// at the same `operation`; then all 32 can be read until this thread's next call.
+const std::byte* exchange(const char* operation, const void* letter, std::size_t bytes);
+
+template <class T> struct Letters {
+  const std::byte* box;
+  T operator[](int lane) const {
+    T letter;
+    std::memcpy(&letter, box + 64 * (lane & 31), sizeof letter);
+    return letter;
+  }
+};
+template <class T> Letters<T> exchange(const char* operation, const T& letter) {
+  static_assert(sizeof letter <= 64);
+  return {exchange(operation, &letter, sizeof letter)};
+}
+
+// ---------------------------------------------------------------------- shared memory
+
+// A __shared__ array; the runtime fills it with NaN for every block and looks at its surroundings.
+class SharedBytes {
+ public:
+  SharedBytes(std::byte* bytes, std::size_t size);
+};
+inline constexpr std::size_t kGuard = 64;  // bytes on either side
+
+template <class T, int N> class SharedArray {
+ public:
+  T& operator[](std::int64_t i) {
+    if (i < 0 || i >= N)
+      fail("index " + std::to_string(i) + " of a shared array of " + std::to_string(N));
+    return *(data() + i);
+  }
+  T* data() { return reinterpret_cast<T*>(bytes_ + kGuard); }
+
+ private:
+  alignas(64) std::byte bytes_[kGuard + N * sizeof(T) + kGuard];
+  SharedBytes registered_{bytes_, N * sizeof(T)};
+};
+
+void* dynamic_shared();
+
+// ---------------------------------------------------------------------- asynchronous copies
+
+// 16 bytes (zeros where there is no `source`), which arrive when wait_copies() says so, not before.
+void copy_later(void* shared, const void* source);
+void commit_copies();               // those since the last commit are a group
+void wait_copies(int groups_left);  // all but the newest so many groups have arrived
+
+inline void check_aligned(const void* address, std::size_t bytes) {
+  if (reinterpret_cast<std::uintptr_t>(address) % bytes != 0) fail("a misaligned vector access");
+}
+
+}  // namespace simt
+
+#define threadIdx simt::thread_index
+#define blockIdx simt::block_index
+#define blockDim simt::block_size
+#define gridDim simt::grid_size
+
+inline void __syncthreads() { simt::block_barrier(); }
+inline void __syncwarp() { simt::exchange("__syncwarp", 0); }
+template <class T> T __shfl_sync(unsigned, T value, int from) {
+  return simt::exchange("__shfl_sync", value)[from];
+}
+template <class T> T __shfl_xor_sync(unsigned, T value, int mask) {
+  return simt::exchange("__shfl_xor_sync", value)[simt::lane ^ mask];
+}
+template <class T> T __shfl_up_sync(unsigned, T value, int by) {  // the lowest keep theirs
+  return simt::exchange("__shfl_up_sync", value)[simt::lane < by ? simt::lane : simt::lane - by];
+}
+unsigned __ballot_sync(unsigned, int predicate);
+inline int __any_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) != 0; }
+inline int __ffs(int bits) { return __builtin_ffs(bits); }

@@ -1,0 +1,22 @@
+// Where tests that run on any device put what they make.
+#pragma once
+
+#include <triad/core/device.h>
+
+#include <cstdlib>
+#include <string_view>
+
+// The environment variable TRIAD_TEST_DEVICE says "cuda", or nothing.
+inline triad::Device test_device() {
+  static const char* name = std::getenv("TRIAD_TEST_DEVICE");
+  return name && name == std::string_view("cuda") ? triad::Device::cuda() : triad::Device::cpu();
+}
+
+// Is it the one that tests/cuda_on_cpu simulates? Then what takes long is left out.
+inline bool is_simulated() {
+#ifdef TRIAD_CUDA_ON_CPU
+  return test_device() != triad::Device::cpu();
+#else
+  return false;
+#endif
+}
