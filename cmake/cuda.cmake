@@ -7,8 +7,6 @@ if(TRIAD_CUDA STREQUAL AUTO)
 elseif(TRIAD_CUDA STREQUAL cpu)
   set(cuda OFF)
   set(TRIAD_HAS_CUDA ON)
-  # runtime.cu and the like call CUDA's libraries; these stand in for them.
-  list(FILTER TRIAD_CUDA_SOURCES EXCLUDE REGEX "/(runtime|cublas|cufft)[.]cu$")
   file(GLOB stand_ins CONFIGURE_DEPENDS tests/cuda_on_cpu/*.cpp)
   set_source_files_properties(${TRIAD_CUDA_SOURCES} PROPERTIES LANGUAGE CXX)
   target_sources(triad PRIVATE ${TRIAD_CUDA_SOURCES} ${stand_ins})
@@ -31,7 +29,8 @@ if(cuda)
   endif()
   enable_language(CUDA)
   set(TRIAD_HAS_CUDA ON)
-  target_sources(triad PRIVATE ${TRIAD_CUDA_SOURCES})
+  file(GLOB callers CONFIGURE_DEPENDS backends/cuda/*.cpp)  # of CUDA's libraries
+  target_sources(triad PRIVATE ${TRIAD_CUDA_SOURCES} ${callers})
   target_compile_definitions(triad PUBLIC TRIAD_CUDA)
   target_compile_options(triad PRIVATE
     $<$<COMPILE_LANGUAGE:CUDA>:-std=c++20 --expt-relaxed-constexpr -Xcompiler=-fPIC,-Wall>)

@@ -139,8 +139,9 @@ struct LockedPool {
 };
 
 void check_device(Device device) {
+  if (is_cpu(device)) return;
   const int count = cuda_device_count();
-  if (is_cpu(device) || (device.index >= 0 && device.index < count)) return;
+  if (device.index >= 0 && device.index < count) return;
   throw_error<DeviceError>("{} is not there: this {} has {} CUDA devices", name(device),
                            kCuda ? "machine" : "build of triad", count);
 }

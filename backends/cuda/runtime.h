@@ -4,7 +4,7 @@
 // launched before are done. That makes it right to give a freed block of memory to the next op at
 // once, and to launch without ever waiting.
 //
-// runtime.cu is this on a GPU, tests/cuda_on_cpu/device.cpp on the CPU. Nothing here is destroyed
+// runtime.cpp is this on a GPU, tests/cuda_on_cpu/device.cpp on the CPU. Nothing here is destroyed
 // at the program's end, when the driver may be gone already.
 #pragma once
 
@@ -14,7 +14,7 @@
 #include <triad/core/cuda.h>
 #include <triad/core/device.h>
 
-#ifdef __CUDACC__
+#ifndef TRIAD_CUDA_ON_CPU
 #include <cuda_runtime.h>
 #endif
 
@@ -25,7 +25,7 @@ int multiprocessors(Cuda device);
 void synchronize(Cuda device);  // returns once all that was launched is done
 void copy_within(Cuda device, void* to, const void* from, std::size_t bytes);
 
-#ifdef __CUDACC__
+#ifndef TRIAD_CUDA_ON_CPU
 // An Error with CUDA's words, where a call has failed.
 void check(cudaError_t status);
 #else
