@@ -9,7 +9,7 @@ Tensor checked_indices(const char* op, const Tensor& ids, std::int64_t count) {
   if (ids.dtype() != i64 && ids.dtype() != i32)
     throw_error<DTypeError>("{}: needs i64 indices, got {}; write x.to(i64)", op, ids.dtype());
   Tensor index = ids.detach().to(i64);
-  if (ids.numel() == 0) return index;
+  if (ids.numel() == 0 || is_capturing()) return index;  // kernels make NaN of others then
   Tensor range = empty({2}, i64, ids.device());
   on(ids.device(), [&](auto device) { kernels::index_range(device, index, range); });
   const auto ends = range.to_vector<std::int64_t>();

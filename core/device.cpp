@@ -56,8 +56,10 @@ bool is_cpu(Device device) { return device.kind == Device::Kind::cpu; }
 // still use it are done.
 struct MemoryPool {
   Device device;
+  std::shared_ptr<MemoryStats> stats = std::make_shared<MemoryStats>();  // of the device
+  std::int64_t blocks = 0;                                               // that tensors hold
+  bool abandoned = false;  // a private one, without its PrivatePool
   std::vector<void*> free[256] = {};
-  MemoryStats stats = {};
 
   void* from_system(std::size_t bytes) const {
     if constexpr (kCuda)
@@ -75,7 +77,7 @@ struct MemoryPool {
     if (auto& blocks = free[number]; !blocks.empty()) {
       void* block = blocks.back();
       blocks.pop_back();
-      stats.cached_bytes -= std::int64_t(size);
+      stats->cached_bytes -= std::int64_t(size);
       count(1, std::int64_t(bytes));
       return block;
     }
@@ -88,7 +90,7 @@ struct MemoryPool {
       clear();  // what the cache keeps may be what is missing
     }
     throw_error<Error>("out of memory on {}: asked for {} bytes while tensors hold {}",
-                       name(device), bytes, stats.live_bytes);
+                       name(device), bytes, stats->live_bytes);
   }
 
   void give_back(void* block, std::size_t bytes) noexcept {
@@ -96,24 +98,25 @@ struct MemoryPool {
     const std::size_t number = number_of_size(bytes);
     try {
       free[number].push_back(block);
-      stats.cached_bytes += std::int64_t(block_size(number));
+      stats->cached_bytes += std::int64_t(block_size(number));
     } catch (const std::bad_alloc&) {  // no memory to remember it by
       to_system(block);
     }
   }
 
   void clear() {
-    for (auto& blocks : free) {
-      for (void* block : blocks) to_system(block);
-      blocks.clear();
+    for (std::size_t number = 0; number < std::size(free); ++number) {
+      for (void* block : free[number]) to_system(block);
+      stats->cached_bytes -= std::int64_t(free[number].size() * block_size(number));
+      free[number].clear();
     }
-    stats.cached_bytes = 0;
   }
 
-  void count(std::int64_t blocks, std::int64_t bytes) {
-    stats.live_blocks += blocks;
-    stats.live_bytes += bytes;
-    stats.peak_bytes = std::max(stats.peak_bytes, stats.live_bytes);
+  void count(std::int64_t more, std::int64_t bytes) {
+    blocks += more;
+    stats->live_blocks += more;
+    stats->live_bytes += bytes;
+    stats->peak_bytes = std::max(stats->peak_bytes, stats->live_bytes);
   }
 };
 
@@ -136,7 +139,13 @@ struct LockedPool {
     pool = &all()[at];
   }
   MemoryPool* operator->() const { return pool; }
+  void clear_abandoned() const {
+    pool->clear();
+    if (pool->blocks == 0) delete pool;
+  }
 };
+
+thread_local MemoryPool* private_pool = nullptr;  // where this thread allocates on its device
 
 void check_device(Device device) {
   if (is_cpu(device)) return;
@@ -168,12 +177,14 @@ Storage::~Storage() {
   const LockedPool pool(pool_);
   pool->count(-1, -std::int64_t(bytes_));
   if (!owner_) pool->give_back(data_, bytes_);
+  if (pool->abandoned) pool.clear_abandoned();
 }
 
 std::shared_ptr<Storage> Storage::allocate(std::size_t bytes, Device device) {
   check_device(device);
   const auto [block, pool] = [=] {
-    const LockedPool pool(device);
+    const bool apart = private_pool && private_pool->device == device;
+    const LockedPool pool = apart ? LockedPool(private_pool) : LockedPool(device);
     return std::pair(pool->take(bytes), pool.pool);
   }();
   return std::shared_ptr<Storage>(new Storage(block, bytes, device, pool, nullptr));
@@ -184,6 +195,22 @@ std::shared_ptr<Storage> Storage::borrow(void* data, std::size_t bytes,
   const LockedPool pool(Device::cpu());
   pool->count(1, std::int64_t(bytes));
   return std::shared_ptr<Storage>(new Storage(data, bytes, {}, pool.pool, std::move(owner)));
+}
+
+PrivatePool::PrivatePool(Device device)
+    : pool_(new MemoryPool{device, LockedPool(device)->stats}) {}
+PrivatePool::~PrivatePool() {
+  const LockedPool pool(pool_);
+  pool->abandoned = true;
+  pool.clear_abandoned();
+}
+
+PrivatePool::Use::Use(const PrivatePool& pool) : before_(std::exchange(private_pool, pool.pool_)) {}
+PrivatePool::Use::~Use() { private_pool = before_; }
+
+bool is_capturing() {
+  if constexpr (kCuda) return cuda::is_capturing();
+  else return false;
 }
 
 void copy_bytes(void* to, Device to_device, const void* from, Device from_device,
@@ -200,7 +227,7 @@ void copy_bytes(void* to, Device to_device, const void* from, Device from_device
   }
 }
 
-MemoryStats memory_stats(Device device) { return LockedPool(device)->stats; }
+MemoryStats memory_stats(Device device) { return *LockedPool(device)->stats; }
 
 void empty_cache() {
   const LockedPool lock(Device::cpu());

@@ -44,6 +44,10 @@ template <class F> auto on([[maybe_unused]] Device device, F&& f) {
 void set_num_threads(int threads);  // at least 1
 int get_num_threads();
 
+// Are launches recorded, to be replayed, instead of run (nn/graphed_step.h)? Then no value can be
+// read, and what depends on values cannot be checked.
+bool is_capturing();
+
 struct MemoryPool;  // blocks of one device, core/device.cpp
 
 // A block of memory shared by every tensor that views it.
@@ -73,6 +77,29 @@ class Storage {
   Device device_;
   MemoryPool* pool_;             // counts it
   std::shared_ptr<void> owner_;  // empty: the block goes back to the pool
+};
+
+// Memory of a device apart from all other: what this thread allocates on it while a Use lives comes
+// from blocks that nothing else is given, before or after. They go back to the system with the last
+// tensor that holds one.
+class PrivatePool {
+ public:
+  explicit PrivatePool(Device device);
+  ~PrivatePool();
+  PrivatePool(const PrivatePool&) = delete;
+
+  class Use {
+   public:
+    explicit Use(const PrivatePool& pool);
+    ~Use();
+    Use(const Use&) = delete;
+
+   private:
+    MemoryPool* before_;
+  };
+
+ private:
+  MemoryPool* pool_;
 };
 
 // Copies between the memories of any two devices.

@@ -90,6 +90,11 @@ void Optimizer::step() {
   }
 }
 
+void Optimizer::count_steps(std::int64_t steps) {
+  for (Parameter& p : parameters_)
+    if (p.step > 0) p.step += steps;
+}
+
 StateDict Optimizer::state_dict() const {
   StateDict dict;
   for (const Parameter& p : parameters_) {
@@ -193,15 +198,21 @@ double clip_grad_norm(const std::vector<Tensor>& parameters, double max_norm) {
   std::vector<Tensor> gradients;
   for (const Tensor& p : parameters)
     if (Tensor g = p.grad(); g.defined()) gradients.push_back(g.detach());
-  double squares = 0;
+  if (gradients.empty()) return 0;
+  Tensor squares;
   for (const Tensor& g : gradients) {
-    Tensor own = scalar(0, {.dtype = f64, .device = g.device()}), x = g.to(wide_type(g.dtype()));
+    Tensor own = empty({}, f64, g.device()), x = g.to(wide_type(g.dtype()));
     on(g.device(), [&](auto device) { kernels::sum_of_squares(device, x, own); });
-    squares += own.item<double>();
+    squares = squares.defined() ? squares + own.to(squares.device()) : own;
   }
-  const double total = std::sqrt(squares);
   // PyTorch's 1e-6 keeps the factor below 1 where the norm is max_norm but for rounding.
-  const double factor = max_norm / (total + 1e-6);
+  if (is_capturing()) {  // the norm is not known here
+    const Tensor total = sqrt(squares), factor = clamp(max_norm / (total + 1e-6), {}, 1.0);
+    const Tensor safe = where(isfinite(total), factor, ones_like(factor));
+    for (const Tensor& g : gradients) g.copy_(g * safe.to(g.device()).to(g.dtype()));
+    return std::numeric_limits<double>::quiet_NaN();
+  }
+  const double total = std::sqrt(squares.item<double>()), factor = max_norm / (total + 1e-6);
   if (std::isfinite(total) && factor < 1)
     for (const Tensor& gradient : gradients) gradient.copy_(gradient * factor);
   return total;

@@ -64,6 +64,9 @@ class Optimizer {
   void check_option(const char* option, double value, double low, double high) const;
 
  private:
+  friend class GraphedStep;
+  void count_steps(std::int64_t steps);  // which replays made, of the parameters that had some
+
   const char* type_;
   double lr_;
   std::vector<const char*> state_names_;

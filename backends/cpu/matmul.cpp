@@ -1,5 +1,6 @@
 // The matrix product: the batch in its simplest shape, then oneDNN or our own blocked product.
 #include <triad/backends/cpu/gemm_tile.h>
+#include <triad/backends/matmul_shape.h>
 
 #include <array>
 #include <dnnl.hpp>
@@ -10,52 +11,6 @@ namespace triad::kernels {
 namespace {
 
 using namespace cpu;
-
-// A batch of products c = a b (+ bias), c[batch..., M, N] contiguous; stride 0 repeats a matrix.
-struct MatrixProduct {
-  DType dtype;
-  Index M, N, K;
-  Index a_row, a_column, b_row, b_column;  // one of each pair is 1
-  Shape batch = {}, a_batch = {}, b_batch = {};
-};
-
-// An axis of size 1 may have any stride: gives it the one that makes the matrix easy to read.
-void normalize(Index rows, Index columns, Index& row, Index& column) {
-  if (columns == 1 && row != 1) column = 1;
-  if (rows == 1 && column != 1) row = 1;
-  if (rows == 1 && column == 1) row = columns;
-  if (columns == 1 && row == 1) column = rows;
-}
-
-// Batch axes that lie one behind the other become one, and rows of a that all meet the same b
-// become one tall matrix: a single large product is faster than many small ones.
-MatrixProduct simplest(const Tensor& a, const Tensor& b) {
-  const int axes = a.dim() - 2;
-  const Index M = a.shape()[axes], N = b.shape().back(), K = b.shape()[axes];
-  const Shape &a_steps = a.strides(), &b_steps = b.strides();
-  MatrixProduct p{a.dtype(), M, N, K, a_steps[axes], a_steps.back(), b_steps[axes], b_steps.back()};
-  for (int i = axes - 1; i >= 0; --i) {
-    const Index size = a.shape()[i], a_step = a_steps[i], b_step = b_steps[i];
-    if (size == 1) continue;
-    if (p.batch.empty()) {
-      const bool tall = p.M == 1 ? p.a_column == 1 || a_step == 1 : a_step == p.M * p.a_row;
-      if (b_step == 0 && tall) {
-        if (p.M == 1) p.a_row = a_step;
-        p.M *= size;
-        continue;
-      }
-    } else if (a_step == p.a_batch[0] * p.batch[0] && b_step == p.b_batch[0] * p.batch[0]) {
-      p.batch[0] *= size;
-      continue;
-    }
-    p.batch.insert(0, size);
-    p.a_batch.insert(0, a_step);
-    p.b_batch.insert(0, b_step);
-  }
-  normalize(p.M, p.K, p.a_row, p.a_column);
-  normalize(p.K, p.N, p.b_row, p.b_column);
-  return p;
-}
 
 // ---- f32 by oneDNN's matmul: 480 GFLOP/s on 2 AVX-512 cores where its sgemm reaches 310 to 490;
 // and bf16, which it has only where the CPU has AVX-512.
@@ -100,13 +55,7 @@ class Primitive {
  public:
   // Stays empty where oneDNN has no fast way.
   Primitive(const MatrixProduct& p, bool bias) {
-    // Rows (or columns) that overlap, as in an expanded vector, are nothing oneDNN accepts.
-    const auto overlap = [](Index rows, Index columns, Index row, Index column) {
-      return column == 1 ? row < columns : column < rows;
-    };
-    if (p.K == 0 || overlap(p.M, p.K, p.a_row, p.a_column) ||
-        overlap(p.K, p.N, p.b_row, p.b_column))
-      return;
+    if (p.K == 0 || p.a_overlaps() || p.b_overlaps()) return;  // nothing that oneDNN accepts
     const auto left = matrix(p.dtype, p.batch, p.a_batch, p.M, p.K, p.a_row, p.a_column);
     const auto right = matrix(p.dtype, p.batch, p.b_batch, p.K, p.N, p.b_row, p.b_column);
     Shape c = p.batch;

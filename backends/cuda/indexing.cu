@@ -8,20 +8,23 @@ namespace {
 
 using namespace cuda;
 
-// A warp per row. An id outside the table, which the op has not been able to see while a step is
-// captured, gives bytes of ones: NaN.
+// Of what has no place, as an index may say that could not be checked while a step was captured:
+// bytes of ones, NaN.
+template <class T> __device__ T nothing() {
+  T value;
+  memset(static_cast<void*>(&value), 0xff, sizeof value);
+  return value;
+}
+
+// A warp per row.
 template <class T>
 __global__ void pick_rows(Index R, Index V, Index C, const T* table, const Index* ids, T* y) {
   const Index warps = Index(gridDim.x) * blockDim.y;
   for (Index r = Index(blockIdx.x) * blockDim.y + threadIdx.y; r < R; r += warps) {
     const Index id = ids[r];
     const bool known = id >= 0 && id < V;
-    for (Index c = threadIdx.x; c < C; c += 32) {
-      T value;
-      if (known) value = table[id * C + c];
-      else memset(static_cast<void*>(&value), 0xff, sizeof value);
-      y[r * C + c] = value;
-    }
+    for (Index c = threadIdx.x; c < C; c += 32)
+      y[r * C + c] = known ? table[id * C + c] : nothing<T>();
   }
 }
 
@@ -79,19 +82,22 @@ Shape without_last(Shape shape) {
 // The rows of x, of an index and of y.
 struct IndexedRows {
   Axes<3> rows;
-  Index length, x_length, x_step, index_step, y_step;
+  Index length, x_length, y_length, x_step, index_step, y_step;
 
   IndexedRows(const Tensor& x, const Tensor& index, const Tensor& y)
       : rows(without_last(index.shape()), {&x.strides(), &index.strides(), &y.strides()}),
-        length(index.shape().back()), x_length(x.shape().back()), x_step(x.strides().back()),
-        index_step(index.strides().back()), y_step(y.strides().back()) {}
+        length(index.shape().back()), x_length(x.shape().back()), y_length(y.shape().back()),
+        x_step(x.strides().back()), index_step(index.strides().back()), y_step(y.strides().back()) {
+  }
 };
 
 template <class T> __global__ void gather(IndexedRows rows, const T* x, const Index* index, T* y) {
   for (Index i = first_index(); i < rows.rows.count * rows.length; i += stride()) {
     const Index row = i / rows.length, j = i % rows.length;
     const Index id = index[rows.rows.place(row, 1) + j * rows.index_step];
-    y[rows.rows.place(row, 2) + j * rows.y_step] = x[rows.rows.place(row, 0) + id * rows.x_step];
+    const bool known = id >= 0 && id < rows.x_length;
+    y[rows.rows.place(row, 2) + j * rows.y_step] =
+        known ? x[rows.rows.place(row, 0) + id * rows.x_step] : nothing<T>();
   }
 }
 
@@ -103,7 +109,9 @@ __global__ void scatter_add(IndexedRows rows, const T* x, const Index* index, T*
     const Index* ids = index + rows.rows.place(row, 1);
     T* to = y + rows.rows.place(row, 2);
     for (Index j = 0; j < rows.length; ++j) {
-      T& sum = to[ids[j * rows.index_step] * rows.y_step];
+      const Index id = ids[j * rows.index_step];
+      if (id < 0 || id >= rows.y_length) continue;
+      T& sum = to[id * rows.y_step];
       sum = T(sum + from[j * rows.x_step]);
     }
   }

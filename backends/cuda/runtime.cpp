@@ -54,9 +54,13 @@ template <class F> void in_parts(State& own, std::size_t bytes, F f) {
     f(turn, first, std::min(kStaging, bytes - first));
 }
 
+using Bytes = std::vector<std::byte>;
+std::unique_ptr<std::vector<Bytes>> constants;  // while a graph is captured: what it copies
+
 class CapturedGraph : public Graph {
  public:
-  CapturedGraph(int device, cudaGraph_t graph) : device_(device), graph_(graph) {
+  CapturedGraph(int device, cudaGraph_t graph, std::vector<Bytes> constants)
+      : device_(device), graph_(graph), constants_(std::move(constants)) {
     check(cudaGraphInstantiate(&run_, graph, 0));
   }
   ~CapturedGraph() override {
@@ -69,6 +73,7 @@ class CapturedGraph : public Graph {
   int device_;
   cudaGraph_t graph_;
   cudaGraphExec_t run_ = nullptr;
+  std::vector<Bytes> constants_;
 };
 
 }  // namespace
@@ -112,6 +117,11 @@ void release(int device, void* block) noexcept {
 
 void copy_to_device(int device, void* to, const void* from, std::size_t bytes) {
   State& own = state(device);
+  if (constants) {  // the graph keeps a copy, for its replays
+    const auto* first = static_cast<const std::byte*>(from);
+    const Bytes& kept = constants->emplace_back(first, first + bytes);
+    return check(cudaMemcpyAsync(to, kept.data(), bytes, cudaMemcpyHostToDevice, own.stream));
+  }
   in_parts(own, bytes, [&](int turn, std::size_t first, std::size_t count) {
     check(cudaEventSynchronize(own.staged[turn]));
     std::memcpy(own.staging[turn], static_cast<const std::byte*>(from) + first, count);
@@ -122,6 +132,7 @@ void copy_to_device(int device, void* to, const void* from, std::size_t bytes) {
 }
 
 void copy_to_host(int device, void* to, const void* from, std::size_t bytes) {
+  if (constants) throw Error("no value can be read while a step is captured");
   State& own = state(device);
   in_parts(own, bytes, [&](int turn, std::size_t first, std::size_t count) {
     check(cudaEventSynchronize(own.staged[turn]));
@@ -136,24 +147,22 @@ void copy_within(Cuda device, void* to, const void* from, std::size_t bytes) {
   check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, state(device.index).stream));
 }
 
-// Other threads may go on with what a capture must not contain, such as asking for memory.
+// Relaxed: what a capture cannot contain, such as asking for memory, happens beside it.
 void begin_capture(Cuda device) {
   check(cudaStreamBeginCapture(state(device.index).stream, cudaStreamCaptureModeRelaxed));
+  constants = std::make_unique<std::vector<Bytes>>();
 }
 
 std::unique_ptr<Graph> end_capture(Cuda device) {
+  const auto kept = std::move(constants);
   cudaGraph_t graph = nullptr;
   if (cudaStreamEndCapture(state(device.index).stream, &graph) != cudaSuccess || !graph) {
     cudaGetLastError();
     return nullptr;
   }
-  return std::make_unique<CapturedGraph>(device.index, graph);
+  return std::make_unique<CapturedGraph>(device.index, graph, std::move(*kept));
 }
 
-bool is_capturing(Cuda device) {
-  cudaStreamCaptureStatus status;
-  check(cudaStreamIsCapturing(state(device.index).stream, &status));
-  return status == cudaStreamCaptureStatusActive;
-}
+bool is_capturing() { return constants != nullptr; }
 
 }  // namespace triad::cuda

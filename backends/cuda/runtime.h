@@ -33,7 +33,8 @@ void check(cudaError_t status);
 void enqueue(Cuda device, std::function<void()> f);
 #endif
 
-// What was launched on a device between begin_capture and end_capture, none of which has run then.
+// What was launched between begin_capture and end_capture, of which nothing has run then. There is
+// one capture at a time, of one device.
 class Graph {
  public:
   virtual ~Graph() = default;
@@ -41,6 +42,5 @@ class Graph {
 };
 void begin_capture(Cuda device);
 std::unique_ptr<Graph> end_capture(Cuda device);  // null where the capture has failed
-bool is_capturing(Cuda device);
 
 }  // namespace triad::cuda

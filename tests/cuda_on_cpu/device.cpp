@@ -132,11 +132,14 @@ void enqueue(Cuda, std::function<void()> f) {
   f();
 }
 
-void copy_to_device(int, void* to, const void* from, std::size_t bytes) {
-  const Arena::Access access(Arena::get());
-  std::memcpy(to, from, bytes);
+void copy_to_device(int device, void* to, const void* from, std::size_t bytes) {
+  const auto* first = static_cast<const std::byte*>(from);
+  enqueue({device}, [to, kept = std::vector(first, first + bytes)] {
+    std::memcpy(to, kept.data(), kept.size());
+  });
 }
 void copy_to_host(int, void* to, const void* from, std::size_t bytes) {
+  if (captured) throw Error("no value can be read while a step is captured");
   const Arena::Access access(Arena::get());
   std::memcpy(to, from, bytes);
 }
@@ -152,6 +155,6 @@ std::unique_ptr<Graph> end_capture(Cuda) {
   return graph;
 }
 
-bool is_capturing(Cuda) { return captured != nullptr; }
+bool is_capturing() { return captured != nullptr; }
 
 }  // namespace triad::cuda

@@ -1,0 +1,48 @@
+// A whole training step as one launch.
+#pragma once
+
+#include <triad/nn/optimizer.h>
+
+namespace triad::nn {
+
+// zero_grad, forward, backward, clip_grad_norm where max_norm > 0, optimizer.step(): the same
+// numbers as one by one, without the time that the CPU takes for hundreds of launches.
+//
+//   nn::AdamW optimizer(nn::decay_groups(model, 0.1), {.lr = 3e-4});
+//   nn::GraphedStep step(optimizer, [&](const Tensors& batch) {
+//     return cross_entropy(model(batch[0]), batch[1]);
+//   }, {.max_norm = 1});
+//   for (...) Tensor loss = step({ids, targets});
+//
+// The first call runs as usual; on a CUDA device the second is captured, and from then on replayed
+// in a CUDA graph, where batches must keep their sizes (a ShapeError) and `loss` must not read
+// values (an Error, at the second call) nor depend on anything but its batch, the parameters and
+// random numbers, which each replay draws anew. The optimizer's lr may change. Indices that are out
+// of range are a NaN in the loss, as nobody can look at them in time. On the CPU every call runs as
+// usual. What is referred to must outlive this and not move.
+class GraphedStep {
+ public:
+  struct Options {
+    double max_norm = 0;  // of the gradients; 0: not clipped
+  };
+  GraphedStep(Adam& optimizer, Function<Tensor(const std::vector<Tensor>& batch)> loss,
+              const Options& options);
+  ~GraphedStep();
+
+  // The loss before the step, without history; its memory belongs to this and changes with the next
+  // call.
+  Tensor operator()(const std::vector<Tensor>& batch);
+
+ private:
+  struct Captured;
+  Tensor run(const std::vector<Tensor>& batch);
+  void capture(const std::vector<Tensor>& batch);
+
+  Adam& optimizer_;
+  Function<Tensor(const std::vector<Tensor>&)> loss_;
+  Options options_;
+  std::unique_ptr<Captured> captured_;
+  bool has_run_ = false;
+};
+
+}  // namespace triad::nn
