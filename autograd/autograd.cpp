@@ -12,7 +12,7 @@
 namespace triad {
 namespace {
 
-thread_local bool enabled = true, anomaly = false;
+thread_local bool enabled = true, anomaly = false, autocast = false;
 
 void check_no_nan(const Tensor& x, const std::string& what) {
   if (!is_floating_point(x.dtype()) && !is_complex(x.dtype())) return;
@@ -86,6 +86,8 @@ Tensor record_fused(const char* name, Tensor out, const Tensors& inputs, Rule ru
 bool grad_enabled() { return enabled; }
 NoGradGuard::NoGradGuard() : FlagGuard(enabled, false) {}
 DetectAnomaly::DetectAnomaly() : FlagGuard(anomaly, true) {}
+Autocast::Autocast() : FlagGuard(autocast, true) {}
+bool autocast_enabled() { return autocast; }
 
 // ---------------------------------------------------------------------- backward
 

@@ -98,6 +98,14 @@ struct DetectAnomaly : FlagGuard {
   DetectAnomaly();
 };
 
+// linear, matmul and scaled_dot_product_attention take their f32 inputs in bf16; softmax, norms,
+// losses and sums of bf16 give f32, and so does arithmetic of both. Parameters stay f32, as do
+// their gradients: that is mixed-precision training (Micikevicius et al. 2018, arXiv 1710.03740).
+struct Autocast : FlagGuard {
+  Autocast();
+};
+bool autocast_enabled();
+
 // no_grad([&] { return model(x); })
 template <class F> auto no_grad(F&& f) {
   NoGradGuard guard;

@@ -120,6 +120,7 @@ Tensor compute(Unary f, const Tensor& x) {
 using Partial = Tensor (*)(const Tensor& g, const Tensor& a, const Tensor& b);
 
 Tensor apply(Binary f, const Tensor& a, const Tensor& b, Partial da, Partial db) {
+  if (mixes(a, b)) return apply(f, a.to(f32), b.to(f32), da, db);
   return record(name(f), compute(f, a, b), {a, b}, [=](const Tensor& g) {
     return Tensors{a.requires_grad() ? sum_to(da(g, a, b), a.shape()) : Tensor(),
                    b.requires_grad() ? sum_to(db(g, a, b), b.shape()) : Tensor()};
@@ -129,6 +130,7 @@ Tensor apply(Binary f, const Tensor& a, const Tensor& b, Partial da, Partial db)
 // add and sub: their rule keeps sizes alone, so that a and b need not stay in memory until
 // backward.
 Tensor apply(Binary f, const Tensor& a, const Tensor& b) {
+  if (mixes(a, b)) return apply(f, a.to(f32), b.to(f32));
   auto rule = [f, as = a.shape(), bs = b.shape()](const Tensor& g) {
     return Tensors{sum_to(g, as), sum_to(f == Binary::sub ? -g : g, bs)};
   };
@@ -280,6 +282,7 @@ Tensor isfinite(const Tensor& x) {
 
 Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b) {
   check_bool("where", condition);
+  if (mixes(a, b)) return where(condition, a.to(f32), b.to(f32));
   check_same_type("where", a, b);
   Shape shape = a.shape();
   if (b.shape() != shape) shape = broadcast_shapes("where", shape, b.shape());

@@ -204,7 +204,7 @@ Tensor at_bins(const Tensor& values, std::int64_t bins) {
 Tensor spectral_filter(const Tensor& v, const Tensor& log_gain, const Tensor& phase) {
   check_sequence("spectral_filter", v);
   check_filter("spectral_filter", log_gain, phase);
-  check_same_type("spectral_filter", v, log_gain);
+  if (!mixes(v, log_gain)) check_same_type("spectral_filter", v, log_gain);
   const std::int64_t T = v.size(1);
   if (log_gain.shape() != Shape{v.size(2), T / 2 + 1})
     throw_error<ShapeError>(
@@ -237,7 +237,7 @@ Tensor causal_taps(const Tensor& log_gain, const Tensor& phase) {
 
 Tensor causal_convolution(const Tensor& v, const Tensor& taps) {
   check_sequence("causal_convolution", v);
-  check_same_type("causal_convolution", v, taps);
+  if (!mixes(v, taps)) check_same_type("causal_convolution", v, taps);
   if (taps.dim() != 2 || taps.size(0) != v.size(2) || taps.size(1) == 0)
     throw_error<ShapeError>("causal_convolution: needs taps [H,K] for v [B,T,H,D] = {}, got {}",
                             v.shape(), taps.shape());

@@ -33,7 +33,7 @@ void check_same_sizes(const char* op, const Tensor& input, const Tensor& target)
 
 Tensor softmax(const Tensor& x, std::int64_t axis) {
   check_float("softmax", x);
-  if (x.dtype() == bf16) return softmax(x.to(f32), axis).to(bf16);
+  if (x.dtype() == bf16) return as_bf16(softmax(x.to(f32), axis));
   if (const int i = normalize_axis("softmax", axis, x.dim()); i != x.dim() - 1)
     return softmax(x.transpose(i, -1), -1).transpose(i, -1);
   Tensor rows = as_rows(x), y = empty_like(rows);
@@ -48,7 +48,7 @@ Tensor softmax(const Tensor& x, std::int64_t axis) {
 
 Tensor log_softmax(const Tensor& x, std::int64_t axis) {
   check_float("log_softmax", x);
-  if (x.dtype() == bf16) return log_softmax(x.to(f32), axis).to(bf16);
+  if (x.dtype() == bf16) return as_bf16(log_softmax(x.to(f32), axis));
   if (const int i = normalize_axis("log_softmax", axis, x.dim()); i != x.dim() - 1)
     return log_softmax(x.transpose(i, -1), -1).transpose(i, -1);
   Tensor rows = as_rows(x), y = empty_like(rows);
@@ -61,6 +61,7 @@ Tensor log_softmax(const Tensor& x, std::int64_t axis) {
 
 Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, double eps) {
   check_float("layer_norm", x);
+  if (mixes(x, weight)) return layer_norm(x.to(f32), weight, bias, eps);
   if (x.dim() < 1)
     throw_error<ShapeError>("layer_norm: needs at least one axis, got {}", x.shape());
   for (const Tensor& p : {weight, bias}) {
@@ -70,7 +71,7 @@ Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, dou
       throw_error<ShapeError>("layer_norm: needs weight and bias [{}] for x {}, got {}", x.size(-1),
                               x.shape(), p.shape());
   }
-  if (x.dtype() == bf16) return layer_norm(x.to(f32), in_f32(weight), in_f32(bias), eps).to(bf16);
+  if (x.dtype() == bf16) return as_bf16(layer_norm(x.to(f32), in_f32(weight), in_f32(bias), eps));
   Tensor rows = as_rows(x), y = empty_like(rows), w = packed(weight), b = packed(bias);
   Tensor mean = empty({rows.size(0)}, x.dtype(), x.device()), rstd = empty_like(mean);
   on(x.device(), [&](auto device) { kernels::layer_norm(device, rows, w, b, eps, y, mean, rstd); });
@@ -95,8 +96,9 @@ Tensor dropout(const Tensor& x, double p, bool training) {
 
 Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps) {
   check_float("rms_norm", x);
+  if (mixes(x, weight)) return rms_norm(x.to(f32), weight, eps);
   if (weight.defined()) check_same_type("rms_norm", x, weight);
-  if (x.dtype() == bf16) return rms_norm(x.to(f32), in_f32(weight), eps).to(bf16);
+  if (x.dtype() == bf16) return as_bf16(rms_norm(x.to(f32), in_f32(weight), eps));
   if (x.dim() < 1 || (weight.defined() && weight.shape() != Shape{x.size(-1)}))
     throw_error<ShapeError>("rms_norm: needs x [...,C] and weight [C], got {} and {}", x.shape(),
                             weight.shape());
@@ -129,7 +131,7 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& target, std::int64_t ig
   check_float("cross_entropy", logits);
   check_defined("cross_entropy", target);
   if (logits.dtype() == bf16)
-    return cross_entropy(logits.to(f32), target, ignore_index, label_smoothing).to(bf16);
+    return as_bf16(cross_entropy(logits.to(f32), target, ignore_index, label_smoothing));
   if (logits.dim() < 1 || target.shape() != Shape(logits.shape().begin(), logits.shape().end() - 1))
     throw_error<ShapeError>("cross_entropy: needs logits [...,C] and target [...], got {} and {}",
                             logits.shape(), target.shape());

@@ -56,6 +56,19 @@ void check_same_type(const char* op, const Tensor& a, const Tensor& b) {
     throw_error<DeviceError>("{}: the tensors are on different devices", op);
 }
 
+static bool either(const Tensor& a, const Tensor& b, DType one, DType other) {
+  return (a.dtype() == one && b.dtype() == other) || (a.dtype() == other && b.dtype() == one);
+}
+
+bool narrows(const Tensor& a, const Tensor& b) {
+  return autocast_enabled() && (either(a, b, f32, f32) || either(a, b, f32, bf16)) && a.defined() &&
+         b.defined();
+}
+
+bool mixes(const Tensor& a, const Tensor& b) {
+  return autocast_enabled() && either(a, b, f32, bf16);
+}
+
 Tensor empty_gradient(const Tensor& x) { return x.requires_grad() ? empty_like(x) : Tensor(); }
 
 Tensor with_packed_rows(const Tensor& x) {

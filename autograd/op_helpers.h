@@ -17,6 +17,11 @@ void check_number(const char* op, const Tensor& x);            // anything but b
 void check_ordered(const char* op, const Tensor& x);           // anything but bool and complex
 void check_bool(const char* op, const Tensor& x);
 void check_same_type(const char* op, const Tensor& a, const Tensor& b);  // and device
+// Under Autocast: is one of a product's operands to be narrowed? Do a sum's types differ by it?
+bool narrows(const Tensor& a, const Tensor& b);
+bool mixes(const Tensor& a, const Tensor& b);
+// What was computed in f32 for a bf16 input: rounded, but for under Autocast.
+inline Tensor as_bf16(const Tensor& y) { return autocast_enabled() ? y : y.to(bf16); }
 // Integer indices as i64, after a check that they lie in 0..count-1.
 Tensor checked_indices(const char* op, const Tensor& indices, std::int64_t count);
 
@@ -31,8 +36,9 @@ Tensor record_unary(const char* name, Tensor out, const Tensor& x, Gradient dx) 
 Tensor empty_gradient(const Tensor& x);
 // x without history, for kernels that want stride 1 along the last axis; a copy where it is not.
 Tensor with_packed_rows(const Tensor& x);
-// Of optional arguments, which may be undefined: in f32; contiguous and without history.
+// Of optional arguments, which may be undefined: in a type; contiguous and without history.
 inline Tensor in_f32(const Tensor& x) { return x.defined() ? x.to(f32) : x; }
+inline Tensor in_bf16(const Tensor& x) { return x.defined() ? x.to(bf16) : x; }
 inline Tensor packed(const Tensor& x) { return x.defined() ? x.detach().contiguous() : x; }
 // A 0-d tensor of x's dtype, on x's device.
 Tensor scalar_like(double value, const Tensor& x);

@@ -55,6 +55,7 @@ Tensor complex_product(const Tensor& a, const Tensor& b) {
 }  // namespace
 
 Tensor matmul(const Tensor& a, const Tensor& b) {
+  if (narrows(a, b)) return matmul(a.to(bf16), b.to(bf16));
   check_inexact("matmul", a);
   check_same_type("matmul", a, b);
   if (a.dim() == 0 || b.dim() == 0)
@@ -71,6 +72,7 @@ Tensor matmul(const Tensor& a, const Tensor& b) {
 }
 
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  if (narrows(x, weight)) return linear(x.to(bf16), weight.to(bf16), in_bf16(bias));
   check_float("linear", x);
   check_same_type("linear", x, weight);
   if (bias.defined()) check_same_type("linear", x, bias);
@@ -259,15 +261,14 @@ Tensor full_mask(const Tensor& mask, const Shape& q, const Shape& k) {
   return mask.with_layout(expanded(wide, full));
 }
 
-}  // namespace
-
-Tensor scaled_dot_product_attention(const Tensor& q, const Tensor& k, const Tensor& v,
-                                    const AttentionOptions& options) {
+// Whatever Autocast says.
+Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v,
+                 const AttentionOptions& options) {
   check_shapes(q, k, v, options.out);
   if (q.dtype() == bf16 && q.device() == Device::cpu()) {  // which has no such kernel
     AttentionOptions wide = options;
     wide.out = {};
-    return scaled_dot_product_attention(q.to(f32), k.to(f32), v.to(f32), wide).to(bf16);
+    return attention(q.to(f32), k.to(f32), v.to(f32), wide).to(bf16);
   }
   if (options.token_mask.defined()) {
     check_bool(kAttention, options.token_mask);
@@ -304,6 +305,15 @@ Tensor scaled_dot_product_attention(const Tensor& q, const Tensor& k, const Tens
   };
   return record_fused(kAttention, out, {q, k, v, args.mask, args.token_mask}, rule,
                       "matmul, exp and log_softmax");
+}
+
+}  // namespace
+
+Tensor scaled_dot_product_attention(const Tensor& q, const Tensor& k, const Tensor& v,
+                                    const AttentionOptions& options) {
+  const bool narrow = narrows(q, k) || narrows(q, v);
+  return narrow ? attention(q.to(bf16), k.to(bf16), v.to(bf16), options)
+                : attention(q, k, v, options);
 }
 
 }  // namespace triad

@@ -1,5 +1,7 @@
 #include <triad/autograd/views.h>
 
+#include <algorithm>
+
 #include <triad/autograd/op_helpers.h>
 
 namespace triad {
@@ -207,6 +209,11 @@ void Tensor::fill_(double value) const {
 Tensor cat(const Tensors& parts, std::int64_t axis, const Tensor& buffer) {
   if (parts.empty()) throw_error<ValueError>("cat: needs at least one tensor");
   check_defined("cat", parts[0]);
+  if (std::ranges::any_of(parts, [&](const Tensor& part) { return mixes(parts[0], part); })) {
+    Tensors wide;
+    for (const Tensor& part : parts) wide.push_back(part.to(f32));
+    return cat(wide, axis);
+  }
   const int along = normalize_axis("cat", axis, parts[0].dim());
   Shape shape = parts[0].shape();
   shape[along] = 0;

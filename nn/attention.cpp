@@ -313,7 +313,7 @@ Tensor HybridAttentionLayer::forward(const Tensor& x, const AttentionMasks& mask
                             mask.shape());
   const std::vector<QKV> inputs = project(x);
   // Groups write side by side into one buffer where they can; cat copies what is not in its place.
-  Tensor buffer = empty({x.size(0), x.size(1), n_heads, d_head}, x.dtype(), x.device());
+  Tensor buffer = empty({x.size(0), x.size(1), n_heads, d_head}, inputs[0][0].dtype(), x.device());
   Tensors outputs;
   for (std::size_t i = 0; i < groups_.size(); ++i) {
     const auto& [heads, first, count, parts] = groups_[i];
