@@ -25,21 +25,19 @@ class GraphedStep {
   struct Options {
     double max_norm = 0;  // of the gradients; 0: not clipped
   };
-  GraphedStep(Adam& optimizer, Function<Tensor(const std::vector<Tensor>& batch)> loss,
-              const Options& options);
+  GraphedStep(Adam& optimizer, Function<Tensor(const Tensors& batch)> loss, const Options& options);
   ~GraphedStep();
 
   // The loss before the step, without history; its memory belongs to this and changes with the next
   // call.
-  Tensor operator()(const std::vector<Tensor>& batch);
+  Tensor operator()(const Tensors& batch);
 
  private:
   struct Captured;
-  Tensor run(const std::vector<Tensor>& batch);
-  void capture(const std::vector<Tensor>& batch);
+  Tensor run(const Tensors& batch);
 
   Adam& optimizer_;
-  Function<Tensor(const std::vector<Tensor>&)> loss_;
+  Function<Tensor(const Tensors&)> loss_;
   Options options_;
   std::unique_ptr<Captured> captured_;
   bool has_run_ = false;

@@ -4,13 +4,6 @@
 
 namespace triad::cuda {
 
-namespace {
-const ReplayState* state_of_replays = nullptr;  // there is one capture at a time
-}
-
-const ReplayState* replay_state(Cuda) { return state_of_replays; }
-void set_replay_state(Cuda, const ReplayState* state) { state_of_replays = state; }
-
 DeviceRandom on_device(Cuda device, RandomStream random) {
   return {random.seed, random.stream, replay_state(device)};
 }

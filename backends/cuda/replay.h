@@ -1,20 +1,39 @@
-// What changes from one replay of a captured step to the next, read by kernels from device memory.
+// A sequence of launches, captured once and replayed: a training step.
+//
+// What changes from one replay to the next, kernels read from device memory: how far random numbers
+// and step counts have advanced, and the learning rate. What a captured step allocates lies in
+// memory of its own, which nothing else uses between replays.
 #pragma once
 
-#include <cstdint>
-
-#include <triad/core/device.h>
+#include <triad/backends/cuda/runtime.h>
+#include <triad/core/function.h>
+#include <triad/core/random.h>
 
 namespace triad::cuda {
 
 struct ReplayState {
   std::uint64_t streams;  // how many streams of random numbers further than the capture
   std::int64_t steps;     // how many optimizer steps further
-  double lr;              // the optimizer's
+  double lr;              // the optimizer's, which was 1 at the capture
 };
 
 // On the device; null unless a step is being captured.
 const ReplayState* replay_state(Cuda device);
-void set_replay_state(Cuda device, const ReplayState* state);
+
+class CapturedStep {
+ public:
+  // Captures what `step` launches on the device, which runs nothing. `step` may throw.
+  CapturedStep(Cuda device, const Function<void()>& step);
+  // Runs it; random_state() moves on as if `step` had been called.
+  void replay(double lr);
+
+ private:
+  Cuda device_;
+  PrivatePool pool_;
+  std::shared_ptr<Storage> state_;
+  std::uint64_t first_stream_, streams_ = 0;
+  std::int64_t replays_ = 0;
+  std::unique_ptr<Graph> graph_;
+};
 
 }  // namespace triad::cuda

@@ -1,0 +1,42 @@
+#include <triad/backends/cuda/replay.h>
+
+#include <exception>
+
+namespace triad::cuda {
+
+static const ReplayState* captured_state = nullptr;  // there is one capture at a time
+
+const ReplayState* replay_state(Cuda) { return captured_state; }
+
+CapturedStep::CapturedStep(Cuda device, const Function<void()>& step)
+    : device_(device), pool_(Device::cuda(device.index)) {
+  const PrivatePool::Use use(pool_);
+  state_ = Storage::allocate(sizeof(ReplayState), Device::cuda(device.index));
+  const RandomStream before = random_state();
+  first_stream_ = before.stream;
+  begin_capture(device);
+  captured_state = reinterpret_cast<const ReplayState*>(state_->data());
+  std::exception_ptr error;
+  try {
+    step();
+  } catch (...) {
+    error = std::current_exception();
+  }
+  captured_state = nullptr;
+  graph_ = end_capture(device);
+  streams_ = random_state().stream - first_stream_;
+  set_random_state(before);
+  if (error) std::rethrow_exception(error);
+  if (!graph_) throw Error("CUDA could not capture the step");
+}
+
+void CapturedStep::replay(double lr) {
+  RandomStream random = random_state();
+  const ReplayState state{random.stream - first_stream_, replays_++, lr};
+  copy_to_device(device_.index, state_->data(), &state, sizeof state);
+  graph_->replay();
+  random.stream += streams_;
+  set_random_state(random);
+}
+
+}  // namespace triad::cuda
