@@ -2,6 +2,10 @@
 // every type and however the inputs lie, sizes of zero, memory and threads.
 #include <triad/tests/op_case_inputs.h>
 
+#ifdef TRIAD_CUDA_ON_CPU
+#include <simt.h>
+#endif
+
 #include <cctype>
 #include <fstream>
 #include <map>
@@ -229,18 +233,36 @@ TEST_CASE("values, of every type and however inputs lie") {
   });
 }
 
-TEST_CASE("the same bits at one thread and at two") {
-  const int before = get_num_threads();
-  for_each_case([](const Case& c) {
-    const DType dtype = c.types[0];
-    const Inputs& sizes = largest(c);
-    const Tensors inputs = make(sizes, dtype, 4);
-    set_num_threads(1);
+namespace {
+
+// All results and gradients are the same at each setting, from `first` to `last`, of `set`.
+void check_same_bits(void (*set)(int), int first, int last) {
+  for_each_case([=](const Case& c) {
+    const Inputs& sizes = is_simulated() ? c.inputs[0] : largest(c);
+    const Tensors inputs = make(sizes, c.types[0], 4);
+    set(first);
     const Tensors one = everything(c, inputs, sizes);
-    set_num_threads(2);
-    const Tensors two = everything(c, inputs, sizes);
-    for (std::size_t i = 0; i < one.size(); ++i)
-      CHECK_MESSAGE(same_bits(one[i], two[i]), c.title(), ": result or gradient ", i, " differs");
+    for (int setting = first + 1; setting <= last; ++setting) {
+      set(setting);
+      const Tensors other = everything(c, inputs, sizes);
+      for (std::size_t i = 0; i < one.size(); ++i)
+        CHECK_MESSAGE(same_bits(one[i], other[i]), c.title(), ": result or gradient ", i,
+                      " differs at ", setting);
+    }
   });
+}
+
+}  // namespace
+
+#ifdef TRIAD_CUDA_ON_CPU
+TEST_CASE("the same bits under four schedules of the threads of a block") {
+  check_same_bits(simt::set_schedule, 0, 3);
+  simt::set_schedule(0);
+}
+#endif
+
+TEST_CASE("the same bits at one thread and at two" * doctest::skip(is_simulated())) {
+  const int before = get_num_threads();
+  check_same_bits(set_num_threads, 1, 2);
   set_num_threads(before);
 }

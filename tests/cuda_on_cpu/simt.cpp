@@ -153,8 +153,9 @@ std::vector<SharedRegion>& shared_arrays() {
 struct Runner {
   const std::function<void()>& body;
   std::vector<Thread> threads;
-  std::vector<std::byte> letters;  // [warp][2][32][64]
-  std::vector<std::byte> dynamic;  // a guard, the dynamic shared memory, a guard
+  std::vector<std::byte> letters;      // [warp][2][32][64]
+  std::vector<std::uint32_t> present;  // [warp][2]: the lanes that wrote there
+  std::vector<std::byte> dynamic;      // a guard, the dynamic shared memory, a guard
   std::size_t dynamic_bytes;
   std::mt19937 random{unsigned(schedule)};
   std::vector<std::unique_ptr<Fiber>>& idle;
@@ -169,8 +170,8 @@ struct Runner {
 
   Runner(dim3 block, std::size_t shared_bytes, const std::function<void()>& body)
       : body(body), threads(std::size_t(block.x) * block.y * block.z),
-        letters((threads.size() + 31) / 32 * 2 * 32 * 64), dynamic(shared_bytes + 2 * kGuard),
-        dynamic_bytes(shared_bytes), idle(idle_fibers()) {
+        letters((threads.size() + 31) / 32 * 2 * 32 * 64), present((threads.size() + 31) / 32 * 2),
+        dynamic(shared_bytes + 2 * kGuard), dynamic_bytes(shared_bytes), idle(idle_fibers()) {
     ASAN_POISON_MEMORY_REGION(dynamic.data(), kGuard);
     ASAN_POISON_MEMORY_REGION(dynamic.data() + kGuard + shared_bytes, kGuard);
   }
@@ -210,13 +211,18 @@ struct Runner {
 
   void release(int warp, State from) {
     const char* operation = nullptr;
+    std::uint32_t lanes = 0;
+    std::size_t box = 0;
     for (Thread& t : lanes_of(warp)) {
       if (t.state != from) continue;
       if (operation && std::strcmp(operation, t.operation) != 0)
         fail(std::string("lanes of one warp wait at ") + operation + " and at " + t.operation);
       operation = t.operation;
       t.state = State::ready;
+      lanes |= 1u << t.lane;
+      box = std::size_t(warp) * 2 + std::size_t((t.letters + 1) % 2);
     }
+    if (from == State::at_warp) present[box] = lanes;
   }
 
   void run_block() {
@@ -348,14 +354,14 @@ void run(dim3 grid, dim3 block, std::size_t shared_bytes, const std::function<vo
 
 void block_barrier() { wait(State::at_block, "__syncthreads"); }
 
-const std::byte* exchange(const char* operation, const void* letter, std::size_t bytes) {
+Mailbox exchange(const char* operation, const void* letter, std::size_t bytes) {
   Thread& me = *runner->current;
   // Two boxes in turn: a lane that is ahead writes to the other one, and nobody is two ahead.
-  std::byte* box =
-      runner->letters.data() + (std::size_t(me.warp) * 2 + std::size_t(me.letters++ % 2)) * 32 * 64;
-  std::memcpy(box + me.lane * 64, letter, bytes);
+  const std::size_t box = std::size_t(me.warp) * 2 + std::size_t(me.letters++ % 2);
+  std::byte* letters = runner->letters.data() + box * 32 * 64;
+  std::memcpy(letters + me.lane * 64, letter, bytes);
   wait(State::at_warp, operation);
-  return box;
+  return {letters, runner->present[box]};
 }
 
 SharedBytes::SharedBytes(std::byte* bytes, std::size_t size) {
@@ -395,8 +401,7 @@ void wait_copies(int groups_left) {
 unsigned __ballot_sync(unsigned, int predicate) {
   const auto all = simt::exchange("__ballot_sync", predicate != 0);
   unsigned bits = 0;
-  const auto& threads = simt::runner->lanes_of(simt::runner->current->warp);
-  for (std::size_t lane = 0; lane < threads.size(); ++lane)  // one that has ended has no vote
-    if (threads[lane].state != simt::State::done) bits |= unsigned(all[int(lane)]) << lane;
+  for (int lane = 0; lane < 32; ++lane)  // one that has ended has no vote
+    if (all.present >> lane & 1) bits |= unsigned(all[lane]) << lane;
   return bits;
 }

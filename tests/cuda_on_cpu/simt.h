@@ -57,10 +57,13 @@ std::int64_t kernels_run();  // so far
 void block_barrier();
 // The warp's next mailbox: every lane writes its letter (at most 64 bytes) and waits for the others
 // at the same `operation`; then all 32 can be read until this thread's next call.
-const std::byte* exchange(const char* operation, const void* letter, std::size_t bytes);
-
-template <class T> struct Letters {
+struct Mailbox {
   const std::byte* box;
+  std::uint32_t present;  // the lanes that have written
+};
+Mailbox exchange(const char* operation, const void* letter, std::size_t bytes);
+
+template <class T> struct Letters : Mailbox {
   T operator[](int lane) const {
     T letter;
     std::memcpy(&letter, box + 64 * (lane & 31), sizeof letter);
@@ -69,7 +72,7 @@ template <class T> struct Letters {
 };
 template <class T> Letters<T> exchange(const char* operation, const T& letter) {
   static_assert(sizeof letter <= 64);
-  return {exchange(operation, &letter, sizeof letter)};
+  return {{exchange(operation, &letter, sizeof letter)}};
 }
 
 // ---------------------------------------------------------------------- shared memory
