@@ -282,6 +282,7 @@ Tensor isfinite(const Tensor& x) {
 
 Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b) {
   check_bool("where", condition);
+  check_same_device("where", condition, a);
   if (mixes(a, b)) return where(condition, a.to(f32), b.to(f32));
   check_same_type("where", a, b);
   Shape shape = a.shape();

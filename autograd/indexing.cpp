@@ -4,8 +4,9 @@
 
 namespace triad {
 
-Tensor checked_indices(const char* op, const Tensor& ids, std::int64_t count) {
+Tensor checked_indices(const char* op, const Tensor& x, const Tensor& ids, std::int64_t count) {
   check_defined(op, ids);
+  check_same_device(op, x, ids);
   if (ids.dtype() != i64 && ids.dtype() != i32)
     throw_error<DTypeError>("{}: needs i64 indices, got {}; write x.to(i64)", op, ids.dtype());
   Tensor index = ids.detach().to(i64);
@@ -46,7 +47,7 @@ Tensor embedding(const Tensor& ids, const Tensor& weight) {
   check_float("embedding", weight);
   if (weight.dim() != 2)
     throw_error<ShapeError>("embedding: needs weight [V,C], got {}", weight.shape());
-  Tensor flat = checked_indices("embedding", ids, weight.size(0)).reshape({-1}).contiguous();
+  Tensor flat = checked_indices("embedding", weight, ids, weight.size(0)).reshape({-1}).contiguous();
   Shape shape = ids.shape();
   shape.push_back(weight.size(1));
   return pick_rows("embedding", weight, flat).reshape(shape);
@@ -58,7 +59,7 @@ Tensor index_select(const Tensor& x, std::int64_t axis, const Tensor& index) {
   const int i = normalize_axis("index_select", axis, x.dim());
   if (index.dim() != 1)
     throw_error<ShapeError>("index_select: needs an index [n], got {}", index.shape());
-  Tensor ids = checked_indices("index_select", index, x.size(i)).contiguous();
+  Tensor ids = checked_indices("index_select", x, index, x.size(i)).contiguous();
   if (is_complex(x.dtype())) return view_as_complex(index_select(view_as_real(x), i, ids));
   Tensor first = x.transpose(0, i);
   Shape shape = first.shape();
@@ -107,7 +108,7 @@ Aligned aligned(const char* op, const Tensor& x, std::int64_t at, const Tensor& 
     throw_error<ShapeError>(
         "{}: needs an index of {} axes, none but axis {} longer than in {}, got {}", op, x.dim(),
         axis, x.shape(), index.shape());
-  Tensor ids = checked_indices(op, index, x.size(axis));
+  Tensor ids = checked_indices(op, x, index, x.size(axis));
   return {part.transpose(axis, -1), ids.transpose(axis, -1), axis};
 }
 

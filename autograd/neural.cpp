@@ -139,7 +139,7 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& target, std::int64_t ig
     throw_error<ValueError>("cross_entropy: needs 0 <= label_smoothing <= 1, got {}",
                             label_smoothing);
   Tensor ids = target.reshape({-1}).contiguous(), ignored = ids == double(ignore_index);
-  checked_indices("cross_entropy", masked_fill(ids, ignored, 0), logits.size(-1));
+  checked_indices("cross_entropy", logits, masked_fill(ids, ignored, 0), logits.size(-1));
   ids = ids.to(i64);
   Tensor counts = logical_not(ignored), total = sum(counts.to(logits.dtype()));
   Tensor rows = as_rows(logits), losses = empty({rows.size(0)}, rows.dtype(), rows.device()),

@@ -52,6 +52,10 @@ void check_same_type(const char* op, const Tensor& a, const Tensor& b) {
   if (a.dtype() != b.dtype())
     throw_error<DTypeError>("{}: the types differ, {} and {}; write .to({}) or .to({})", op,
                             a.dtype(), b.dtype(), a.dtype(), b.dtype());
+  check_same_device(op, a, b);
+}
+
+void check_same_device(const char* op, const Tensor& a, const Tensor& b) {
   if (a.device() != b.device())
     throw_error<DeviceError>("{}: the tensors are on different devices", op);
 }

@@ -17,13 +17,14 @@ void check_number(const char* op, const Tensor& x);            // anything but b
 void check_ordered(const char* op, const Tensor& x);           // anything but bool and complex
 void check_bool(const char* op, const Tensor& x);
 void check_same_type(const char* op, const Tensor& a, const Tensor& b);  // and device
+void check_same_device(const char* op, const Tensor& a, const Tensor& b);
 // Under Autocast: is one of a product's operands to be narrowed? Do a sum's types differ by it?
 bool narrows(const Tensor& a, const Tensor& b);
 bool mixes(const Tensor& a, const Tensor& b);
 // What was computed in f32 for a bf16 input: rounded, but for under Autocast.
 inline Tensor as_bf16(const Tensor& y) { return autocast_enabled() ? y : y.to(bf16); }
-// Integer indices as i64, after a check that they lie in 0..count-1.
-Tensor checked_indices(const char* op, const Tensor& indices, std::int64_t count);
+// Integer indices into x as i64, after a check that they lie in 0..count-1.
+Tensor checked_indices(const char* op, const Tensor& x, const Tensor& indices, std::int64_t count);
 
 // record() for an op of one input, by a function from the gradient of `out` to that of x.
 template <class Gradient>

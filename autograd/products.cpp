@@ -272,6 +272,7 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v,
   }
   if (options.token_mask.defined()) {
     check_bool(kAttention, options.token_mask);
+    check_same_device(kAttention, q, options.token_mask);
     if (options.token_mask.shape() != Shape{k.size(0), k.size(2)})
       throw_error<ShapeError>("{}: needs a token_mask [{},{}], got {}", kAttention, k.size(0),
                               k.size(2), options.token_mask.shape());

@@ -69,10 +69,10 @@ class Tensor {
   // The elements of a contiguous tensor (else a ValueError) on the CPU (a DeviceError); T must be
   // its dtype (a DTypeError).
   template <class T> T* data() const {
-    check_readable();
+    check_contiguous();
     return first<T>();
   }
-  // For kernels: the first element, however the others lie, on whatever device.
+  // For kernels of the CPU: the first element, however the others lie.
   template <class T> T* first() const {
     check_dtype(dtype_of<T>());
     return reinterpret_cast<T*>(storage_->data()) + layout_.offset;
@@ -87,8 +87,7 @@ class Tensor {
   }
   // All elements in row-major order; T must be the dtype.
   template <class T> std::vector<T> to_vector() const {
-    check_dtype(dtype_of<T>());
-    const Tensor x = detach().to(Device::cpu()).contiguous();
+    const Tensor x = defined() ? detach().to(Device::cpu()).contiguous() : *this;
     return std::vector<T>(x.data<T>(), x.data<T>() + x.numel());
   }
 
@@ -139,7 +138,7 @@ class Tensor {
 
  private:
   void check_dtype(DType asked) const;
-  void check_readable() const;
+  void check_contiguous() const;
   void check_single() const;
 
   std::shared_ptr<Storage> storage_;

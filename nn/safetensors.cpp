@@ -191,7 +191,7 @@ void save_safetensors(const std::string& path, const TensorMap& tensors, const T
                               quoted(name));
     if (name == "__metadata__")
       throw_error<ValueError>("save_safetensors: {} is not a name for a tensor", quoted(name));
-    sorted.emplace_back(name, x.detach().contiguous());
+    sorted.emplace_back(name, x.detach().to(Device::cpu()).contiguous());
   }
   // The widest types first, then by name, as the reference implementation does it: with the header
   // padded to a multiple of 8 every tensor is aligned, and a mapped file needs no copies.

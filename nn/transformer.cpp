@@ -159,7 +159,8 @@ void check_causal(TransformerLM& model) {
   const std::shared_ptr<void> restore(
       nullptr, [&model, was = model.training()](void*) { model.train(was); });
   model.eval();
-  check_causal([&](const Tensor& ids) { return model(ids); }, model.options.vocab_size,
+  const Device device = model.tok.weight.device();
+  check_causal([&](const Tensor& ids) { return model(ids.to(device)); }, model.options.vocab_size,
                model.options.max_seq_len);
 }
 

@@ -14,13 +14,14 @@ using Index = std::int64_t;
 
 TRIAD_HD constexpr Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
 
-// The first element of a tensor, which must be on the device; null of an undefined one.
+// The first element of a tensor of T, which must be on the device; null of an undefined one.
 template <class T> typename OnDevice<T>::type* data_of(Cuda device, const Tensor& x) {
   if (!x.defined()) return nullptr;
-  if (x.device() != Device::cuda(device.index))
-    throw DeviceError("a tensor is on " + name(x.device()) + ", the op runs on " +
-                      name(Device::cuda(device.index)));
-  return reinterpret_cast<typename OnDevice<T>::type*>(x.first<T>());
+  if (x.device() != Device::cuda(device.index) || x.dtype() != dtype_of<T>())
+    throw DeviceError("a kernel for " + std::string(name(dtype_of<T>())) + " on " +
+                      name(Device::cuda(device.index)) + " was given " + name(x.dtype()) + " on " +
+                      name(x.device()));
+  return reinterpret_cast<typename OnDevice<T>::type*>(x.first_byte());
 }
 
 // visit_any() and visit_wide() with the types that kernels use.
