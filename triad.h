@@ -7,7 +7,7 @@
 #include <triad/core/random.h>
 #include <triad/core/tensor.h>
 #include <triad/nn/batch_loader.h>
-#include <triad/nn/graphed_step.h>
+#include <triad/nn/cuda/graphed_step.h>
 #include <triad/nn/init.h>
 #include <triad/nn/optimizer.h>
 #include <triad/nn/safetensors.h>

@@ -9,7 +9,7 @@
 #include <new>
 #include <vector>
 
-#include <triad/core/cuda.h>
+#include <triad/core/cuda/backend.h>
 #include <triad/core/format.h>
 
 namespace triad {
@@ -43,7 +43,7 @@ std::size_t block_size(std::size_t number) {
 #ifdef TRIAD_CUDA
 constexpr bool kCuda = true;
 #else
-constexpr bool kCuda = false;  // nothing of core/cuda.h is there
+constexpr bool kCuda = false;  // nothing of core/cuda/backend.h is there
 #endif
 
 bool is_cpu(Device device) { return device.kind == Device::Kind::cpu; }

@@ -1,4 +1,4 @@
-// runtime.h and core/cuda.h on a GPU.
+// runtime.h and core/cuda/backend.h on a GPU.
 #include <triad/backends/cuda/runtime.h>
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// The CUDA runtime, as far as the rest of the backend uses it, beside what core/cuda.h has.
+// The CUDA runtime, as far as the rest of the backend uses it, beside what core/cuda/backend.h has.
 //
 // All work of a device, of all threads of the program, is on one stream: an op starts when those
 // launched before are done. That makes it right to give a freed block of memory to the next op at
@@ -11,7 +11,7 @@
 #include <functional>
 #include <memory>
 
-#include <triad/core/cuda.h>
+#include <triad/core/cuda/backend.h>
 #include <triad/core/device.h>
 
 #ifndef TRIAD_CUDA_ON_CPU

@@ -1,4 +1,4 @@
-#include <triad/nn/graphed_step.h>
+#include <triad/nn/cuda/graphed_step.h>
 
 #include <triad/autograd/ops.h>
 #include <triad/core/format.h>
