@@ -40,8 +40,7 @@ struct LayerCache {
 };
 
 // What a transformer block asks of its attention: a module from [B,T,M] to [B,T,M].
-class SelfAttention : public Module {
- public:
+struct SelfAttention : Module {
   // x [B,T,M]. A mask that the layer cannot honour is an error.
   virtual Tensor forward(const Tensor& x, const AttentionMasks& masks) = 0;
   Tensor operator()(const Tensor& x, const AttentionMasks& masks = {}) { return forward(x, masks); }
@@ -51,8 +50,7 @@ class SelfAttention : public Module {
 };
 
 // Heads of one type in a HybridAttentionLayer: from q, k, v [B,count,T,D] to the same sizes.
-class HeadGroup : public Module {
- public:
+struct HeadGroup : Module {
   struct Context {
     AttentionMasks masks = {};  // of this group
     Tensor out = {};            // a view to write the result to; optional
@@ -68,8 +66,7 @@ class HeadGroup : public Module {
 };
 
 // softmax(q k^T / sqrt(D) + mask) v, with dropout on the weights in training.
-class StandardAttention : public HeadGroup {
- public:
+struct StandardAttention : HeadGroup {
   struct Options {
     bool causal = false;
     double dropout = 0;
@@ -88,8 +85,7 @@ class StandardAttention : public HeadGroup {
 
 // Standard attention whose queries are first carried by the head's curvature C [D,D]: q' = q C.
 // The projection of q could absorb C: only the path of training differs (attention.md, section 3).
-class HolonomyAttention : public StandardAttention {
- public:
+struct HolonomyAttention : StandardAttention {
   struct Options {
     std::int64_t d_head = 0, n_heads = 0;
     bool causal = false;
@@ -151,8 +147,7 @@ class SpectralAttention : public SelfAttention {
 };
 
 // A group of spectral heads: SpectralAttention of width count * D on its queries alone.
-class SpectralHeads : public HeadGroup {
- public:
+struct SpectralHeads : HeadGroup {
   using Options = SpectralAttention::Options;
   explicit SpectralHeads(const Options& options) : spectral_attn(options) {}
 

@@ -6,8 +6,7 @@
 namespace triad::nn {
 
 // x + attn(norm1(x)), then x + mlp(norm2(x)): the residual path is never normalised.
-class TransformerBlock : public Module {
- public:
+struct TransformerBlock : Module {
   using Options = HybridAttentionLayer::Options;  // of its attention, which never adds the residual
   explicit TransformerBlock(const Options& options);
   // With any attention [B,T,d_model] -> [B,T,d_model] that leaves the residual to the block.
@@ -52,8 +51,7 @@ class Transformer : public Module {
 
 // Token ids i64 [B,T] -> logits [B,T,vocab_size], T <= max_seq_len; position t sees ids 0..t.
 // Weights start as 0.02 N(0,1), positions as 0.01 N(0,1), biases at 0.
-class TransformerLM : public Transformer {
- public:
+struct TransformerLM : Transformer {
   struct Options {
     std::int64_t vocab_size = 0, d_model = 0, layers = 0;
     std::vector<HeadType> head_types = {};
@@ -74,8 +72,7 @@ class TransformerLM : public Transformer {
 
 // Token ids i64 [B,T] and, with padding, token_mask bool [B,T] -> logits [B,classes]: the mean over
 // real tokens of what the blocks make of them, then a Linear. Padding alone gives head.bias.
-class TransformerClassifier : public Transformer {
- public:
+struct TransformerClassifier : Transformer {
   struct Options {
     std::int64_t vocab_size = 0, d_model = 0, layers = 0;
     std::vector<HeadType> head_types = {};
