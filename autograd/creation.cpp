@@ -1,5 +1,3 @@
-#include <triad/autograd/creation.h>
-
 #include <cmath>
 #include <complex>
 

@@ -1,5 +1,3 @@
-#include <triad/autograd/fourier.h>
-
 #include <cmath>
 #include <numbers>
 
@@ -141,16 +139,14 @@ Tensor idct(const Tensor& x, std::int64_t axis) {
 
 // ---------------------------------------------------------------------- filters
 
-namespace {
-
-void check_sequence(const char* op, const Tensor& x) {
+static void check_sequence(const char* op, const Tensor& x) {
   check_float(op, x);
   if (x.dim() != 4 || x.numel() == 0)
     throw_error<ShapeError>("{}: needs a sequence [B,T,H,D] with no axis empty, got {}", op,
                             x.shape());
 }
 
-void check_filter(const char* op, const Tensor& log_gain, const Tensor& phase) {
+static void check_filter(const char* op, const Tensor& log_gain, const Tensor& phase) {
   check_float(op, log_gain);
   check_same_type(op, log_gain, phase);
   if (log_gain.dim() != 2 || log_gain.numel() == 0 || log_gain.shape() != phase.shape())
@@ -158,13 +154,13 @@ void check_filter(const char* op, const Tensor& log_gain, const Tensor& phase) {
                             op, log_gain.shape(), phase.shape());
 }
 
-std::int64_t fast_fft_size(const Tensor& x, std::int64_t n) {
+static std::int64_t fast_fft_size(const Tensor& x, std::int64_t n) {
   return on(x.device(), [&](auto device) { return kernels::fast_fft_size(device, n); });
 }
 
 // y_t = sum over s < T of f_h[(t - s) mod n] v_s, spectrum = rfft(f) [H,n/2+1] in c128.
-Tensor cyclic_convolution(const char* name, const Tensor& v, const Tensor& spectrum,
-                          std::int64_t n) {
+static Tensor cyclic_convolution(const char* name, const Tensor& v, const Tensor& spectrum,
+                                 std::int64_t n) {
   if (v.dtype() == bf16) return cyclic_convolution(name, v.to(f32), spectrum, n).to(bf16);
   Tensor y = empty_like(v), input = with_packed_rows(v), filter = spectrum.detach().contiguous();
   on(v.device(), [&](auto device) { kernels::cyclic_convolution(device, input, filter, n, y); });
@@ -178,8 +174,6 @@ Tensor cyclic_convolution(const char* name, const Tensor& v, const Tensor& spect
   };
   return record_fused(name, y, {v, spectrum}, rule, "rfft and irfft");
 }
-
-}  // namespace
 
 Tensor at_bins(const Tensor& values, std::int64_t bins) {
   check_float("at_bins", values);

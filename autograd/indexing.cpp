@@ -1,4 +1,4 @@
-#include <triad/autograd/indexing.h>
+#include <tuple>
 
 #include <triad/autograd/op_helpers.h>
 
@@ -84,15 +84,9 @@ Tensor roll(const Tensor& x, std::int64_t shift, std::int64_t axis) {
   return cat({x.slice(axis, cut), x.slice(axis, 0, cut)}, axis);
 }
 
-namespace {
-
-// x, cut to the index's sizes along the other axes, and `index`, both with the axis last.
-struct Aligned {
-  Tensor x, index;
-  int axis;
-};
-
-Aligned aligned(const char* op, const Tensor& x, std::int64_t at, const Tensor& index) {
+// x, cut to the index's sizes along the other axes, and `index`, both with the axis last; the axis.
+static std::tuple<Tensor, Tensor, int> aligned(const char* op, const Tensor& x, std::int64_t at,
+                                               const Tensor& index) {
   check_defined(op, x);
   check_defined(op, index);
   const int axis = normalize_axis(op, at, x.dim());
@@ -111,16 +105,14 @@ Aligned aligned(const char* op, const Tensor& x, std::int64_t at, const Tensor& 
   return {part.transpose(axis, -1), ids.transpose(axis, -1), axis};
 }
 
-}  // namespace
-
 Tensor gather(const Tensor& x, std::int64_t axis, const Tensor& index) {
-  const Aligned in = aligned("gather", x, axis, index);
-  Tensor y = empty(in.index.shape(), x.dtype(), x.device());
-  on(x.device(), [&](auto device) { kernels::gather_last(device, in.x, in.index, y); });
-  auto rule = [=, from = x.shape()](const Tensor& g) {
-    return Tensors{scatter_add(scalar_like(0, g).expand(from), axis, index, g)};
+  const auto [from, ids, along] = aligned("gather", x, axis, index);
+  Tensor y = empty(ids.shape(), x.dtype(), x.device());
+  on(x.device(), [&](auto device) { kernels::gather_last(device, from, ids, y); });
+  auto rule = [axis, index, sizes = x.shape()](const Tensor& g) {
+    return Tensors{scatter_add(scalar_like(0, g).expand(sizes), axis, index, g)};
   };
-  return record("gather", y.transpose(in.axis, -1), {x, index}, rule);
+  return record("gather", y.transpose(along, -1), {x, index}, rule);
 }
 
 Tensor scatter_add(const Tensor& x, std::int64_t axis, const Tensor& index, const Tensor& source) {
@@ -132,9 +124,9 @@ Tensor scatter_add(const Tensor& x, std::int64_t axis, const Tensor& index, cons
     throw_error<ShapeError>("scatter_add: needs a source of the index's sizes {}, got {}",
                             index.shape(), source.shape());
   Tensor y = x.detach().clone();
-  const Aligned to = aligned("scatter_add", y, axis, index);
-  Tensor from = source.detach().transpose(to.axis, -1);
-  on(x.device(), [&](auto device) { kernels::scatter_add_last(device, from, to.index, to.x); });
+  const auto [to, ids, along] = aligned("scatter_add", y, axis, index);
+  Tensor from = source.detach().transpose(along, -1);
+  on(x.device(), [&](auto device) { kernels::scatter_add_last(device, from, ids, to); });
   return record("scatter_add", y, {x, source, index}, [axis, index](const Tensor& g) {
     return Tensors{g, gather(g, axis, index)};
   });

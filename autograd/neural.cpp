@@ -1,5 +1,3 @@
-#include <triad/autograd/neural.h>
-
 #include <triad/autograd/op_helpers.h>
 
 namespace triad {

@@ -1,5 +1,3 @@
-#include <triad/autograd/products.h>
-
 #include <cmath>
 #include <map>
 

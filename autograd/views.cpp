@@ -1,5 +1,3 @@
-#include <triad/autograd/views.h>
-
 #include <triad/autograd/op_helpers.h>
 
 namespace triad {
@@ -79,20 +77,16 @@ Tensor Tensor::expand(const Shape& shape) const {
 
 // ---------------------------------------------------------------------- some of the elements
 
-namespace {
-
 using Cut = Function<Layout(const Layout&)>;
 
 // The inverse of a window: `rest` in sizes `shape` with g at the place that `cut` names.
-Tensor embed(const char* name, const Tensor& g, const Shape& shape, const Cut& cut,
-             double rest = 0) {
+static Tensor embed(const char* name, const Tensor& g, const Shape& shape, const Cut& cut,
+                    double rest = 0) {
   Tensor y = full(shape, rest, {.dtype = g.dtype(), .device = g.device()});
   Tensor place = y.with_layout(cut(y.layout()));
   on(g.device(), [&](auto device) { kernels::copy(device, g, place); });
   return record_unary(name, y, g, [name, cut](auto& gg) { return window(name, gg, cut); });
 }
-
-}  // namespace
 
 Tensor window(const char* name, const Tensor& x, const Cut& cut) {
   check_defined(name, x);
@@ -168,9 +162,7 @@ Tensor Tensor::to(Device target) const {
   return record_unary("to", y, *this, [from = device()](auto& g) { return g.to(from); });
 }
 
-namespace {
-
-void check_writable(const char* op, const Tensor& x) {
+static void check_writable(const char* op, const Tensor& x) {
   check_defined(op, x);
   if (x.requires_grad() && (!x.is_leaf() || grad_enabled()))
     throw_error<AutogradError>(
@@ -181,8 +173,6 @@ void check_writable(const char* op, const Tensor& x) {
       throw_error<ValueError>("{}: the tensor is expanded: elements along axis {} share memory", op,
                               i);
 }
-
-}  // namespace
 
 void Tensor::copy_(const Tensor& source) const {
   check_writable("copy_", *this);
