@@ -19,19 +19,17 @@ Tensor checked_indices(const char* op, const Tensor& ids, std::int64_t count) {
   return index;
 }
 
-namespace {
-
 // Rows index [n] of table [V,C], and the transpose: zeros [V,C] with the rows of g added there.
-Tensor pick_rows(const char* name, const Tensor& table, const Tensor& index);
+static Tensor pick_rows(const char* name, const Tensor& table, const Tensor& index);
 
-Tensor add_rows(const char* name, const Tensor& g, const Tensor& index, std::int64_t V) {
+static Tensor add_rows(const char* name, const Tensor& g, const Tensor& index, std::int64_t V) {
   if (g.dtype() == bf16) return add_rows(name, g.to(f32), index, V).to(bf16);
   Tensor y = empty({V, g.size(1)}, g.dtype(), g.device()), rows = g.detach().contiguous();
   on(g.device(), [&](auto device) { kernels::embedding_backward(device, rows, index, y); });
   return record_unary(name, y, g, [=](auto& gg) { return pick_rows(name, gg, index); });
 }
 
-Tensor pick_rows(const char* name, const Tensor& table, const Tensor& index) {
+static Tensor pick_rows(const char* name, const Tensor& table, const Tensor& index) {
   Tensor y = empty({index.numel(), table.size(1)}, table.dtype(), table.device());
   Tensor rows = table.detach().contiguous();
   on(table.device(), [&](auto device) { kernels::embedding(device, rows, index, y); });
@@ -39,8 +37,6 @@ Tensor pick_rows(const char* name, const Tensor& table, const Tensor& index) {
     return Tensors{add_rows(name, g, index, V)};
   });
 }
-
-}  // namespace
 
 Tensor embedding(const Tensor& ids, const Tensor& weight) {
   check_float("embedding", weight);

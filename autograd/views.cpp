@@ -4,21 +4,19 @@ namespace triad {
 
 // ---------------------------------------------------------------------- all elements, reordered
 
-namespace {
-
 // y has all elements of x in their order: so has the gradient.
-Tensor record_reshape(const char* op, const Tensor& x, const Tensor& y) {
+static Tensor record_reshape(const char* op, const Tensor& x, const Tensor& y) {
   return record_unary(op, y, x, [from = x.shape()](auto& g) { return g.reshape(from); });
 }
 
 // A copy of x in row-major order under new sizes, without history.
-Tensor packed(const Tensor& x, const Shape& shape) {
+static Tensor packed(const Tensor& x, const Shape& shape) {
   Tensor y = empty_like(x);
   on(x.device(), [&](auto device) { kernels::copy(device, x, y); });
   return y.with_layout(contiguous_layout(shape));
 }
 
-Tensor reshape_as(const char* op, const Tensor& x, const Shape& to, bool may_copy) {
+static Tensor reshape_as(const char* op, const Tensor& x, const Shape& to, bool may_copy) {
   check_defined(op, x);
   const Shape shape = reshape_sizes(op, x.shape(), to);
   if (shape == x.shape()) return x;
@@ -28,8 +26,6 @@ Tensor reshape_as(const char* op, const Tensor& x, const Shape& to, bool may_cop
                             x.shape(), x.strides(), shape);
   return record_reshape(op, x, layout ? x.with_layout(*layout) : packed(x, shape));
 }
-
-}  // namespace
 
 Tensor Tensor::reshape(const Shape& shape) const {
   return reshape_as("reshape", *this, shape, true);
