@@ -74,7 +74,13 @@ struct StandardAttention : HeadGroup {
   explicit StandardAttention(const Options& o) : causal(o.causal), drop(o.dropout) {}
 
   Tensor forward(const Tensor& q, const Tensor& k, const Tensor& v, const Context& c) override;
-  Tensor step(const Tensor& q, const Tensor& k, const Tensor& v, HeadCache& cache) override;
+  Tensor step(const Tensor& q, const Tensor& k, const Tensor& v, HeadCache& cache) override {
+    if (!causal) throw ValueError("step: needs causal attention");
+    NoGradGuard guard;
+    cache.append(k, v);
+    return scaled_dot_product_attention(q, cache.keys.slice(2, 0, cache.length),
+                                        cache.values.slice(2, 0, cache.length));
+  }
   void visit(Visitor& visitor) override { visitor("drop", drop); }
   std::string type_name() const override { return "StandardAttention"; }
   std::string options_text() const override { return causal ? "causal" : ""; }
@@ -127,7 +133,10 @@ class SpectralAttention : public SelfAttention {
   explicit SpectralAttention(const Options& options);
 
   Tensor forward(const Tensor& x, const AttentionMasks& masks) override;  // token_mask only
-  Tensor step(const Tensor& x, LayerCache& cache) override;
+  Tensor step(const Tensor& x, LayerCache& cache) override {
+    cache.groups.resize(1, {.capacity = cache.capacity});
+    return step(x, cache.groups[0]);
+  }
   Tensor step(const Tensor& x, HeadCache& cache);
   void visit(Visitor& visitor) override;
   std::string type_name() const override { return "SpectralAttention"; }
@@ -143,7 +152,10 @@ class SpectralAttention : public SelfAttention {
  private:
   Tensor values(const Tensor& x);    // W_v x as [B,T,H,D]
   Tensor filtered(const Tensor& v);  // [B,T,H,D]
-  Tensor finish(const Tensor& x, const Tensor& v, Tensor y);
+  Tensor finish(const Tensor& x, const Tensor& v, Tensor y) {
+    if (alpha) y = y + tanh((*alpha)(v)) * 0.05;
+    return x + drop(W_o(y.reshape(x.shape())));
+  }
 };
 
 // A group of spectral heads: SpectralAttention of width count * D on its queries alone.
@@ -206,7 +218,10 @@ class HybridAttentionLayer : public SelfAttention {
   };
   using QKV = std::array<Tensor, 3>;  // [B,count,T,D] each, undefined what is not used
   std::vector<QKV> project(const Tensor& x);
-  Tensor finish(const Tensor& x, const Tensor& mixed);
+  Tensor finish(const Tensor& x, const Tensor& mixed) {
+    Tensor out = drop(W_o(mixed.reshape(x.shape())));
+    return residual ? x + out : out;
+  }
 
   std::vector<Group> groups_;
 };

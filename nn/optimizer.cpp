@@ -10,13 +10,12 @@
 #include <triad/core/format.h>
 
 namespace triad::nn {
-namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 // `share` maps how much of the way after the warm-up is done, 0 to 1, to how much of lr is left.
 template <class Share>
-double scheduled(const char* op, std::int64_t step, const Schedule& s, Share share) {
+static double scheduled(const char* op, std::int64_t step, const Schedule& s, Share share) {
   if (step < 0 || s.warmup_steps < 0 || s.warmup_steps >= s.steps)
     throw_error<ValueError>("{}: needs step >= 0 and 0 <= warmup_steps < steps, got {}, {} and {}",
                             op, step, s.warmup_steps, s.steps);
@@ -24,8 +23,6 @@ double scheduled(const char* op, std::int64_t step, const Schedule& s, Share sha
   const double done = double(step - s.warmup_steps) / double(s.steps - s.warmup_steps);
   return s.final_lr + (s.lr - s.final_lr) * share(std::min(done, 1.0));
 }
-
-}  // namespace
 
 ParameterGroups decay_groups(const Module& model, double weight_decay) {
   ParameterGroup decayed{{}, weight_decay}, kept{{}, 0};

@@ -12,8 +12,15 @@ struct TransformerBlock : Module {
   // With any attention [B,T,d_model] -> [B,T,d_model] that leaves the residual to the block.
   TransformerBlock(std::int64_t d_model, std::unique_ptr<SelfAttention> attn, double dropout = 0);
 
-  Tensor operator()(const Tensor& x, const AttentionMasks& masks = {});
-  Tensor step(const Tensor& x, LayerCache& cache);
+  Tensor operator()(const Tensor& x, const AttentionMasks& masks = {}) {
+    const Tensor y = x + attn->forward(norm1(x), masks);
+    return y + mlp(norm2(y));
+  }
+  Tensor step(const Tensor& x, LayerCache& cache) {
+    NoGradGuard guard;
+    const Tensor y = x + attn->step(norm1(x), cache);
+    return y + mlp(norm2(y));
+  }
   void visit(Visitor& visitor) override {
     visitor("norm1", norm1, "attn", *attn, "norm2", norm2, "mlp", mlp);
   }
@@ -46,7 +53,11 @@ class Transformer : public Module {
   Transformer(const char* model, const Options& options, bool causal, const Linear::Options& head);
   Tensor embed(const Tensor& ids, std::int64_t first = 0);  // tok[ids] + pos[first, first + T)
   // What the blocks and the norm make of them, [B,T,d_model].
-  Tensor features(const Tensor& ids, const AttentionMasks& masks = {});
+  Tensor features(const Tensor& ids, const AttentionMasks& masks = {}) {
+    Tensor x = embed(ids);
+    for (TransformerBlock& block : blocks) x = block(x, masks);
+    return norm(x);
+  }
 };
 
 // Token ids i64 [B,T] -> logits [B,T,vocab_size], T <= max_seq_len; position t sees ids 0..t.
