@@ -1,7 +1,6 @@
 // The matrix product: the batch in its simplest shape, then oneDNN or our own blocked product.
 #include <triad/backends/cpu/gemm_tile.h>
 
-#include <array>
 #include <dnnl.hpp>
 #include <map>
 #include <string_view>
@@ -9,14 +8,16 @@
 namespace triad::kernels {
 namespace {
 
-using namespace cpu;
-
 // A batch of products c = a b (+ bias), c[batch..., M, N] contiguous; stride 0 repeats a matrix.
 struct MatrixProduct {
   DType dtype;
+  bool bias;
   Index M, N, K;
   Index a_row, a_column, b_row, b_column;  // one of each pair is 1
   Shape batch = {}, a_batch = {}, b_batch = {};
+  int threads = get_num_threads();  // which a primitive depends on, too
+
+  auto operator<=>(const MatrixProduct&) const = default;
 };
 
 // An axis of size 1 may have any stride: gives it the one that makes the matrix easy to read.
@@ -29,11 +30,12 @@ void normalize(Index rows, Index columns, Index& row, Index& column) {
 
 // Batch axes that lie one behind the other become one, and rows of a that all meet the same b
 // become one tall matrix: a single large product is faster than many small ones.
-MatrixProduct simplest(const Tensor& a, const Tensor& b) {
+MatrixProduct simplest(const Tensor& a, const Tensor& b, bool bias) {
   const int axes = a.dim() - 2;
   const Index M = a.shape()[axes], N = b.shape().back(), K = b.shape()[axes];
   const Shape &a_steps = a.strides(), &b_steps = b.strides();
-  MatrixProduct p{a.dtype(), M, N, K, a_steps[axes], a_steps.back(), b_steps[axes], b_steps.back()};
+  MatrixProduct p{a.dtype(),     bias,          M, N, K, a_steps[axes], a_steps.back(),
+                  b_steps[axes], b_steps.back()};
   for (int i = axes - 1; i >= 0; --i) {
     const Index size = a.shape()[i], a_step = a_steps[i], b_step = b_steps[i];
     if (size == 1) continue;
@@ -64,19 +66,6 @@ MatrixProduct simplest(const Tensor& a, const Tensor& b) {
 // long as a small product. So primitives are kept here, with the memory objects they run on; every
 // thread has its own, because those objects hold the pointers of the running call.
 
-// All that a primitive depends on; the entries it does not use are zero.
-using Key = std::array<Index, 3 * kMaxRank + 11>;
-
-Key key_of(const MatrixProduct& p, bool bias) {
-  Key key{Index(p.dtype), p.M,     p.N,        p.K,  p.a_row,
-          p.a_column,     p.b_row, p.b_column, bias, get_num_threads(),
-          p.batch.rank()};
-  Index* next = &key[11];
-  for (const Shape* shape : {&p.batch, &p.a_batch, &p.b_batch})
-    next = std::copy(shape->begin(), shape->end(), next);
-  return key;
-}
-
 const dnnl::engine& engine() {
   static const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
   return engine;
@@ -99,7 +88,7 @@ dnnl::memory::desc matrix(DType dtype, const Shape& batch, const Shape& steps, I
 class Primitive {
  public:
   // Stays empty where oneDNN has no fast way.
-  Primitive(const MatrixProduct& p, bool bias) {
+  explicit Primitive(const MatrixProduct& p) {
     // Rows (or columns) that overlap, as in an expanded vector, are nothing oneDNN accepts.
     const auto overlap = [](Index rows, Index columns, Index row, Index column) {
       return column == 1 ? row < columns : column < rows;
@@ -113,7 +102,7 @@ class Primitive {
     c.push_back(p.M), c.push_back(p.N);
     const auto out = matrix(p.dtype, p.batch, contiguous_layout(c).strides, p.M, p.N, p.N, 1);
     dnnl::memory::desc row;  // empty: no bias
-    if (bias) row = matrix(p.dtype, p.batch, Shape::filled(p.batch.rank(), 0), 1, p.N, p.N, 1);
+    if (p.bias) row = matrix(p.dtype, p.batch, Shape::filled(p.batch.rank(), 0), 1, p.N, p.N, 1);
 #if DNNL_VERSION_MAJOR >= 3  // Ubuntu 24.04; Debian 12 has oneDNN 2
     const dnnl::matmul::primitive_desc description(engine(), left, right, row, out);
 #else
@@ -123,7 +112,7 @@ class Primitive {
     run_ = dnnl::matmul(description);
     a_ = {left, engine(), DNNL_MEMORY_NONE};
     b_ = {right, engine(), DNNL_MEMORY_NONE};
-    if (bias) bias_ = {row, engine(), DNNL_MEMORY_NONE};
+    if (p.bias) bias_ = {row, engine(), DNNL_MEMORY_NONE};
     c_ = {out, engine(), DNNL_MEMORY_NONE};
   }
   Primitive() = default;
@@ -151,16 +140,15 @@ class Primitive {
 };
 
 // The primitive of this product, made on the first call; one that does not exist is remembered too.
-Primitive& primitive(const MatrixProduct& p, bool bias) {
+Primitive& primitive(const MatrixProduct& p) {
   constexpr std::size_t kMost = 1024;  // a text that grows token by token has new sizes every step
-  thread_local std::map<Key, Primitive> primitives;
-  const Key key = key_of(p, bias);
-  if (auto found = primitives.find(key); found != primitives.end()) return found->second;
+  thread_local std::map<MatrixProduct, Primitive> primitives;
+  if (auto found = primitives.find(p); found != primitives.end()) return found->second;
   if (primitives.size() == kMost) primitives.clear();
   try {
-    return primitives.try_emplace(key, p, bias).first->second;
+    return primitives.try_emplace(p, p).first->second;
   } catch (const dnnl::error&) {
-    return primitives[key];
+    return primitives[p];
   }
 }
 
@@ -238,14 +226,14 @@ Tensor widened(const Tensor& x) {
 
 void matmul(Cpu, const Tensor& a, const Tensor& b, const Tensor& bias, const Tensor& c) {
   if (c.numel() == 0) return;
-  const MatrixProduct p = simplest(a, b);
+  const MatrixProduct p = simplest(a, b, bias.defined());
   visit_any(c.dtype(), [&]<class T>(T) {
     const T *left = a.first<T>(), *right = b.first<T>();
     const T* row = bias.defined() ? bias.first<T>() : nullptr;
     T* out = c.first<T>();
     constexpr bool narrow = std::is_same_v<T, bfloat16>;
     if constexpr (narrow || std::is_same_v<T, float>)
-      if (primitive(p, row != nullptr)(left, right, row, out)) return;
+      if (primitive(p)(left, right, row, out)) return;
     if constexpr (std::is_floating_point_v<T>) {
       multiply_in_blocks(p, left, right, row, out);
     } else if constexpr (narrow) {
