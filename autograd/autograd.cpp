@@ -199,22 +199,19 @@ class Sweep {
                                    i, input->dtype, input->shape, g.dtype(), g.shape());
       if (anomaly)
         check_no_nan(g, fmt::format("backward of {}: the gradient of input {}", node.name, i));
-      if (node.composite && options_.create_graph) g = without_second_derivative(node, g, input);
+      if (node.composite && options_.create_graph) {
+        // A fused rule's result depends on the op's inputs in ways nobody wrote down.
+        Tensor x;
+        x.set_node(input);
+        auto refuse = [name = node.name, composite = node.composite](const Tensor&) -> Tensors {
+          throw_error<AutogradError>(
+              "{}: the gradient of this fused op cannot be differentiated again; compose it of {}",
+              name, composite);
+        };
+        g = record(node.name, g, {x}, refuse);
+      }
       send(input, g);
     }
-  }
-
-  // A fused rule's result depends on the op's inputs in ways nobody wrote down.
-  static Tensor without_second_derivative(const Node& node, const Tensor& g,
-                                          const std::shared_ptr<Node>& input) {
-    Tensor x;
-    x.set_node(input);
-    auto refuse = [name = node.name, composite = node.composite](const Tensor&) -> Tensors {
-      throw_error<AutogradError>(
-          "{}: the gradient of this fused op cannot be differentiated again; compose it of {}",
-          name, composite);
-    };
-    return record(node.name, g, {x}, refuse);
   }
 
   BackwardOptions options_;
