@@ -18,23 +18,6 @@ static std::string_view trimmed(std::string_view text) {
   return first == text.npos ? std::string_view() : text.substr(first, last - first + 1);
 }
 
-static HeadType head_type(std::string_view word, std::string_view text) {
-  for (HeadType type : {HeadType::standard, HeadType::spectral, HeadType::holonomy})
-    if (word == name(type)) return type;
-  throw_error<ValueError>("heads: unknown head type '{}' in '{}'; allowed are {}", word, text,
-                          kAllowed);
-}
-
-static int head_count(std::string_view digits, std::string_view text) {
-  const char* last = digits.data() + digits.size();
-  int count = 0;
-  const auto [end, error] = std::from_chars(digits.data(), last, count);
-  if (error != std::errc() || end != last || count < 1 || count > kMaxHeads)
-    throw_error<ValueError>("heads: needs a count of 1 to {} after '*', got '{}' in '{}'",
-                            kMaxHeads, digits, text);
-  return count;
-}
-
 // Heads, of which there are `n`, share the width M equally.
 static std::int64_t head_size(const char* layer, std::int64_t M, const char* what, std::int64_t n) {
   if (n < 1 || M < 1 || M % n != 0)
@@ -98,8 +81,18 @@ std::vector<HeadType> heads(const std::string& text) {
     end = text.find(',', begin);
     const std::string_view entry = std::string_view(text).substr(begin, end - begin);
     const auto star = entry.find('*');
-    const int count = star == entry.npos ? 1 : head_count(trimmed(entry.substr(star + 1)), text);
-    types.insert(types.end(), std::size_t(count), head_type(trimmed(entry.substr(0, star)), text));
+    const auto word = trimmed(entry.substr(0, star));
+    const auto digits = star == entry.npos ? "1" : trimmed(entry.substr(star + 1));
+    int count = 0;
+    const auto [last, error] = std::from_chars(digits.data(), digits.data() + digits.size(), count);
+    if (error != std::errc() || last != digits.end() || count < 1 || count > kMaxHeads)
+      throw_error<ValueError>("heads: needs a count of 1 to {} after '*', got '{}' in '{}'",
+                              kMaxHeads, digits, text);
+    const auto type = std::ranges::find(kHeadNames, word) - kHeadNames;
+    if (type == std::ssize(kHeadNames))
+      throw_error<ValueError>("heads: unknown head type '{}' in '{}'; allowed are {}", word, text,
+                              kAllowed);
+    types.insert(types.end(), std::size_t(count), HeadType(type));
   }
   return types;
 }
