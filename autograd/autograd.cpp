@@ -10,20 +10,16 @@
 #include <triad/core/format.h>
 
 namespace triad {
-namespace {
 
-thread_local bool enabled = true, anomaly = false, autocast = false;
+static thread_local bool enabled = true, anomaly = false, autocast = false;
+static std::atomic<std::uint64_t> nodes_made{0};
 
-void check_no_nan(const Tensor& x, const std::string& what) {
+static void check_no_nan(const Tensor& x, const std::string& what) {
   if (!is_floating_point(x.dtype()) && !is_complex(x.dtype())) return;
   const FlagGuard unwatched(anomaly, false);
   if (any(isnan(is_complex(x.dtype()) ? view_as_real(x.detach()) : x.detach())).item<bool>())
     throw_error<ValueError>("{} is NaN", what);
 }
-
-std::atomic<std::uint64_t> nodes_made{0};
-
-}  // namespace
 
 // ---------------------------------------------------------------------- nodes
 
@@ -48,20 +44,15 @@ Node::~Node() {
 }
 
 bool is_recorded(std::initializer_list<TensorRef> inputs) {
-  if (anomaly) return true;  // record() looks at every result
-  for (const TensorRef& input : inputs)
-    if (enabled && input.x.requires_grad()) return true;
-  return false;
+  const auto with_history = [](const TensorRef& input) { return input.x.requires_grad(); };
+  return anomaly || (enabled && std::ranges::any_of(inputs, with_history));
 }
 
 Tensor record(const char* name, Tensor out, const Tensors& inputs, Rule rule) {
   const auto shares = [&](const Tensor& x) { return x.storage() == out.storage(); };
   if (anomaly && std::ranges::none_of(inputs, shares))  // what is no view
     check_no_nan(out, fmt::format("{}: the result", name));
-  if (!enabled) return out;
-  bool any = false;
-  for (const Tensor& x : inputs) any |= x.requires_grad();
-  if (!any) return out;
+  if (!enabled || std::ranges::none_of(inputs, &Tensor::requires_grad)) return out;
   auto node = std::make_shared<Node>(name, out);
   node->inputs.reserve(inputs.size());
   for (const Tensor& x : inputs) node->inputs.push_back(x.node());
@@ -134,12 +125,12 @@ class Sweep {
     }
   }
 
-  // Adds g to the gradient of a node.
   void send(const std::shared_ptr<Node>& node, const Tensor& g) {
     slot(node).add(g, options_.create_graph);
   }
 
   void run() {
+    const FlagGuard mode(enabled, options_.create_graph);
     while (!queue_.empty()) {
       std::shared_ptr<Node> node = queue_.top();
       queue_.pop();
@@ -167,7 +158,10 @@ class Sweep {
     if (auto it = found_.find(node.get()); it != found_.end()) it->second = g;
     if (!to_leaves_ && node->order <= oldest_) return;  // no target lies behind it
     if (node->leaf) {
-      if (to_leaves_) node->grad = node->grad.defined() ? node->grad + g : own(g);
+      if (!to_leaves_) return;
+      // It is written to by optimizers and by clipping, so nobody else may look at it.
+      const bool alone = g.storage().use_count() == 1 && g.is_contiguous();
+      node->grad = node->grad.defined() ? node->grad + g : alone ? g : g.clone();
       return;
     }
     if (!node->rule)
@@ -197,12 +191,6 @@ class Sweep {
     }
   }
 
-  // A leaf's gradient is written to by optimizers and by clipping, so nobody else may look at it.
-  static Tensor own(const Tensor& g) {
-    const bool alone = g.storage().use_count() == 1 && g.is_contiguous();
-    return alone ? g : g.clone();
-  }
-
   void pass_on(const Node& node, const Tensors& gradients) {
     for (std::size_t i = 0; i < gradients.size() && i < node.inputs.size(); ++i) {
       const auto& input = node.inputs[i];
@@ -213,22 +201,19 @@ class Sweep {
                                    i, input->dtype, input->shape, g.dtype(), g.shape());
       if (anomaly)
         check_no_nan(g, fmt::format("backward of {}: the gradient of input {}", node.name, i));
-      if (node.composite && options_.create_graph) g = without_second_derivative(node, g, input);
+      if (node.composite && options_.create_graph) {
+        // A fused rule's result depends on the op's inputs in ways nobody wrote down.
+        Tensor x;
+        x.set_node(input);
+        auto refuse = [name = node.name, composite = node.composite](const Tensor&) -> Tensors {
+          throw_error<AutogradError>(
+              "{}: the gradient of this fused op cannot be differentiated again; compose it of {}",
+              name, composite);
+        };
+        g = record(node.name, g, {x}, refuse);
+      }
       send(input, g);
     }
-  }
-
-  // A fused rule's result depends on the op's inputs in ways nobody wrote down.
-  static Tensor without_second_derivative(const Node& node, const Tensor& g,
-                                          const std::shared_ptr<Node>& input) {
-    Tensor x;
-    x.set_node(input);
-    auto refuse = [name = node.name, composite = node.composite](const Tensor&) -> Tensors {
-      throw_error<AutogradError>(
-          "{}: the gradient of this fused op cannot be differentiated again; compose it of {}",
-          name, composite);
-    };
-    return record(node.name, g, {x}, refuse);
   }
 
   BackwardOptions options_;
@@ -258,12 +243,9 @@ Tensor first_gradient(const char* op, const Tensor& output, const Tensor& gradie
 
 }  // namespace
 
-void Tensor::backward(BackwardOptions options) const { backward(Tensor(), options); }
-
 void Tensor::backward(const Tensor& gradient, BackwardOptions options) const {
   Sweep sweep(options, nullptr);
   sweep.send(node_, first_gradient("backward", *this, gradient));
-  FlagGuard mode(enabled, options.create_graph);
   sweep.run();
 }
 
@@ -278,7 +260,6 @@ Tensors grad(const Tensors& outputs, const Tensors& inputs, const Tensors& gradi
   for (std::size_t i = 0; i < outputs.size(); ++i)
     sweep.send(outputs[i].node(),
                first_gradient("grad", outputs[i], gradients.empty() ? Tensor() : gradients[i]));
-  FlagGuard mode(enabled, options.create_graph);
   sweep.run();
   Tensors result;
   for (std::size_t i = 0; i < inputs.size(); ++i) {

@@ -1,21 +1,18 @@
-#include <triad/autograd/creation.h>
-
 #include <cmath>
 #include <complex>
 
 #include <triad/autograd/op_helpers.h>
 
 namespace triad {
-namespace {
 
 // y as the options say.
-Tensor finished(const Tensor& y, const TensorOptions& options) {
+static Tensor finished(const Tensor& y, const TensorOptions& options) {
   return y.to(options.device).to(options.dtype).requires_grad_(options.requires_grad);
 }
 
 // An empty tensor that `write` fills.
 template <class Write>
-Tensor create(const Shape& shape, const TensorOptions& options, Write write) {
+static Tensor create(const Shape& shape, const TensorOptions& options, Write write) {
   Tensor y = empty(shape, options.dtype, options.device);
   on(options.device, [&](auto device) { write(device, y); });
   return y.requires_grad_(options.requires_grad);
@@ -23,7 +20,8 @@ Tensor create(const Shape& shape, const TensorOptions& options, Write write) {
 
 // Random numbers of a floating type, drawn in f32 for bf16.
 template <class Kernel>
-Tensor drawn(const char* op, const Shape& shape, const TensorOptions& options, Kernel kernel) {
+static Tensor drawn(const char* op, const Shape& shape, const TensorOptions& options,
+                    Kernel kernel) {
   if (!is_floating_point(options.dtype))
     throw_error<DTypeError>("{}: needs f32 or f64, got {}", op, options.dtype);
   Tensor y = empty(shape, wide_type(options.dtype), options.device);
@@ -31,18 +29,13 @@ Tensor drawn(const char* op, const Shape& shape, const TensorOptions& options, K
   return finished(y, options);
 }
 
-TensorOptions like(const char* op, const Tensor& x) {
+static TensorOptions like(const char* op, const Tensor& x) {
   return {.dtype = check_defined(op, x).dtype(), .device = x.device()};
 }
-
-}  // namespace
 
 Tensor full(const Shape& shape, double value, TensorOptions options) {
   return create(shape, options, [&](auto device, auto& y) { kernels::fill(device, value, y); });
 }
-
-Tensor zeros(const Shape& shape, TensorOptions options) { return full(shape, 0, options); }
-Tensor ones(const Shape& shape, TensorOptions options) { return full(shape, 1, options); }
 
 Tensor arange(double start, double end, double step, TensorOptions options) {
   const double count = std::ceil((end - start) / step);

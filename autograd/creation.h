@@ -14,9 +14,9 @@ struct TensorOptions {
   bool requires_grad = false;
 };
 
-Tensor zeros(const Shape& shape, TensorOptions options = {});
-Tensor ones(const Shape& shape, TensorOptions options = {});
 Tensor full(const Shape& shape, double value, TensorOptions options = {});
+inline Tensor zeros(const Shape& shape, TensorOptions o = {}) { return full(shape, 0, o); }
+inline Tensor ones(const Shape& shape, TensorOptions o = {}) { return full(shape, 1, o); }
 inline Tensor scalar(double value, TensorOptions options = {}) { return full({}, value, options); }
 // start, start + step, ... below end; without a start from 0. Never i64 unless options say so.
 Tensor arange(double start, double end, double step = 1, TensorOptions options = {});

@@ -1,5 +1,3 @@
-#include <triad/autograd/elementwise.h>
-
 #include <cmath>
 #include <iterator>
 #include <numbers>

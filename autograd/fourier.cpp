@@ -1,20 +1,17 @@
-#include <triad/autograd/fourier.h>
-
 #include <cmath>
 #include <numbers>
 
 #include <triad/autograd/op_helpers.h>
 
 namespace triad {
-namespace {
 
-double scale_of(Norm norm, bool inverse, std::int64_t n) {
+static double scale_of(Norm norm, bool inverse, std::int64_t n) {
   if (norm == Norm::ortho) return 1 / std::sqrt(double(n));
   return (norm == Norm::backward) == inverse ? 1 / double(n) : 1;
 }
 
 // Empty, of x's sizes but for the last.
-Tensor with_last(const Tensor& x, std::int64_t size, DType dtype) {
+static Tensor with_last(const Tensor& x, std::int64_t size, DType dtype) {
   Shape shape = x.shape();
   shape[x.dim() - 1] = size;
   return empty(shape, dtype, x.device());
@@ -22,23 +19,23 @@ Tensor with_last(const Tensor& x, std::int64_t size, DType dtype) {
 
 // Below, all work on the last axis, and every rule is a transform again: the conjugate transpose.
 
-Tensor transform(const char* name, const Tensor& x, bool inverse, double scale) {
+static Tensor transform(const char* name, const Tensor& x, bool inverse, double scale) {
   Tensor y = empty_like(x);
   on(x.device(), [&](auto device) { kernels::fft(device, x, inverse, scale, y); });
   return record_unary(name, y, x, [=](auto& g) { return transform(name, g, !inverse, scale); });
 }
 
-Tensor from_half(const Tensor& x, std::int64_t n, double scale);
+static Tensor from_half(const Tensor& x, std::int64_t n, double scale);
 
 // How often a frequency k of 0..n/2 stands among all n, [n/2+1]: once at 0 and n/2, else twice.
-Tensor multiplicity(std::int64_t n, const Tensor& like) {
+static Tensor multiplicity(std::int64_t n, const Tensor& like) {
   std::vector<double> counts(std::size_t(n / 2 + 1), 2);
   counts[0] = 1;
   if (n % 2 == 0) counts.back() = 1;
   return from_vector(counts).to(like.device()).to(like.dtype());
 }
 
-Tensor to_half(const Tensor& x, double scale) {
+static Tensor to_half(const Tensor& x, double scale) {
   const std::int64_t n = x.size(-1);
   Tensor y = with_last(x, n / 2 + 1, complex_type(x.dtype()));
   on(x.device(), [&](auto device) { kernels::rfft(device, x, scale, y); });
@@ -46,7 +43,7 @@ Tensor to_half(const Tensor& x, double scale) {
                       [=](auto& g) { return from_half(g / multiplicity(n, g), n, scale); });
 }
 
-Tensor from_half(const Tensor& x, std::int64_t n, double scale) {
+static Tensor from_half(const Tensor& x, std::int64_t n, double scale) {
   Tensor y = with_last(x, n, real_type(x.dtype()));
   on(x.device(), [&](auto device) { kernels::irfft(device, x, scale, y); });
   return record_unary("irfft", y, x, [=](auto& g) {
@@ -57,7 +54,7 @@ Tensor from_half(const Tensor& x, std::int64_t n, double scale) {
 
 // x with `axis` last and of n elements, cut or padded with zeros; op on that; and the axis back.
 template <class Op>
-Tensor along(const char* name, const Tensor& x, std::int64_t axis, std::int64_t n, Op op) {
+static Tensor along(const char* name, const Tensor& x, std::int64_t axis, std::int64_t n, Op op) {
   const int i = normalize_axis(name, axis, x.dim());
   if (n < 1) throw_error<ShapeError>("{}: needs a length of at least 1, got {}", name, n);
   Tensor last = x.transpose(i, -1);
@@ -67,22 +64,20 @@ Tensor along(const char* name, const Tensor& x, std::int64_t axis, std::int64_t 
 }
 
 // In bf16 nothing is left of a spectrum: only f32, f64 and the complex types of both.
-Tensor to_complex(const char* name, const Tensor& x) {
+static Tensor to_complex(const char* name, const Tensor& x) {
   check_defined(name, x);
   if (!is_complex(x.dtype())) check_precise(name, x);
   return x.to(complex_type(x.dtype()));
 }
 
-Tensor complex_fft(const char* name, const Tensor& x, std::optional<std::int64_t> n,
-                   std::int64_t axis, Norm norm, bool inverse) {
+static Tensor complex_fft(const char* name, const Tensor& x, std::optional<std::int64_t> n,
+                          std::int64_t axis, Norm norm, bool inverse) {
   const Tensor z = to_complex(name, x);
   const std::int64_t size = n ? *n : z.size(axis);
   return along(name, z, axis, size, [&](const Tensor& last) {
     return transform(name, last, inverse, scale_of(norm, inverse, size));
   });
 }
-
-}  // namespace
 
 Tensor fft(const Tensor& x, std::optional<std::int64_t> n, std::int64_t axis, Norm norm) {
   return complex_fft("fft", x, n, axis, norm, false);
@@ -141,16 +136,14 @@ Tensor idct(const Tensor& x, std::int64_t axis) {
 
 // ---------------------------------------------------------------------- filters
 
-namespace {
-
-void check_sequence(const char* op, const Tensor& x) {
+static void check_sequence(const char* op, const Tensor& x) {
   check_float(op, x);
   if (x.dim() != 4 || x.numel() == 0)
     throw_error<ShapeError>("{}: needs a sequence [B,T,H,D] with no axis empty, got {}", op,
                             x.shape());
 }
 
-void check_filter(const char* op, const Tensor& log_gain, const Tensor& phase) {
+static void check_filter(const char* op, const Tensor& log_gain, const Tensor& phase) {
   check_float(op, log_gain);
   check_same_type(op, log_gain, phase);
   if (log_gain.dim() != 2 || log_gain.numel() == 0 || log_gain.shape() != phase.shape())
@@ -158,13 +151,13 @@ void check_filter(const char* op, const Tensor& log_gain, const Tensor& phase) {
                             op, log_gain.shape(), phase.shape());
 }
 
-std::int64_t fast_fft_size(const Tensor& x, std::int64_t n) {
+static std::int64_t fast_fft_size(const Tensor& x, std::int64_t n) {
   return on(x.device(), [&](auto device) { return kernels::fast_fft_size(device, n); });
 }
 
 // y_t = sum over s < T of f_h[(t - s) mod n] v_s, spectrum = rfft(f) [H,n/2+1] in c128.
-Tensor cyclic_convolution(const char* name, const Tensor& v, const Tensor& spectrum,
-                          std::int64_t n) {
+static Tensor cyclic_convolution(const char* name, const Tensor& v, const Tensor& spectrum,
+                                 std::int64_t n) {
   if (v.dtype() == bf16) return cyclic_convolution(name, v.to(f32), spectrum, n).to(bf16);
   Tensor y = empty_like(v), input = with_packed_rows(v), filter = spectrum.detach().contiguous();
   on(v.device(), [&](auto device) { kernels::cyclic_convolution(device, input, filter, n, y); });
@@ -178,8 +171,6 @@ Tensor cyclic_convolution(const char* name, const Tensor& v, const Tensor& spect
   };
   return record_fused(name, y, {v, spectrum}, rule, "rfft and irfft");
 }
-
-}  // namespace
 
 Tensor at_bins(const Tensor& values, std::int64_t bins) {
   check_float("at_bins", values);

@@ -1,4 +1,4 @@
-#include <triad/autograd/indexing.h>
+#include <tuple>
 
 #include <triad/autograd/op_helpers.h>
 
@@ -20,19 +20,17 @@ Tensor checked_indices(const char* op, const Tensor& x, const Tensor& ids, std::
   return index;
 }
 
-namespace {
-
 // Rows index [n] of table [V,C], and the transpose: zeros [V,C] with the rows of g added there.
-Tensor pick_rows(const char* name, const Tensor& table, const Tensor& index);
+static Tensor pick_rows(const char* name, const Tensor& table, const Tensor& index);
 
-Tensor add_rows(const char* name, const Tensor& g, const Tensor& index, std::int64_t V) {
+static Tensor add_rows(const char* name, const Tensor& g, const Tensor& index, std::int64_t V) {
   if (g.dtype() == bf16) return add_rows(name, g.to(f32), index, V).to(bf16);
   Tensor y = empty({V, g.size(1)}, g.dtype(), g.device()), rows = g.detach().contiguous();
   on(g.device(), [&](auto device) { kernels::embedding_backward(device, rows, index, y); });
   return record_unary(name, y, g, [=](auto& gg) { return pick_rows(name, gg, index); });
 }
 
-Tensor pick_rows(const char* name, const Tensor& table, const Tensor& index) {
+static Tensor pick_rows(const char* name, const Tensor& table, const Tensor& index) {
   Tensor y = empty({index.numel(), table.size(1)}, table.dtype(), table.device());
   Tensor rows = table.detach().contiguous();
   on(table.device(), [&](auto device) { kernels::embedding(device, rows, index, y); });
@@ -40,8 +38,6 @@ Tensor pick_rows(const char* name, const Tensor& table, const Tensor& index) {
     return Tensors{add_rows(name, g, index, V)};
   });
 }
-
-}  // namespace
 
 Tensor embedding(const Tensor& ids, const Tensor& weight) {
   check_float("embedding", weight);
@@ -85,15 +81,9 @@ Tensor roll(const Tensor& x, std::int64_t shift, std::int64_t axis) {
   return cat({x.slice(axis, cut), x.slice(axis, 0, cut)}, axis);
 }
 
-namespace {
-
-// x, cut to the index's sizes along the other axes, and `index`, both with the axis last.
-struct Aligned {
-  Tensor x, index;
-  int axis;
-};
-
-Aligned aligned(const char* op, const Tensor& x, std::int64_t at, const Tensor& index) {
+// x, cut to the index's sizes along the other axes, and `index`, both with the axis last; the axis.
+static std::tuple<Tensor, Tensor, int> aligned(const char* op, const Tensor& x, std::int64_t at,
+                                               const Tensor& index) {
   check_defined(op, x);
   check_defined(op, index);
   const int axis = normalize_axis(op, at, x.dim());
@@ -112,16 +102,14 @@ Aligned aligned(const char* op, const Tensor& x, std::int64_t at, const Tensor& 
   return {part.transpose(axis, -1), ids.transpose(axis, -1), axis};
 }
 
-}  // namespace
-
 Tensor gather(const Tensor& x, std::int64_t axis, const Tensor& index) {
-  const Aligned in = aligned("gather", x, axis, index);
-  Tensor y = empty(in.index.shape(), x.dtype(), x.device());
-  on(x.device(), [&](auto device) { kernels::gather_last(device, in.x, in.index, y); });
-  auto rule = [=, from = x.shape()](const Tensor& g) {
-    return Tensors{scatter_add(scalar_like(0, g).expand(from), axis, index, g)};
+  const auto [from, ids, along] = aligned("gather", x, axis, index);
+  Tensor y = empty(ids.shape(), x.dtype(), x.device());
+  on(x.device(), [&](auto device) { kernels::gather_last(device, from, ids, y); });
+  auto rule = [axis, index, sizes = x.shape()](const Tensor& g) {
+    return Tensors{scatter_add(scalar_like(0, g).expand(sizes), axis, index, g)};
   };
-  return record("gather", y.transpose(in.axis, -1), {x, index}, rule);
+  return record("gather", y.transpose(along, -1), {x, index}, rule);
 }
 
 Tensor scatter_add(const Tensor& x, std::int64_t axis, const Tensor& index, const Tensor& source) {
@@ -133,9 +121,9 @@ Tensor scatter_add(const Tensor& x, std::int64_t axis, const Tensor& index, cons
     throw_error<ShapeError>("scatter_add: needs a source of the index's sizes {}, got {}",
                             index.shape(), source.shape());
   Tensor y = x.detach().clone();
-  const Aligned to = aligned("scatter_add", y, axis, index);
-  Tensor from = source.detach().transpose(to.axis, -1);
-  on(x.device(), [&](auto device) { kernels::scatter_add_last(device, from, to.index, to.x); });
+  const auto [to, ids, along] = aligned("scatter_add", y, axis, index);
+  Tensor from = source.detach().transpose(along, -1);
+  on(x.device(), [&](auto device) { kernels::scatter_add_last(device, from, ids, to); });
   return record("scatter_add", y, {x, source, index}, [axis, index](const Tensor& g) {
     return Tensors{g, gather(g, axis, index)};
   });

@@ -1,35 +1,30 @@
-#include <triad/autograd/neural.h>
-
 #include <triad/autograd/op_helpers.h>
 
 namespace triad {
-namespace {
 
 // The kernels below work on rows: x as contiguous [R,C], without history.
-Tensor as_rows(const Tensor& x) {
+static Tensor as_rows(const Tensor& x) {
   const std::int64_t C = x.shape().back();
   return x.detach().contiguous().reshape(
       {Shape(x.shape().begin(), x.shape().end() - 1).numel(), C});
 }
 
-Tensor dropout_with(const Tensor& x, double p, RandomStream random) {
+static Tensor dropout_with(const Tensor& x, double p, RandomStream random) {
   Tensor input = x.detach().contiguous(), y = empty_like(input);
   on(x.device(), [&](auto device) { kernels::dropout(device, random, p, input, y); });
   return record_unary("dropout", y, x, [=](auto& g) { return dropout_with(g, p, random); });
 }
 
-Tensor reduced(const Tensor& losses, Reduction reduction) {
+static Tensor reduced(const Tensor& losses, Reduction reduction) {
   if (reduction == Reduction::none) return losses;
   return reduction == Reduction::mean ? mean(losses) : sum(losses);
 }
 
-void check_same_sizes(const char* op, const Tensor& input, const Tensor& target) {
+static void check_same_sizes(const char* op, const Tensor& input, const Tensor& target) {
   check_same_type(op, input, target);
   if (input.shape() != target.shape())
     throw_error<ShapeError>("{}: the sizes differ, {} and {}", op, input.shape(), target.shape());
 }
-
-}  // namespace
 
 Tensor softmax(const Tensor& x, std::int64_t axis) {
   check_float("softmax", x);

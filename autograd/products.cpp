@@ -1,31 +1,28 @@
-#include <triad/autograd/products.h>
-
 #include <cmath>
 #include <map>
 
 #include <triad/autograd/op_helpers.h>
 
 namespace triad {
-namespace {
 
 // x as a kernel reads it: one of the last two axes has stride 1, or one entry.
-Tensor readable(const Tensor& x) {
+static Tensor readable(const Tensor& x) {
   const int last = x.dim() - 1;
   const bool rows = x.strides()[last] == 1 || x.shape()[last] == 1;
   const bool columns = x.strides()[last - 1] == 1 || x.shape()[last - 1] == 1;
   return rows || columns ? x.detach() : x.detach().contiguous();
 }
 
-Shape batch_of(const Shape& shape) { return {shape.begin(), shape.end() - 2}; }
+static Shape batch_of(const Shape& shape) { return {shape.begin(), shape.end() - 2}; }
 
-Shape matrix_shape(Shape batch, std::int64_t rows, std::int64_t columns) {
+static Shape matrix_shape(Shape batch, std::int64_t rows, std::int64_t columns) {
   batch.push_back(rows);
   batch.push_back(columns);
   return batch;
 }
 
 // Of real matrices [...,M,K] and [...,K,N].
-Tensor product(const Tensor& a, const Tensor& b) {
+static Tensor product(const Tensor& a, const Tensor& b) {
   const std::int64_t M = a.size(-2), K = a.size(-1), N = b.size(-1);
   const Shape batch = broadcast_shapes("matmul", batch_of(a.shape()), batch_of(b.shape()));
   Tensor c = empty(matrix_shape(batch, M, N), a.dtype(), a.device());
@@ -42,7 +39,7 @@ Tensor product(const Tensor& a, const Tensor& b) {
 
 // (x + i y) (u + i v) is the real product [x y] [[u v], [-v u]]: rows of a as pairs, [M,2K], times
 // those of b, each with i times itself below, [2K,2N].
-Tensor complex_product(const Tensor& a, const Tensor& b) {
+static Tensor complex_product(const Tensor& a, const Tensor& b) {
   auto pairs = [](const Tensor& z) { return view_as_real(z).flatten(-2); };
   Tensor both = stack({b, complex(-imag(b), real(b))}, -2).flatten(-3, -2);
   Tensor c = product(pairs(a), pairs(both));
@@ -51,8 +48,6 @@ Tensor complex_product(const Tensor& a, const Tensor& b) {
   shape.push_back(2);
   return view_as_complex(c.reshape(shape));
 }
-
-}  // namespace
 
 Tensor matmul(const Tensor& a, const Tensor& b) {
   if (narrows(a, b)) return matmul(a.to(bf16), b.to(bf16));

@@ -1,5 +1,3 @@
-#include <triad/autograd/reductions.h>
-
 #include <cmath>
 
 #include <triad/autograd/op_helpers.h>

@@ -1,5 +1,3 @@
-#include <triad/autograd/views.h>
-
 #include <algorithm>
 
 #include <triad/autograd/op_helpers.h>
@@ -8,21 +6,19 @@ namespace triad {
 
 // ---------------------------------------------------------------------- all elements, reordered
 
-namespace {
-
 // y has all elements of x in their order: so has the gradient.
-Tensor record_reshape(const char* op, const Tensor& x, const Tensor& y) {
+static Tensor record_reshape(const char* op, const Tensor& x, const Tensor& y) {
   return record_unary(op, y, x, [from = x.shape()](auto& g) { return g.reshape(from); });
 }
 
 // A copy of x in row-major order under new sizes, without history.
-Tensor packed(const Tensor& x, const Shape& shape) {
+static Tensor packed(const Tensor& x, const Shape& shape) {
   Tensor y = empty_like(x);
   on(x.device(), [&](auto device) { kernels::copy(device, x, y); });
   return y.with_layout(contiguous_layout(shape));
 }
 
-Tensor reshape_as(const char* op, const Tensor& x, const Shape& to, bool may_copy) {
+static Tensor reshape_as(const char* op, const Tensor& x, const Shape& to, bool may_copy) {
   check_defined(op, x);
   const Shape shape = reshape_sizes(op, x.shape(), to);
   if (shape == x.shape()) return x;
@@ -32,8 +28,6 @@ Tensor reshape_as(const char* op, const Tensor& x, const Shape& to, bool may_cop
                             x.shape(), x.strides(), shape);
   return record_reshape(op, x, layout ? x.with_layout(*layout) : packed(x, shape));
 }
-
-}  // namespace
 
 Tensor Tensor::reshape(const Shape& shape) const {
   return reshape_as("reshape", *this, shape, true);
@@ -81,20 +75,16 @@ Tensor Tensor::expand(const Shape& shape) const {
 
 // ---------------------------------------------------------------------- some of the elements
 
-namespace {
-
 using Cut = Function<Layout(const Layout&)>;
 
 // The inverse of a window: `rest` in sizes `shape` with g at the place that `cut` names.
-Tensor embed(const char* name, const Tensor& g, const Shape& shape, const Cut& cut,
-             double rest = 0) {
+static Tensor embed(const char* name, const Tensor& g, const Shape& shape, const Cut& cut,
+                    double rest = 0) {
   Tensor y = full(shape, rest, {.dtype = g.dtype(), .device = g.device()});
   Tensor place = y.with_layout(cut(y.layout()));
   on(g.device(), [&](auto device) { kernels::copy(device, g, place); });
   return record_unary(name, y, g, [name, cut](auto& gg) { return window(name, gg, cut); });
 }
-
-}  // namespace
 
 Tensor window(const char* name, const Tensor& x, const Cut& cut) {
   check_defined(name, x);
@@ -170,9 +160,7 @@ Tensor Tensor::to(Device target) const {
   return record_unary("to", y, *this, [from = device()](auto& g) { return g.to(from); });
 }
 
-namespace {
-
-void check_writable(const char* op, const Tensor& x) {
+static void check_writable(const char* op, const Tensor& x) {
   check_defined(op, x);
   if (x.requires_grad() && (!x.is_leaf() || grad_enabled()))
     throw_error<AutogradError>(
@@ -183,8 +171,6 @@ void check_writable(const char* op, const Tensor& x) {
       throw_error<ValueError>("{}: the tensor is expanded: elements along axis {} share memory", op,
                               i);
 }
-
-}  // namespace
 
 void Tensor::copy_(const Tensor& source) const {
   check_writable("copy_", *this);

@@ -2,6 +2,7 @@
 // (permute, slice, expand, ...) is a function from one layout to another and touches no data.
 #pragma once
 
+#include <compare>
 #include <cstdint>
 #include <initializer_list>
 #include <optional>
@@ -39,7 +40,7 @@ class Shape {
   std::int64_t numel() const;
   std::string str() const;  // "[4,128,512]"
 
-  bool operator==(const Shape&) const = default;
+  auto operator<=>(const Shape&) const = default;  // as keys of a map want it
 
  private:
   std::int64_t dims_[kMaxRank] = {};  // past rank_ zero

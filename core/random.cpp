@@ -1,27 +1,16 @@
 #include <triad/core/random.h>
 
-#include <mutex>
+#include <atomic>
 
 namespace triad {
 
-static std::mutex mutex;
-static RandomStream next;  // what next_stream() will give; guarded by `mutex`
+static std::atomic<std::uint64_t> seed, stream;  // what next_stream() will give
 
-RandomStream next_stream() {
-  std::lock_guard lock(mutex);
-  return {next.seed, next.stream++};
-}
-
-RandomStream random_state() {
-  std::lock_guard lock(mutex);
-  return next;
-}
-
+RandomStream next_stream() { return {seed, stream++}; }
+RandomStream random_state() { return {seed, stream}; }
 void set_random_state(RandomStream state) {
-  std::lock_guard lock(mutex);
-  next = state;
+  seed = state.seed;
+  stream = state.stream;
 }
-
-void manual_seed(std::uint64_t seed) { set_random_state({.seed = seed, .stream = 0}); }
 
 }  // namespace triad

@@ -44,9 +44,9 @@ struct RandomStream {
 };
 
 // The generator that randn, rand and dropout draw from: a seed and the number of streams taken.
-void manual_seed(std::uint64_t seed);
 RandomStream next_stream();
 RandomStream random_state();                // to save in a checkpoint, and
 void set_random_state(RandomStream state);  // to continue from it
+inline void manual_seed(std::uint64_t seed) { set_random_state({.seed = seed}); }
 
 }  // namespace triad

@@ -42,11 +42,9 @@ void Tensor::check_single() const {
     throw_error<ShapeError>("item: needs a tensor with one element, got {}", shape());
 }
 
-namespace {
-
 constexpr std::int64_t kShown = 6;  // entries of an axis that are shown; of longer ones both ends
 
-std::string element(const Tensor& x) {
+static std::string element(const Tensor& x) {
   return visit_any(x.dtype(), [&]<class T>(T) {
     const T value = *x.data<T>();
     if constexpr (is_complex_v<T>) return fmt::format("{:.4g}{:+.4g}i", value.real(), value.imag());
@@ -56,7 +54,8 @@ std::string element(const Tensor& x) {
 }
 
 // x with its lines `indent` to the right, each element at least `width` wide; notes the longest.
-std::string print(const Tensor& x, std::size_t indent, std::size_t width, std::size_t& widest) {
+static std::string print(const Tensor& x, std::size_t indent, std::size_t width,
+                         std::size_t& widest) {
   if (x.dim() == 0) {
     const std::string text = element(x);
     widest = std::max(widest, text.size());
@@ -74,8 +73,6 @@ std::string print(const Tensor& x, std::size_t indent, std::size_t width, std::s
   }
   return text + ']';
 }
-
-}  // namespace
 
 std::string Tensor::str() const {
   if (!defined()) return "undefined tensor";

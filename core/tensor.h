@@ -103,8 +103,9 @@ class Tensor {
   // Called in backward with the gradient of this tensor once it is complete; what it returns,
   // unless undefined, takes its place. On every handle that shares this history.
   void register_hook(Function<Tensor(const Tensor&)> hook) const;
-  void backward(BackwardOptions options = {}) const;  // of a scalar; adds to every leaf's grad()
+  // Adds to every leaf's grad().
   void backward(const Tensor& gradient, BackwardOptions options = {}) const;
+  void backward(BackwardOptions options = {}) const { backward(Tensor(), options); }  // of a scalar
   Tensor detach() const { return {storage_, layout_, dtype_}; }
   const std::shared_ptr<Node>& node() const { return node_; }
   void set_node(std::shared_ptr<Node> node) { node_ = std::move(node); }

@@ -8,49 +8,31 @@
 #include <triad/core/format.h>
 
 namespace triad::nn {
-namespace {
 
 constexpr const char* kHeadNames[] = {"standard", "spectral", "holonomy"};
 constexpr const char* kAllowed = "standard, spectral, holonomy";
 constexpr int kMaxHeads = 1024;  // of one entry: a mistyped count should not fill the memory
 
-std::string_view trimmed(std::string_view text) {
+static std::string_view trimmed(std::string_view text) {
   const auto first = text.find_first_not_of(" \t"), last = text.find_last_not_of(" \t");
   return first == text.npos ? std::string_view() : text.substr(first, last - first + 1);
 }
 
-HeadType head_type(std::string_view word, std::string_view text) {
-  for (HeadType type : {HeadType::standard, HeadType::spectral, HeadType::holonomy})
-    if (word == name(type)) return type;
-  throw_error<ValueError>("heads: unknown head type '{}' in '{}'; allowed are {}", word, text,
-                          kAllowed);
-}
-
-int head_count(std::string_view digits, std::string_view text) {
-  const char* last = digits.data() + digits.size();
-  int count = 0;
-  const auto [end, error] = std::from_chars(digits.data(), last, count);
-  if (error != std::errc() || end != last || count < 1 || count > kMaxHeads)
-    throw_error<ValueError>("heads: needs a count of 1 to {} after '*', got '{}' in '{}'",
-                            kMaxHeads, digits, text);
-  return count;
-}
-
 // Heads, of which there are `n`, share the width M equally.
-std::int64_t head_size(const char* layer, std::int64_t M, const char* what, std::int64_t n) {
+static std::int64_t head_size(const char* layer, std::int64_t M, const char* what, std::int64_t n) {
   if (n < 1 || M < 1 || M % n != 0)
     throw_error<ValueError>("{}: needs a d_model that {} divides, got {} and {}", layer, what, M,
                             n);
   return M / n;
 }
 
-void check_input(const char* layer, const Tensor& x, std::int64_t M) {
+static void check_input(const char* layer, const Tensor& x, std::int64_t M) {
   if (x.dim() != 3 || x.size(2) != M || x.numel() == 0)
     throw_error<ShapeError>("{}: needs x [B,T,{}] with B and T at least 1, got {}", layer, M,
                             x.shape());
 }
 
-std::int64_t number_of(const std::vector<HeadType>& types) {
+static std::int64_t number_of(const std::vector<HeadType>& types) {
   if (types.empty())
     throw_error<ValueError>("HybridAttentionLayer: needs at least one head; allowed are {}",
                             kAllowed);
@@ -58,7 +40,7 @@ std::int64_t number_of(const std::vector<HeadType>& types) {
 }
 
 // The initial log-gain: a gentle low-pass slope, smoothed by a 5-tap kernel with reflected ends.
-Tensor smooth_low_pass(std::int64_t bins) {
+static Tensor smooth_low_pass(std::int64_t bins) {
   auto slope = [last = bins - 1](std::int64_t k) {
     k = std::min(std::abs(k), 2 * last - std::abs(k));
     return 0.05 - 0.25 * std::pow(double(k) / double(std::max<std::int64_t>(last, 1)), 1.2);
@@ -73,8 +55,8 @@ Tensor smooth_low_pass(std::int64_t bins) {
   return from_vector(values);
 }
 
-std::unique_ptr<HeadGroup> make_heads(HeadType type, std::int64_t count, std::int64_t d_head,
-                                      const HybridAttentionLayer::Options& o) {
+static std::unique_ptr<HeadGroup> make_heads(HeadType type, std::int64_t count, std::int64_t d_head,
+                                             const HybridAttentionLayer::Options& o) {
   switch (type) {
     case HeadType::standard:
       return std::make_unique<StandardAttention>(StandardAttention::Options{o.causal, o.dropout});
@@ -89,8 +71,6 @@ std::unique_ptr<HeadGroup> make_heads(HeadType type, std::int64_t count, std::in
                           kAllowed);
 }
 
-}  // namespace
-
 // ---------------------------------------------------------------------- types of heads
 
 const char* name(HeadType type) { return kHeadNames[int(type)]; }
@@ -101,8 +81,18 @@ std::vector<HeadType> heads(const std::string& text) {
     end = text.find(',', begin);
     const std::string_view entry = std::string_view(text).substr(begin, end - begin);
     const auto star = entry.find('*');
-    const int count = star == entry.npos ? 1 : head_count(trimmed(entry.substr(star + 1)), text);
-    types.insert(types.end(), std::size_t(count), head_type(trimmed(entry.substr(0, star)), text));
+    const auto word = trimmed(entry.substr(0, star));
+    const auto digits = star == entry.npos ? "1" : trimmed(entry.substr(star + 1));
+    int count = 0;
+    const auto [last, error] = std::from_chars(digits.data(), digits.data() + digits.size(), count);
+    if (error != std::errc() || last != digits.end() || count < 1 || count > kMaxHeads)
+      throw_error<ValueError>("heads: needs a count of 1 to {} after '*', got '{}' in '{}'",
+                              kMaxHeads, digits, text);
+    const auto type = std::ranges::find(kHeadNames, word) - kHeadNames;
+    if (type == std::ssize(kHeadNames))
+      throw_error<ValueError>("heads: unknown head type '{}' in '{}'; allowed are {}", word, text,
+                              kAllowed);
+    types.insert(types.end(), std::size_t(count), HeadType(type));
   }
   return types;
 }
@@ -150,15 +140,6 @@ Tensor StandardAttention::forward(const Tensor& q, const Tensor& k, const Tensor
                                        .out = c.out});
 }
 
-Tensor StandardAttention::step(const Tensor& q, const Tensor& k, const Tensor& v,
-                               HeadCache& cache) {
-  if (!causal) throw ValueError("step: needs causal attention");
-  NoGradGuard guard;
-  cache.append(k, v);
-  return scaled_dot_product_attention(q, cache.keys.slice(2, 0, cache.length),
-                                      cache.values.slice(2, 0, cache.length));
-}
-
 // ---------------------------------------------------------------------- spectral
 
 SpectralAttention::SpectralAttention(const Options& o)
@@ -197,11 +178,6 @@ Tensor SpectralAttention::filtered(const Tensor& v) {
   return spectral_filter(v, at_bins(log_gain, T / 2 + 1), at_bins(phase, T / 2 + 1));
 }
 
-Tensor SpectralAttention::finish(const Tensor& x, const Tensor& v, Tensor y) {
-  if (alpha) y = y + tanh((*alpha)(v)) * 0.05;
-  return x + drop(W_o(y.reshape(x.shape())));
-}
-
 Tensor SpectralAttention::forward(const Tensor& x, const AttentionMasks& masks) {
   if (masks.mask.defined())
     throw ValueError(
@@ -217,11 +193,6 @@ Tensor SpectralAttention::forward(const Tensor& x, const AttentionMasks& masks) 
 }
 
 // The convolution at its newest position: one dot product with the taps, for each channel.
-Tensor SpectralAttention::step(const Tensor& x, LayerCache& cache) {
-  cache.groups.resize(1, {.capacity = cache.capacity});
-  return step(x, cache.groups[0]);
-}
-
 Tensor SpectralAttention::step(const Tensor& x, HeadCache& cache) {
   if (!causal) throw ValueError("step: needs causal attention");
   NoGradGuard guard;
@@ -293,11 +264,6 @@ std::vector<HybridAttentionLayer::QKV> HybridAttentionLayer::project(const Tenso
   for (std::size_t i = 0; i < inputs.size(); ++i)
     for (int part = 0; part < groups_[i].parts; ++part) inputs[i][part] = heads(groups_[i], part);
   return inputs;
-}
-
-Tensor HybridAttentionLayer::finish(const Tensor& x, const Tensor& mixed) {
-  Tensor out = drop(W_o(mixed.reshape(x.shape())));
-  return residual ? x + out : out;
 }
 
 Tensor HybridAttentionLayer::forward(const Tensor& x, const AttentionMasks& masks) {

@@ -40,8 +40,7 @@ struct LayerCache {
 };
 
 // What a transformer block asks of its attention: a module from [B,T,M] to [B,T,M].
-class SelfAttention : public Module {
- public:
+struct SelfAttention : Module {
   // x [B,T,M]. A mask that the layer cannot honour is an error.
   virtual Tensor forward(const Tensor& x, const AttentionMasks& masks) = 0;
   Tensor operator()(const Tensor& x, const AttentionMasks& masks = {}) { return forward(x, masks); }
@@ -51,8 +50,7 @@ class SelfAttention : public Module {
 };
 
 // Heads of one type in a HybridAttentionLayer: from q, k, v [B,count,T,D] to the same sizes.
-class HeadGroup : public Module {
- public:
+struct HeadGroup : Module {
   struct Context {
     AttentionMasks masks = {};  // of this group
     Tensor out = {};            // a view to write the result to; optional
@@ -68,8 +66,7 @@ class HeadGroup : public Module {
 };
 
 // softmax(q k^T / sqrt(D) + mask) v, with dropout on the weights in training.
-class StandardAttention : public HeadGroup {
- public:
+struct StandardAttention : HeadGroup {
   struct Options {
     bool causal = false;
     double dropout = 0;
@@ -77,7 +74,13 @@ class StandardAttention : public HeadGroup {
   explicit StandardAttention(const Options& o) : causal(o.causal), drop(o.dropout) {}
 
   Tensor forward(const Tensor& q, const Tensor& k, const Tensor& v, const Context& c) override;
-  Tensor step(const Tensor& q, const Tensor& k, const Tensor& v, HeadCache& cache) override;
+  Tensor step(const Tensor& q, const Tensor& k, const Tensor& v, HeadCache& cache) override {
+    if (!causal) throw ValueError("step: needs causal attention");
+    NoGradGuard guard;
+    cache.append(k, v);
+    return scaled_dot_product_attention(q, cache.keys.slice(2, 0, cache.length),
+                                        cache.values.slice(2, 0, cache.length));
+  }
   void visit(Visitor& visitor) override { visitor("drop", drop); }
   std::string type_name() const override { return "StandardAttention"; }
   std::string options_text() const override { return causal ? "causal" : ""; }
@@ -88,8 +91,7 @@ class StandardAttention : public HeadGroup {
 
 // Standard attention whose queries are first carried by the head's curvature C [D,D]: q' = q C.
 // The projection of q could absorb C: only the path of training differs (attention.md, section 3).
-class HolonomyAttention : public StandardAttention {
- public:
+struct HolonomyAttention : StandardAttention {
   struct Options {
     std::int64_t d_head = 0, n_heads = 0;
     bool causal = false;
@@ -131,7 +133,10 @@ class SpectralAttention : public SelfAttention {
   explicit SpectralAttention(const Options& options);
 
   Tensor forward(const Tensor& x, const AttentionMasks& masks) override;  // token_mask only
-  Tensor step(const Tensor& x, LayerCache& cache) override;
+  Tensor step(const Tensor& x, LayerCache& cache) override {
+    cache.groups.resize(1, {.capacity = cache.capacity});
+    return step(x, cache.groups[0]);
+  }
   Tensor step(const Tensor& x, HeadCache& cache);
   void visit(Visitor& visitor) override;
   std::string type_name() const override { return "SpectralAttention"; }
@@ -147,12 +152,14 @@ class SpectralAttention : public SelfAttention {
  private:
   Tensor values(const Tensor& x);    // W_v x as [B,T,H,D]
   Tensor filtered(const Tensor& v);  // [B,T,H,D]
-  Tensor finish(const Tensor& x, const Tensor& v, Tensor y);
+  Tensor finish(const Tensor& x, const Tensor& v, Tensor y) {
+    if (alpha) y = y + tanh((*alpha)(v)) * 0.05;
+    return x + drop(W_o(y.reshape(x.shape())));
+  }
 };
 
 // A group of spectral heads: SpectralAttention of width count * D on its queries alone.
-class SpectralHeads : public HeadGroup {
- public:
+struct SpectralHeads : HeadGroup {
   using Options = SpectralAttention::Options;
   explicit SpectralHeads(const Options& options) : spectral_attn(options) {}
 
@@ -211,7 +218,10 @@ class HybridAttentionLayer : public SelfAttention {
   };
   using QKV = std::array<Tensor, 3>;  // [B,count,T,D] each, undefined what is not used
   std::vector<QKV> project(const Tensor& x);
-  Tensor finish(const Tensor& x, const Tensor& mixed);
+  Tensor finish(const Tensor& x, const Tensor& mixed) {
+    Tensor out = drop(W_o(mixed.reshape(x.shape())));
+    return residual ? x + out : out;
+  }
 
   std::vector<Group> groups_;
 };

@@ -6,33 +6,30 @@
 #include <triad/core/format.h>
 
 namespace triad::nn::init {
-namespace {
 
-Tensor write(const Tensor& to, const Tensor& values) {
+static Tensor write(const Tensor& to, const Tensor& values) {
   NoGradGuard guard;
   to.copy_(values);
   return to;
 }
-Tensor normal(const Tensor& to, double std) { return write(to, randn_like(to) * std); }
-Tensor uniform(const Tensor& to, double std) {
+static Tensor normal(const Tensor& to, double std) { return write(to, randn_like(to) * std); }
+static Tensor uniform(const Tensor& to, double std) {
   return write(to, (rand_like(to) * 2.0 - 1.0) * (std * std::sqrt(3.0)));
 }
 
 // `op` is the function that calls.
-double fan(const Tensor& w, Mode mode, const char* op = __builtin_FUNCTION()) {
+static double fan(const Tensor& w, Mode mode, const char* op = __builtin_FUNCTION()) {
   if (w.dim() < 2) throw_error<ValueError>("{}: needs weight [out,in,...], got {}", op, w.shape());
   const double skipped = double(w.size(mode == Mode::fan_in ? 0 : 1));
   return skipped == 0 ? 0 : double(w.numel()) / skipped;
 }
-double xavier(const Tensor& w, double gain, const char* op = __builtin_FUNCTION()) {
+static double xavier(const Tensor& w, double gain, const char* op = __builtin_FUNCTION()) {
   return gain * std::sqrt(2 / (fan(w, Mode::fan_in, op) + fan(w, Mode::fan_out, op)));
 }
 using Options = KaimingOptions;
-double kaiming(const Tensor& w, const Options& o, const char* op = __builtin_FUNCTION()) {
+static double kaiming(const Tensor& w, const Options& o, const char* op = __builtin_FUNCTION()) {
   return calculate_gain(o.nonlinearity, o.a) / std::sqrt(fan(w, o.mode, op));
 }
-
-}  // namespace
 
 double calculate_gain(Nonlinearity nonlinearity, double slope) {
   const double gains[] = {1, 1, 5.0 / 3, std::sqrt(2.0), std::sqrt(2 / (1 + slope * slope)), 0.75};

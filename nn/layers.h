@@ -6,8 +6,7 @@
 namespace triad::nn {
 
 // x [...,in] -> x weight^T + bias; weight [out,in] and bias [out] start uniform in +-1/sqrt(in).
-class Linear : public Layer {
- public:
+struct Linear : Layer {
   struct Options {
     std::int64_t in_features = 0, out_features = 0;
     bool bias = true;
@@ -27,8 +26,7 @@ class Linear : public Layer {
 };
 
 // ids i64 [...] -> weight[ids] [...,C]; weight [count,C] starts as N(0,1).
-class Embedding : public Layer {
- public:
+struct Embedding : Layer {
   Embedding(std::int64_t num_embeddings, std::int64_t embedding_dim)
       : weight(parameter(randn({num_embeddings, embedding_dim}))) {}
 
@@ -41,8 +39,7 @@ class Embedding : public Layer {
 };
 
 // Over the last axis, of size `features`; weight starts at 1, bias at 0.
-class LayerNorm : public Layer {
- public:
+struct LayerNorm : Layer {
   explicit LayerNorm(std::int64_t features, double eps = 1e-5)
       : weight(parameter(ones({features}))), bias(parameter(zeros({features}))), eps(eps) {}
 
@@ -56,8 +53,7 @@ class LayerNorm : public Layer {
 };
 
 // Over the last axis, of size `features`; weight starts at 1.
-class RMSNorm : public Layer {
- public:
+struct RMSNorm : Layer {
   explicit RMSNorm(std::int64_t features, double eps = 1e-6)
       : weight(parameter(ones({features}))), eps(eps) {}
   Tensor forward(const Tensor& x) override { return rms_norm(x, weight, eps); }
@@ -69,8 +65,7 @@ class RMSNorm : public Layer {
   double eps;
 };
 
-class Dropout : public Layer {
- public:
+struct Dropout : Layer {
   explicit Dropout(double p = 0.5);
   Tensor forward(const Tensor& x) override { return dropout(x, p, training()); }
   void visit(Visitor&) override {}
@@ -99,8 +94,7 @@ using Sigmoid = Activation<sigmoid, ActivationName{"Sigmoid"}>;
 using Softplus = Activation<softplus, ActivationName{"Softplus"}>;
 
 // The feed-forward part of a transformer: fc1 to 4M, exact GELU, fc2 back to M, dropout.
-class MLP : public Layer {
- public:
+struct MLP : Layer {
   explicit MLP(std::int64_t d_model, double dropout = 0)
       : fc1(d_model, 4 * d_model), fc2(4 * d_model, d_model), drop(dropout) {}
 
@@ -113,8 +107,8 @@ class MLP : public Layer {
 };
 
 // Modules named 0, 1, ..., to call as one likes: for (auto& layer : layers) x = x + (*layer)(x);
-// T is what all of them are: Layer, one type, or Module.
-template <class T = Layer> class ModuleList : public Module {
+// T is what all of them are: Layer, one type, or Module. The list itself is a Base.
+template <class T = Layer, class Base = Module> class ModuleList : public Base {
  public:
   template <class... M> explicit ModuleList(M... modules) { (push_back(std::move(modules)), ...); }
   template <class M> void push_back(M module) {
@@ -134,23 +128,14 @@ template <class T = Layer> class ModuleList : public Module {
 };
 
 // One layer after another, named 0, 1, ...: Sequential net(Linear(8, 32), GELU(), Linear(32, 4)).
-class Sequential : public Layer {
- public:
-  template <class... L> explicit Sequential(L... layers) : layers_(std::move(layers)...) {}
-  template <class L> void push_back(L layer) { layers_.push_back(std::move(layer)); }
-  std::size_t size() const { return layers_.size(); }
-  Layer& operator[](std::size_t i) { return layers_[i]; }
-
+struct Sequential : ModuleList<Layer, Layer> {
+  using ModuleList::ModuleList;
   Tensor forward(const Tensor& x) override {
     Tensor y = x;
-    for (auto& layer : layers_) y = (*layer)(y);
+    for (auto& layer : *this) y = (*layer)(y);
     return y;
   }
-  void visit(Visitor& visitor) override { layers_.visit(visitor); }
   std::string type_name() const override { return "Sequential"; }
-
- private:
-  ModuleList<Layer> layers_;
 };
 
 // Like ModuleList, under names, in the order of insertion: for (auto& [name, module] : dict) ...

@@ -10,13 +10,12 @@
 #include <triad/core/format.h>
 
 namespace triad::nn {
-namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 // `share` maps how much of the way after the warm-up is done, 0 to 1, to how much of lr is left.
 template <class Share>
-double scheduled(const char* op, std::int64_t step, const Schedule& s, Share share) {
+static double scheduled(const char* op, std::int64_t step, const Schedule& s, Share share) {
   if (step < 0 || s.warmup_steps < 0 || s.warmup_steps >= s.steps)
     throw_error<ValueError>("{}: needs step >= 0 and 0 <= warmup_steps < steps, got {}, {} and {}",
                             op, step, s.warmup_steps, s.steps);
@@ -24,8 +23,6 @@ double scheduled(const char* op, std::int64_t step, const Schedule& s, Share sha
   const double done = double(step - s.warmup_steps) / double(s.steps - s.warmup_steps);
   return s.final_lr + (s.lr - s.final_lr) * share(std::min(done, 1.0));
 }
-
-}  // namespace
 
 ParameterGroups decay_groups(const Module& model, double weight_decay) {
   ParameterGroup decayed{{}, weight_decay}, kept{{}, 0};
@@ -84,7 +81,7 @@ void Optimizer::step() {
     const DType wide = wide_type(p.value.dtype());  // bf16: the update is f32's, then rounded
     Parameter in_wide = p;
     in_wide.value = p.value.to(wide);
-    update(in_wide, gradient.detach().to(wide).contiguous(), lr_ * p.lr_factor);
+    update_(in_wide, gradient.detach().to(wide).contiguous(), lr_ * p.lr_factor);
     if (wide != p.value.dtype()) p.value.copy_(in_wide.value);
     else ++p.value.storage()->writes;  // by a kernel
   }
@@ -117,79 +114,73 @@ void Optimizer::load_state_dict(const StateDict& dict) {
 
 SGD::SGD(const ParameterGroups& groups, const SGDOptions& o)
     : Optimizer("SGD", groups, o.lr, o.weight_decay,
-                std::vector<const char*>(o.momentum != 0, "momentum_buffer")),
-      options_(o) {
+                std::vector<const char*>(o.momentum != 0, "momentum_buffer")) {
   check_option("momentum", o.momentum, 0, kInfinity);
   check_option("dampening", o.dampening, -kInfinity, kInfinity);
   if (o.nesterov && (o.momentum == 0 || o.dampening != 0))
     throw_error<ValueError>("SGD: nesterov needs a momentum and no dampening, got {} and {}",
                             o.momentum, o.dampening);
-}
-
-void SGD::update(const Parameter& p, const Tensor& gradient, double lr) {
-  Tensor d = p.weight_decay != 0 ? gradient + p.value * p.weight_decay : gradient;
-  if (options_.momentum != 0) {
-    const Tensor& b = p.state[0];
-    b.copy_(p.step == 1 ? d : b * options_.momentum + d * (1 - options_.dampening));
-    d = options_.nesterov ? d + b * options_.momentum : b;
-  }
-  p.value.copy_(p.value - d * lr);
+  update_ = [o](const Parameter& p, const Tensor& gradient, double lr) {
+    Tensor d = p.weight_decay != 0 ? gradient + p.value * p.weight_decay : gradient;
+    if (o.momentum != 0) {
+      const Tensor& b = p.state[0];
+      b.copy_(p.step == 1 ? d : b * o.momentum + d * (1 - o.dampening));
+      d = o.nesterov ? d + b * o.momentum : b;
+    }
+    p.value.copy_(p.value - d * lr);
+  };
 }
 
 Adam::Adam(const char* type, const ParameterGroups& groups, const AdamOptions& o, bool decoupled)
-    : Optimizer(type, groups, o.lr, o.weight_decay, {"exp_avg", "exp_avg_sq"}), options_(o),
-      decoupled_(decoupled) {
+    : Optimizer(type, groups, o.lr, o.weight_decay, {"exp_avg", "exp_avg_sq"}) {
   for (double beta : {o.betas.first, o.betas.second}) check_option("betas", beta, 0, 1);
   check_option("eps", o.eps, 0, kInfinity);
-}
-
-void Adam::update(const Parameter& p, const Tensor& gradient, double lr) {
-  const kernels::AdamArgs args{.lr = lr,
-                               .beta1 = options_.betas.first,
-                               .beta2 = options_.betas.second,
-                               .eps = options_.eps,
-                               .weight_decay = decoupled_ ? p.weight_decay : 0,
-                               .l2 = decoupled_ ? 0 : p.weight_decay,
-                               .step = p.step};
-  on(gradient.device(), [&](auto device) {
-    kernels::adam_step(device, args, gradient, p.value, p.state[0], p.state[1]);
-  });
+  update_ = [o, decoupled](const Parameter& p, const Tensor& gradient, double lr) {
+    const kernels::AdamArgs args{.lr = lr,
+                                 .beta1 = o.betas.first,
+                                 .beta2 = o.betas.second,
+                                 .eps = o.eps,
+                                 .weight_decay = decoupled ? p.weight_decay : 0,
+                                 .l2 = decoupled ? 0 : p.weight_decay,
+                                 .step = p.step};
+    on(gradient.device(), [&](auto device) {
+      kernels::adam_step(device, args, gradient, p.value, p.state[0], p.state[1]);
+    });
+  };
 }
 
 Lion::Lion(const ParameterGroups& groups, const LionOptions& o)
-    : Optimizer("Lion", groups, o.lr, o.weight_decay, {"exp_avg"}), options_(o) {
+    : Optimizer("Lion", groups, o.lr, o.weight_decay, {"exp_avg"}) {
   for (double beta : {o.betas.first, o.betas.second}) check_option("betas", beta, 0, 1);
-}
-
-void Lion::update(const Parameter& p, const Tensor& gradient, double lr) {
-  const Tensor &m = p.state[0], u = sign(lerp(gradient, m, options_.betas.first));
-  p.value.copy_(p.value * (1 - lr * p.weight_decay) - u * lr);
-  m.copy_(lerp(gradient, m, options_.betas.second));
+  update_ = [o](const Parameter& p, const Tensor& gradient, double lr) {
+    const Tensor &m = p.state[0], u = sign(lerp(gradient, m, o.betas.first));
+    p.value.copy_(p.value * (1 - lr * p.weight_decay) - u * lr);
+    m.copy_(lerp(gradient, m, o.betas.second));
+  };
 }
 
 Muon::Muon(const ParameterGroups& groups, const MuonOptions& o)
-    : Optimizer("Muon", groups, o.lr, o.weight_decay, {"momentum_buffer"}), options_(o) {
+    : Optimizer("Muon", groups, o.lr, o.weight_decay, {"momentum_buffer"}) {
   check_option("momentum", o.momentum, 0, 1);
   for (const ParameterGroup& group : groups)
     for (const auto& [name, p] : group.parameters)
       if (p.requires_grad() && p.dim() != 2)
         throw_error<ValueError>("Muon: needs matrices, {} is {}: put it into a group of AdamW",
                                 name, p.shape());
-}
-
-void Muon::update(const Parameter& p, const Tensor& gradient, double lr) {
-  const Tensor& b = p.state[0];
-  b.copy_(lerp(gradient, b, options_.momentum));
-  Tensor u = options_.nesterov ? lerp(gradient, b, options_.momentum) : b;
-  const double ratio = double(u.size(0)) / double(std::max(u.size(1), std::int64_t(1)));
-  auto turn = [&] { return ratio > 1 ? u.transpose(0, 1) : u; };  // the smaller u u^T
-  u = turn() / clamp(norm(u), 1e-7);
-  for (int step = 0; step < 5; ++step) {
-    const Tensor a = matmul(u, u.transpose(0, 1));
-    u = u * 3.4445 + matmul(a * -4.7750 + matmul(a, a) * 2.0315, u);
-  }
-  p.value.copy_(p.value * (1 - lr * p.weight_decay) -
-                turn() * (lr * std::sqrt(std::max(1.0, ratio))));
+  update_ = [o](const Parameter& p, const Tensor& gradient, double lr) {
+    const Tensor& b = p.state[0];
+    b.copy_(lerp(gradient, b, o.momentum));
+    Tensor u = o.nesterov ? lerp(gradient, b, o.momentum) : b;
+    const double ratio = double(u.size(0)) / double(std::max(u.size(1), std::int64_t(1)));
+    auto turn = [&] { return ratio > 1 ? u.transpose(0, 1) : u; };  // the smaller u u^T
+    u = turn() / clamp(norm(u), 1e-7);
+    for (int step = 0; step < 5; ++step) {
+      const Tensor a = matmul(u, u.transpose(0, 1));
+      u = u * 3.4445 + matmul(a * -4.7750 + matmul(a, a) * 2.0315, u);
+    }
+    p.value.copy_(p.value * (1 - lr * p.weight_decay) -
+                  turn() * (lr * std::sqrt(std::max(1.0, ratio))));
+  };
 }
 
 double clip_grad_norm(const std::vector<Tensor>& parameters, double max_norm) {

@@ -58,8 +58,8 @@ class Optimizer {
   // or there twice is a ValueError, as is a list with nothing left.
   Optimizer(const char* type, const ParameterGroups& groups, double lr, double weight_decay,
             std::vector<const char*> state_names);
-  // p.step counts this update already.
-  virtual void update(const Parameter& p, const Tensor& gradient, double lr) = 0;
+  // What a constructor sets: one parameter's step, which p.step counts already.
+  Function<void(const Parameter& p, const Tensor& gradient, double lr)> update_;
   // Throws a ValueError unless low <= value < high.
   void check_option(const char* option, double value, double low, double high) const;
 
@@ -81,14 +81,9 @@ struct SGDOptions {
 
 // b = momentum b + (1 - dampening) g, at first b = g;  p -= lr b, or with nesterov
 // p -= lr (g + momentum b). Sutskever et al. 2013.
-class SGD : public Optimizer {
- public:
+struct SGD : Optimizer {
   explicit SGD(const ParameterGroups& groups, const SGDOptions& options = {});
   explicit SGD(const NamedTensors& p, const SGDOptions& o = {}) : SGD(ParameterGroups{{p}}, o) {}
-
- private:
-  void update(const Parameter& p, const Tensor& gradient, double lr) override;
-  const SGDOptions options_;
 };
 
 struct AdamOptions {
@@ -100,19 +95,14 @@ struct AdamOptions {
 
 // m and v are running means of the gradient and of its square, corrected for their start at zero:
 // p -= lr (m / (1 - beta1^n)) / (sqrt(v / (1 - beta2^n)) + eps) at step n. arXiv 1412.6980.
-class Adam : public Optimizer {
- public:
+struct Adam : Optimizer {
   explicit Adam(const ParameterGroups& groups, const AdamOptions& options = {})
       : Adam("Adam", groups, options, false) {}
   explicit Adam(const NamedTensors& p, const AdamOptions& o = {}) : Adam(ParameterGroups{{p}}, o) {}
 
  protected:
+  // Decoupled from the gradient is the weight decay.
   Adam(const char* type, const ParameterGroups& groups, const AdamOptions& options, bool decoupled);
-
- private:
-  void update(const Parameter& p, const Tensor& gradient, double lr) override;
-  const AdamOptions options_;
-  const bool decoupled_;  // from the gradient: the weight decay
 };
 
 struct AdamWOptions {
@@ -123,8 +113,7 @@ struct AdamWOptions {
 };
 
 // Adam whose weight decay does not pass through m and v. Loshchilov & Hutter, arXiv 1711.05101.
-class AdamW : public Adam {
- public:
+struct AdamW : Adam {
   explicit AdamW(const ParameterGroups& groups, const AdamWOptions& o = {})
       : Adam("AdamW", groups, {o.lr, o.betas, o.eps, o.weight_decay}, true) {}
   explicit AdamW(const NamedTensors& p, const AdamWOptions& o = {})
@@ -137,14 +126,9 @@ struct LionOptions {
   double weight_decay = 0;
 };
 // p -= lr sign(beta1 m + (1 - beta1) g), then m = beta2 m + (1 - beta2) g. arXiv 2302.06675.
-class Lion : public Optimizer {
- public:
+struct Lion : Optimizer {
   explicit Lion(const ParameterGroups& groups, const LionOptions& options = {});
   explicit Lion(const NamedTensors& p, const LionOptions& o = {}) : Lion(ParameterGroups{{p}}, o) {}
-
- private:
-  void update(const Parameter& p, const Tensor& gradient, double lr) override;
-  const LionOptions options_;
 };
 
 struct MuonOptions {
@@ -154,14 +138,9 @@ struct MuonOptions {
 // For matrices [R,C] alone: b = momentum b + (1 - momentum) g; u is b, or with nesterov
 // momentum b + (1 - momentum) g; p -= lr sqrt(max(1, R/C)) u with singular values near 1, most
 // from 0.7 to 1.2, by a Newton-Schulz iteration. K. Jordan 2024, kellerjordan.github.io/posts/muon.
-class Muon : public Optimizer {
- public:
+struct Muon : Optimizer {
   explicit Muon(const ParameterGroups& groups, const MuonOptions& options = {});
   explicit Muon(const NamedTensors& p, const MuonOptions& o = {}) : Muon(ParameterGroups{{p}}, o) {}
-
- private:
-  void update(const Parameter& p, const Tensor& gradient, double lr) override;
-  const MuonOptions options_;
 };
 
 // Scales all gradients down where their norm, as of one vector, exceeds max_norm, and returns that

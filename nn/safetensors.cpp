@@ -140,41 +140,37 @@ Tensor make_tensor(const Entry& entry, char* data, const MappedFile& file) {
   return {std::move(storage), contiguous_layout(entry.shape), entry.dtype};
 }
 
-TensorMap read(const MappedFile& file, Texts* metadata) {
-  std::uint64_t size = 0;
-  if (file.size < sizeof size) bad("not a safetensors file: it has {} bytes", file.size);
-  std::memcpy(&size, file.data.get(), sizeof size);
-  char* text = file.data.get() + sizeof size;
-  const std::uint64_t rest = file.size - sizeof size;
-  if (size > kMaxHeader) bad("not a safetensors file: its header would have {} bytes", size);
-  if (size > rest)
-    bad("the header has {} bytes and the file ends after {}: it is incomplete", size, rest);
-  const json header = parse_header({text, size});
-  Texts texts;
-  std::vector<Entry> entries;
-  for (const auto& [name, value] : header.items()) {
-    if (name == "__metadata__") {
-      if (!value.is_object()) bad("__metadata__ is not an object");
-      for (const auto& [key, words] : value.items()) {
-        if (!words.is_string()) bad("__metadata__ {} is not a text", quoted(key));
-        texts[key] = words.get<std::string>();
-      }
-    } else entries.push_back(parse_entry(name, value));
-  }
-  check_places(entries, rest - size);
-  TensorMap tensors;
-  for (const Entry& e : entries)
-    tensors.emplace(e.name, make_tensor(e, text + size + e.begin, file));
-  if (metadata) *metadata = std::move(texts);
-  return tensors;
-}
-
 }  // namespace
 
 TensorMap load_safetensors(const std::string& path, Texts* metadata) {
   const MappedFile file = map_file(path);
   try {
-    return read(file, metadata);
+    std::uint64_t size = 0;
+    if (file.size < sizeof size) bad("not a safetensors file: it has {} bytes", file.size);
+    std::memcpy(&size, file.data.get(), sizeof size);
+    char* text = file.data.get() + sizeof size;
+    const std::uint64_t rest = file.size - sizeof size;
+    if (size > kMaxHeader) bad("not a safetensors file: its header would have {} bytes", size);
+    if (size > rest)
+      bad("the header has {} bytes and the file ends after {}: it is incomplete", size, rest);
+    const json header = parse_header({text, size});
+    Texts texts;
+    std::vector<Entry> entries;
+    for (const auto& [name, value] : header.items()) {
+      if (name == "__metadata__") {
+        if (!value.is_object()) bad("__metadata__ is not an object");
+        for (const auto& [key, words] : value.items()) {
+          if (!words.is_string()) bad("__metadata__ {} is not a text", quoted(key));
+          texts[key] = words.get<std::string>();
+        }
+      } else entries.push_back(parse_entry(name, value));
+    }
+    check_places(entries, rest - size);
+    TensorMap tensors;
+    for (const Entry& e : entries)
+      tensors.emplace(e.name, make_tensor(e, text + size + e.begin, file));
+    if (metadata) *metadata = std::move(texts);
+    return tensors;
   } catch (const FileError& error) {
     throw FileError(path + ": " + error.what());
   }

@@ -4,15 +4,14 @@
 #include <triad/core/random.h>
 
 namespace triad::nn {
-namespace {
 
-std::unique_ptr<SelfAttention> without_residual(HybridAttentionLayer::Options options) {
+static std::unique_ptr<SelfAttention> without_residual(HybridAttentionLayer::Options options) {
   options.residual = false;
   return std::make_unique<HybridAttentionLayer>(options);
 }
 
 template <class Options>
-const Options& checked(const char* model, const Options& o, std::int64_t classes) {
+static const Options& checked(const char* model, const Options& o, std::int64_t classes) {
   const char* names[] = {"vocab_size", "d_model", "layers", "max_seq_len", "classes"};
   const std::int64_t sizes[] = {o.vocab_size, o.d_model, o.layers, o.max_seq_len, classes};
   for (int i = 0; i < 5; ++i)
@@ -22,8 +21,8 @@ const Options& checked(const char* model, const Options& o, std::int64_t classes
 }
 
 // [B,T]: rows that agree with the first one before their cut and differ from it everywhere after.
-Tensor ids_with_other_futures(const std::vector<std::int64_t>& cuts, std::int64_t vocab_size,
-                              std::int64_t T) {
+static Tensor ids_with_other_futures(const std::vector<std::int64_t>& cuts, std::int64_t vocab_size,
+                                     std::int64_t T) {
   std::vector<std::int64_t> ids;
   for (std::int64_t cut : cuts)
     for (std::int64_t t = 0; t < T; ++t) {
@@ -34,25 +33,12 @@ Tensor ids_with_other_futures(const std::vector<std::int64_t>& cuts, std::int64_
   return from_vector(ids, {std::int64_t(cuts.size()), T});
 }
 
-}  // namespace
-
 TransformerBlock::TransformerBlock(const Options& o)
     : TransformerBlock(o.d_model, without_residual(o), o.dropout) {}
 TransformerBlock::TransformerBlock(std::int64_t d_model, std::unique_ptr<SelfAttention> attn,
                                    double dropout)
     : norm1(d_model), norm2(d_model), attn(std::move(attn)), mlp(d_model, dropout) {
   if (!this->attn) throw ValueError("TransformerBlock: needs an attention, got none");
-}
-
-Tensor TransformerBlock::operator()(const Tensor& x, const AttentionMasks& masks) {
-  const Tensor y = x + attn->forward(norm1(x), masks);
-  return y + mlp(norm2(y));
-}
-
-Tensor TransformerBlock::step(const Tensor& x, LayerCache& cache) {
-  NoGradGuard guard;
-  const Tensor y = x + attn->step(norm1(x), cache);
-  return y + mlp(norm2(y));
 }
 
 template <class Options>
@@ -76,12 +62,6 @@ Tensor Transformer::embed(const Tensor& ids, std::int64_t first) {
         "got {} at position {}",
         type_name(), table, ids.shape(), first);
   return drop(tok(ids) + pos.weight.slice(0, first, end));
-}
-
-Tensor Transformer::features(const Tensor& ids, const AttentionMasks& masks) {
-  Tensor x = embed(ids);
-  for (TransformerBlock& block : blocks) x = block(x, masks);
-  return norm(x);
 }
 
 void Transformer::visit(Visitor& visitor) {

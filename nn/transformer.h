@@ -6,15 +6,21 @@
 namespace triad::nn {
 
 // x + attn(norm1(x)), then x + mlp(norm2(x)): the residual path is never normalised.
-class TransformerBlock : public Module {
- public:
+struct TransformerBlock : Module {
   using Options = HybridAttentionLayer::Options;  // of its attention, which never adds the residual
   explicit TransformerBlock(const Options& options);
   // With any attention [B,T,d_model] -> [B,T,d_model] that leaves the residual to the block.
   TransformerBlock(std::int64_t d_model, std::unique_ptr<SelfAttention> attn, double dropout = 0);
 
-  Tensor operator()(const Tensor& x, const AttentionMasks& masks = {});
-  Tensor step(const Tensor& x, LayerCache& cache);
+  Tensor operator()(const Tensor& x, const AttentionMasks& masks = {}) {
+    const Tensor y = x + attn->forward(norm1(x), masks);
+    return y + mlp(norm2(y));
+  }
+  Tensor step(const Tensor& x, LayerCache& cache) {
+    NoGradGuard guard;
+    const Tensor y = x + attn->step(norm1(x), cache);
+    return y + mlp(norm2(y));
+  }
   void visit(Visitor& visitor) override {
     visitor("norm1", norm1, "attn", *attn, "norm2", norm2, "mlp", mlp);
   }
@@ -47,13 +53,16 @@ class Transformer : public Module {
   Transformer(const char* model, const Options& options, bool causal, const Linear::Options& head);
   Tensor embed(const Tensor& ids, std::int64_t first = 0);  // tok[ids] + pos[first, first + T)
   // What the blocks and the norm make of them, [B,T,d_model].
-  Tensor features(const Tensor& ids, const AttentionMasks& masks = {});
+  Tensor features(const Tensor& ids, const AttentionMasks& masks = {}) {
+    Tensor x = embed(ids);
+    for (TransformerBlock& block : blocks) x = block(x, masks);
+    return norm(x);
+  }
 };
 
 // Token ids i64 [B,T] -> logits [B,T,vocab_size], T <= max_seq_len; position t sees ids 0..t.
 // Weights start as 0.02 N(0,1), positions as 0.01 N(0,1), biases at 0.
-class TransformerLM : public Transformer {
- public:
+struct TransformerLM : Transformer {
   struct Options {
     std::int64_t vocab_size = 0, d_model = 0, layers = 0;
     std::vector<HeadType> head_types = {};
@@ -74,8 +83,7 @@ class TransformerLM : public Transformer {
 
 // Token ids i64 [B,T] and, with padding, token_mask bool [B,T] -> logits [B,classes]: the mean over
 // real tokens of what the blocks make of them, then a Linear. Padding alone gives head.bias.
-class TransformerClassifier : public Transformer {
- public:
+struct TransformerClassifier : Transformer {
   struct Options {
     std::int64_t vocab_size = 0, d_model = 0, layers = 0;
     std::vector<HeadType> head_types = {};

@@ -9,8 +9,6 @@
 namespace triad::kernels {
 namespace {
 
-using namespace cpu;
-
 // Keys of a tile. 64 of them transposed are the right side of q k^T: one strip of gemm_tile for
 // floats on AVX-512, and with D up to 128 they fit the first cache level.
 constexpr Index kKeys = 64;

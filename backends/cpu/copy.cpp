@@ -6,16 +6,13 @@
 #include <triad/backends/cpu/strided.h>
 
 namespace triad::kernels {
-namespace {
-
-using namespace cpu;
 
 constexpr Index kSide = 64;  // of the squares that are transposed in cache
 
 // Calls f(n, source run, destination run) over all elements of a pair (y, x), the destination
 // gathered before when `read` and scattered after.
 template <class From, class To, class F>
-void for_each_run(const Pair& pair, const From* x, To* y, bool read, F f) {
+static void for_each_run(const Pair& pair, const From* x, To* y, bool read, F f) {
   parallel_ranges(pair.shape.numel(), kGrain, [&](Index begin, Index end) {
     Reader<From> in(x, pair.shape, pair.second, begin);
     Cursor<To> out(y, pair.shape, pair.first, begin);
@@ -34,7 +31,7 @@ void for_each_run(const Pair& pair, const From* x, To* y, bool read, F f) {
 // square of x is first copied as it lies, its rows padded: read across where rows are a power of
 // two apart, each cache line is fetched many times (512 x 1024 floats: 193 us unpadded, else 91).
 template <class T>
-void transpose(Index rows, Index columns, const T* x, Index x_stride, T* y, Index y_stride) {
+static void transpose(Index rows, Index columns, const T* x, Index x_stride, T* y, Index y_stride) {
   T square[kSide][kSide + 8];
   for (Index left = 0; left < columns; left += kSide) {
     const Index width = std::min(kSide, columns - left);
@@ -45,7 +42,7 @@ void transpose(Index rows, Index columns, const T* x, Index x_stride, T* y, Inde
 }
 
 // A copy without conversion.
-template <class T> void move(const Pair& pair, const T* x, T* y) {
+template <class T> static void move(const Pair& pair, const T* x, T* y) {
   const Loop loop = pair.loop();
   const int inner = loop.rank - 1;
   const auto &to = loop.first, &from = loop.second;
@@ -82,13 +79,11 @@ template <class T> void move(const Pair& pair, const T* x, T* y) {
   });
 }
 
-template <class From, class To> void convert(Index n, const From* x, To* y) {
+template <class From, class To> static void convert(Index n, const From* x, To* y) {
   if constexpr (std::is_same_v<From, bool>)  // as bytes: else the loop is not vectorised
     return convert(n, reinterpret_cast<const unsigned char*>(x), y);
   for (Index i = 0; i < n; ++i) y[i] = converted<To>(x[i]);
 }
-
-}  // namespace
 
 void copy(Cpu, const Tensor& x, const Tensor& y) {
   if (y.numel() == 0) return;

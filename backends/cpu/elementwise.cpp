@@ -8,8 +8,6 @@
 namespace triad::kernels {
 namespace {
 
-using namespace cpu;
-
 // n elements of the output from n of each input.
 template <class Out, class... In> using Row = void (*)(Index n, Out* y, const In*... inputs);
 

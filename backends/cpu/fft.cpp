@@ -4,11 +4,10 @@
 #include <numbers>
 
 namespace triad::cpu {
-namespace {
 
 // The radices of the stages, and that of the leaves: 8 where there is one, else 1. A four in front
 // of the eights keeps the rows of a butterfly in fewer sets of the cache than it has ways.
-std::vector<int> stage_radices(Index n, int& leaf) {
+static std::vector<int> stage_radices(Index n, int& leaf) {
   std::vector<int> result;
   int twos = 0;
   for (; n % 2 == 0; n /= 2) ++twos;
@@ -25,47 +24,10 @@ std::vector<int> stage_radices(Index n, int& leaf) {
   return result;
 }
 
-// One stage down: row j + q step <- root(q, j) times point q of the transform of rows j, j + step,
-// j + 2 step, ... in(t) and out(t) are where row t lies. Or back up: there (Re, Im) are swapped, so
-// that the same roots and butterflies serve. (A function of its own: as part of a lambda that picks
-// R it took 15 % longer, GCC 12.)
-template <bool up, int R, class T, class In, class Out>
-void decimate(const FftStage<T>& stage, In in, Out out) {
-  const Index step = stage.step;
-  const T* root = stage.roots.data();
-  auto turned = [](Row<T> z) { return up ? swapped(z) : z; };
-  for (Index j = 0; j < step; ++j, root += 2 * (R - 1)) {
-    Row<T> z[R];
-    unrolled<R>([&](int q) { z[q] = turned(Row<T>::load(in(j + q * step))); });
-    if constexpr (!up) butterfly<R>(z);
-    unrolled<R - 1>([&](int q) { z[q + 1] = times_pair(z[q + 1], root + 2 * q); });
-    if constexpr (up) butterfly<R>(z);
-    unrolled<R>([&](int q) { turned(z[q]).store(out(j + q * step)); });
-  }
-}
-
-template <bool up, class T, class In, class Out>
-void run(const FftStage<T>& stage, In in, Out out) {
-  switch (stage.radix) {
-    case 1: return decimate<up, 1>(stage, in, out);
-    case 2: return decimate<up, 2>(stage, in, out);
-    case 3: return decimate<up, 3>(stage, in, out);
-    case 4: return decimate<up, 4>(stage, in, out);
-    case 5: return decimate<up, 5>(stage, in, out);
-    default: return decimate<up, 8>(stage, in, out);
-  }
-}
-
-template <class T> auto rows_of(T* x) {
-  return [x](Index t) { return x + t * Row<std::remove_const_t<T>>::size; };
-}
-
 // z as the pair (re, im).
-template <class T> void append(std::vector<T>& pairs, std::complex<double> z) {
+template <class T> static void append(std::vector<T>& pairs, std::complex<double> z) {
   pairs.insert(pairs.end(), {T(z.real()), T(z.imag())});
 }
-
-}  // namespace
 
 std::complex<double> unit_root(Index k, Index n) {
   k %= n;
@@ -112,19 +74,6 @@ template <class T> Fft<T>::Fft(Index n) : frequency_(n), row_of_(n) {
     frequency_[p] = k + rest * scale;
     row_of_[frequency_[p]] = p;
   }
-}
-
-template <class T> void Fft<T>::first_stage(Rows<const T> in, T* x) const {
-  run<false>(stages_[0], in, rows_of(x));
-}
-template <class T> void Fft<T>::last_stage(const T* x, Rows<T> out) const {
-  run<true>(stages_[0], rows_of(x), out);
-}
-template <class T> void Fft<T>::down(const FftStage<T>& stage, T* x) {
-  run<false>(stage, rows_of(x), rows_of(x));
-}
-template <class T> void Fft<T>::up(const FftStage<T>& stage, T* x) {
-  run<true>(stage, rows_of(x), rows_of(x));
 }
 
 template <class T> AnyFft<T>::AnyFft(Index n) : n_(n) {

@@ -7,8 +7,6 @@
 namespace triad::kernels {
 namespace {
 
-using namespace cpu;
-
 // ---------------------------------------------------------------------- transforms
 //
 // As many rows side by side as a register has lanes; of real ones twice that, half as imaginary.

@@ -99,33 +99,25 @@ void gemm_tile(Index m, Index n, Index k, Strided<T> a, const T* b, Index b_row,
 }
 
 // A square of 16-byte registers, to[j][i] = factor * from[i][j]: 4 x 4 floats or 2 x 2 doubles.
-inline void transpose_square(float factor, const float* from, Index from_row, float* to,
-                             Index to_row) {
-  constexpr hn::FixedTag<float, 4> four;
-  constexpr hn::FixedTag<double, 2> pairs;
-  const auto scale = hn::Set(four, factor);
-  const auto row = [&](int i) { return hn::Mul(scale, hn::LoadU(four, from + i * from_row)); };
-  const auto r0 = row(0), r1 = row(1), r2 = row(2), r3 = row(3);
-  // r0 is paired with r1 and r2 with r3, then pair with pair: column i of r0..r3 is row i of `to`.
-  const auto low01 = hn::BitCast(pairs, hn::InterleaveLower(four, r0, r1));
-  const auto low23 = hn::BitCast(pairs, hn::InterleaveLower(four, r2, r3));
-  const auto high01 = hn::BitCast(pairs, hn::InterleaveUpper(four, r0, r1));
-  const auto high23 = hn::BitCast(pairs, hn::InterleaveUpper(four, r2, r3));
-  auto store = [&](auto v, int j) { hn::StoreU(hn::BitCast(four, v), four, to + j * to_row); };
-  store(hn::InterleaveLower(pairs, low01, low23), 0);
-  store(hn::InterleaveUpper(pairs, low01, low23), 1);
-  store(hn::InterleaveLower(pairs, high01, high23), 2);
-  store(hn::InterleaveUpper(pairs, high01, high23), 3);
-}
-
-inline void transpose_square(double factor, const double* from, Index from_row, double* to,
-                             Index to_row) {
-  constexpr hn::FixedTag<double, 2> two;
-  const auto scale = hn::Set(two, factor);
-  const auto r0 = hn::Mul(scale, hn::LoadU(two, from));
-  const auto r1 = hn::Mul(scale, hn::LoadU(two, from + from_row));
-  hn::StoreU(hn::InterleaveLower(two, r0, r1), two, to);
-  hn::StoreU(hn::InterleaveUpper(two, r0, r1), two, to + to_row);
+template <class T>
+inline void transpose_square(T factor, const T* from, Index from_row, T* to, Index to_row) {
+  constexpr hn::FixedTag<T, 16 / sizeof(T)> tag;
+  constexpr hn::FixedTag<double, 2> halves;
+  const auto scale = hn::Set(tag, factor);
+  const auto row = [&](int i) { return hn::Mul(scale, hn::LoadU(tag, from + i * from_row)); };
+  // The lower halves of both make row j of `to`, the upper ones the next.
+  const auto store = [&](auto left, auto right, int j) {
+    const auto a = hn::BitCast(halves, left), b = hn::BitCast(halves, right);
+    hn::StoreU(hn::BitCast(tag, hn::InterleaveLower(halves, a, b)), tag, to + j * to_row);
+    hn::StoreU(hn::BitCast(tag, hn::InterleaveUpper(halves, a, b)), tag, to + (j + 1) * to_row);
+  };
+  const auto r0 = row(0), r1 = row(1);
+  if constexpr (sizeof(T) == sizeof(double)) store(r0, r1, 0);
+  else {
+    const auto r2 = row(2), r3 = row(3);
+    store(hn::InterleaveLower(tag, r0, r1), hn::InterleaveLower(tag, r2, r3), 0);
+    store(hn::InterleaveUpper(tag, r0, r1), hn::InterleaveUpper(tag, r2, r3), 2);
+  }
 }
 
 // to[columns, rows] = factor * from[rows, columns]^T.

@@ -9,8 +9,6 @@
 
 namespace triad::kernels {
 
-using namespace cpu;
-
 void embedding(Cpu, const Tensor& weight, const Tensor& ids, const Tensor& y) {
   const Index C = weight.shape()[1];
   const std::int64_t* id = ids.first<std::int64_t>();

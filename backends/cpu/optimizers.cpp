@@ -3,8 +3,6 @@
 #include <triad/backends/cpu/vec.h>
 
 namespace triad::kernels {
-using namespace cpu;
-
 // Adam: Kingma and Ba, arXiv 1412.6980; AdamW: Loshchilov and Hutter, arXiv 1711.05101.
 void adam_step(Cpu, const AdamArgs& args, const Tensor& gradient, const Tensor& p, const Tensor& m,
                const Tensor& v) {

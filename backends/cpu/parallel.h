@@ -51,9 +51,7 @@ template <class F> void parallel_for(Index n, Index grain, F f) {
 // thread until its next call for the same T, and stays allocated while the thread lives.
 template <class T> T* scratch(Index count) {
   constexpr std::align_val_t kLine{64};
-  struct Free {
-    void operator()(T* p) const { ::operator delete(p, kLine); }
-  };
+  using Free = decltype([](T* p) { ::operator delete(p, kLine); });
   thread_local std::unique_ptr<T, Free> memory;
   thread_local Index size = 0;
   if (size < count) {
@@ -66,3 +64,7 @@ template <class T> T* scratch(Index count) {
 }
 
 }  // namespace triad::cpu
+
+namespace triad::kernels {
+using namespace cpu;  // in all that include this
+}

@@ -1,19 +1,13 @@
 // Random numbers: element i is a function of (seed, stream, i) alone, as core/random.h lays down,
 // so any thread may make any part. Words become numbers a tile at a time, while it is in cache.
-//
-// Words per element: f32 one (word i); f64 and i64 two (words 2i, the high half, and 2i + 1). A
-// pair of normals (elements 2j and 2j + 1) takes two words as f32 and four as f64.
 #include <triad/backends/cpu/philox.h>
 
 namespace triad::kernels {
-namespace {
-
-using namespace cpu;
 
 constexpr Index kTile = 1024;  // words; the grain below is a multiple
 
 // Calls f(first, count, words) for tiles of n elements, each of `per_element` words.
-template <class F> void for_each_tile(RandomStream random, Index n, Index per_element, F f) {
+template <class F> static void for_each_tile(RandomStream random, Index n, Index per_element, F f) {
   const Index tile = kTile / per_element;
   parallel_ranges(n, kHeavyGrain, [&](Index begin, Index end) {
     std::uint32_t words[kTile];
@@ -24,8 +18,6 @@ template <class F> void for_each_tile(RandomStream random, Index n, Index per_el
     }
   });
 }
-
-}  // namespace
 
 void uniform(Cpu, RandomStream random, const Tensor& y) {
   visit_float("uniform", y.dtype(), [&]<class T>(T) {

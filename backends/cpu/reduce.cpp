@@ -12,13 +12,9 @@
 namespace triad::kernels {
 namespace {
 
-using namespace cpu;
-
 // What sums are kept in: double, or integers that wrap around.
 template <class T>
 using Sum = std::conditional_t<std::is_floating_point_v<T>, double, std::uint64_t>;
-
-template <class T> constexpr bool is_summed = !is_complex_v<T>;
 
 // What they are given as: true counts as 1.
 template <class T> using Total = std::conditional_t<std::is_same_v<T, bool>, Index, T>;
@@ -171,7 +167,7 @@ void sum(Cpu, const Tensor& x, const Tensor& y) {
   visit_wide(x.dtype(), [&]<class T>(T) {
     const T* from = x.first<T>();
     auto* to = y.first<Total<T>>();
-    if constexpr (!is_summed<T>) throw DTypeError("sum: needs numbers that are not complex");
+    if constexpr (is_complex_v<T>) throw DTypeError("sum: needs numbers that are not complex");
     else if (sequences) sum_sequences<sum_of<T, false>>(summed, kept, from, to);
     else sum_rows(summed, kept, loop.size[inner], x_stride, y_stride, from, to);
   });
@@ -190,7 +186,7 @@ void sum_of_squares(Cpu, const Tensor& x, const Tensor& y) {
 void cumsum_last(Cpu, const Tensor& x, const Tensor& y) {
   constexpr Index kTogether = 4;  // rows: a row's additions have to wait for each other
   visit_wide(x.dtype(), [&]<class T>(T) {
-    if constexpr (!is_summed<T>) throw DTypeError("cumsum: no numbers");
+    if constexpr (is_complex_v<T>) throw DTypeError("cumsum: no numbers");
     else {
       const RowsOf<T> in{x}, out{y};
       parallel_for(ceil_div(in.count, kTogether), 1 + kGrain / (in.length + 1), [&](Index group) {

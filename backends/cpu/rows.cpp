@@ -4,8 +4,6 @@
 namespace triad::kernels {
 namespace {
 
-using namespace cpu;
-
 template <class T> T* row(const Tensor& x, Index r) { return x.first<T>() + r * x.shape()[1]; }
 
 template <class T> T* data_or_null(const Tensor& x) { return x.defined() ? x.first<T>() : nullptr; }
@@ -37,34 +35,6 @@ template <class T> double sum_exp(const T* x, Index C, T top, T* y = nullptr) {
     sum.add(part.keep(term));
   });
   return sum.total();
-}
-
-// ---- Layer normalisation. The variance is taken around a first estimate of the mean, which is
-// then corrected by the mean of what is left: with large means neither loses digits (Chan, Golub
-// and LeVeque, "Algorithms for computing the sample variance", 1983). The sums are in double.
-
-template <class T>
-void layer_norm_row(Index C, const T* x, const T* weight, const T* bias, double eps, T* y, T& mean,
-                    T& rstd) {
-  Accumulator<T> sum, left, squares;
-  for_each_register<T>(C, [&](Index i, auto part) { sum.add(part.load(x + i)); });
-  const T estimate = T(sum.total() / double(C));
-  for_each_register<T>(C, [&](Index i, auto part) {
-    const Vec<T> d = part.keep(part.load(x + i) - Vec<T>(estimate));
-    left.add(d);
-    squares.add_product(d, d);
-  });
-  const double correction = left.total() / double(C);
-  const double variance = squares.total() / double(C) - correction * correction;
-  const double scale = 1 / std::sqrt(std::max(variance, 0.0) + eps);
-  mean = T(double(estimate) + correction);
-  rstd = T(scale);
-  const Vec<T> shift(estimate), factor{T(scale)}, offset{T(-correction * scale)}, one{T(1)};
-  for_each_register<T>(C, [&](Index i, auto part) {
-    const Vec<T> h = fma(part.load(x + i) - shift, factor, offset);
-    const Vec<T> w = weight ? part.load(weight + i) : one;
-    part.store(fma(h, w, bias ? part.load(bias + i) : Vec<T>()), y + i);
-  });
 }
 
 // sums[j] += row element j, in double; sums are kept in whole registers
@@ -172,11 +142,33 @@ void cross_entropy_backward(Cpu, const Tensor& logits, const Tensor& target,
   });
 }
 
+// The variance is taken around a first estimate of the mean, which is then corrected by the mean of
+// what is left: with large means neither loses digits (Chan, Golub and LeVeque, "Algorithms for
+// computing the sample variance", 1983). The sums are in double.
 void layer_norm(Cpu, const Tensor& x, const Tensor& weight, const Tensor& bias, double eps,
                 const Tensor& y, const Tensor& mean, const Tensor& rstd) {
   for_each_row("layer_norm", x, [&]<class T>(T, Index r, Index C) {
-    layer_norm_row(C, row<T>(x, r), data_or_null<T>(weight), data_or_null<T>(bias), eps,
-                   row<T>(y, r), mean.first<T>()[r], rstd.first<T>()[r]);
+    const T *in = row<T>(x, r), *w = data_or_null<T>(weight), *b = data_or_null<T>(bias);
+    T* out = row<T>(y, r);
+    Accumulator<T> sum, left, squares;
+    for_each_register<T>(C, [&](Index i, auto part) { sum.add(part.load(in + i)); });
+    const T estimate = T(sum.total() / double(C));
+    for_each_register<T>(C, [&](Index i, auto part) {
+      const Vec<T> d = part.keep(part.load(in + i) - Vec<T>(estimate));
+      left.add(d);
+      squares.add_product(d, d);
+    });
+    const double correction = left.total() / double(C);
+    const double variance = squares.total() / double(C) - correction * correction;
+    const double scale = 1 / std::sqrt(std::max(variance, 0.0) + eps);
+    mean.first<T>()[r] = T(double(estimate) + correction);
+    rstd.first<T>()[r] = T(scale);
+    const Vec<T> shift(estimate), factor{T(scale)}, offset{T(-correction * scale)}, one{T(1)};
+    for_each_register<T>(C, [&](Index i, auto part) {
+      const Vec<T> h = fma(part.load(in + i) - shift, factor, offset);
+      const Vec<T> weights = w ? part.load(w + i) : one;
+      part.store(fma(h, weights, b ? part.load(b + i) : Vec<T>()), out + i);
+    });
   });
 }
 

@@ -142,23 +142,17 @@ template <class T> class Cursor {
 };
 
 // The elements of a strided array as contiguous runs.
-template <class T> class Reader {
- public:
-  Reader(const T* data, const Shape& shape, const Shape& strides, Index first)
-      : cursor_(data, shape, strides, first) {}
-
-  Index span() const { return cursor_.span(); }
+template <class T> struct Reader : Cursor<const T> {
+  using Cursor<const T>::Cursor;
 
   // The next n elements, n <= span(); they stay until the next call.
   const T* next(Index n) {
-    if (const T* run = cursor_.here(n)) return run;
-    cursor_.gather(n, buffer_);
-    return buffer_;
+    if (const T* run = this->here(n)) return run;
+    this->gather(n, buffer);
+    return buffer;
   }
 
- private:
-  Cursor<const T> cursor_;
-  T buffer_[kTile];
+  T buffer[kTile];
 };
 
 // f(i, run, count) for the runs of n elements from number `first` on; run[0] is number i of the n.

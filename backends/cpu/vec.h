@@ -111,7 +111,8 @@ template <class T> struct Vec {
   }
 };
 
-// The first and the second half of the lanes, in double.
+// The first and the second half of the lanes, in double; of doubles all are in the first.
+inline Vec<double> widen_low(Vec<double> a) { return a; }
 inline Vec<double> widen_low(Vec<float> a) {
   return hn::PromoteTo(Vec<double>::tag, hn::LowerHalf(a.raw));
 }
@@ -188,20 +189,12 @@ template <class T, class F> inline void for_each_register(Index n, F f) {
 template <class T> class Accumulator {
  public:
   void add(Vec<T> x) {
-    if constexpr (sizeof(T) == sizeof(double)) {
-      low_ += x;
-    } else {
-      low_ += widen_low(x);
-      high_ += widen_high(x);
-    }
+    low_ += widen_low(x);
+    if constexpr (sizeof(T) == sizeof(float)) high_ += widen_high(x);
   }
   void add_product(Vec<T> a, Vec<T> b) {
-    if constexpr (sizeof(T) == sizeof(double)) {
-      low_ = fma(a, b, low_);
-    } else {
-      low_ = fma(widen_low(a), widen_low(b), low_);
-      high_ = fma(widen_high(a), widen_high(b), high_);
-    }
+    low_ = fma(widen_low(a), widen_low(b), low_);
+    if constexpr (sizeof(T) == sizeof(float)) high_ = fma(widen_high(a), widen_high(b), high_);
   }
   double total() const { return sum_lanes(low_ + high_); }
 
