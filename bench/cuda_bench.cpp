@@ -5,9 +5,9 @@
 // their number: what a program waits for that does not look at each result. Of such samples of at
 // least 2 ms the median counts.
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -17,7 +17,6 @@
 
 #include <triad/backends/cuda/runtime.h>
 #include <triad/bench/cuda_rows.h>
-#include <triad/core/error.h>
 #include <triad/core/tensor.h>
 #include <triad/examples/common/statistics.h>
 #include <triad/nn/files.h>
@@ -64,6 +63,8 @@ class Bench {
         rows_.push_back({{"name", row.name}, {"size", row.size}, {"error", error.what()}});
         all = false;
       }
+      row = {};
+      empty_cache();
       std::fflush(stdout);
       write();
     }
@@ -85,7 +86,7 @@ class Bench {
     double once = 0;
     for (int i = 0; i < 3 || (!options_.quick && seconds_since(start) < kWarmUp); ++i)
       once = seconds_of(row, 1);  // the first ones make plans, and the clocks rise
-    const int batch = options_.quick ? 1 : std::clamp(int(std::ceil(kSample / once)), 1, 200);
+    const int batch = options_.quick ? 1 : std::clamp(int(std::ceil(kSample / once)), 1, 1000);
     std::vector<double> seconds;
     const auto begin = Clock::now();
     while (seconds.size() < kFewest ||

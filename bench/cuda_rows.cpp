@@ -6,8 +6,7 @@
 
 #include <triad/bench/workloads.h>
 #include <triad/examples/common/configurations.h>
-#include <triad/nn/attention.h>
-#include <triad/nn/optimizer.h>
+#include <triad/nn/graphed_step.h>
 #include <triad/nn/transformer.h>
 
 namespace triad::bench {
@@ -152,8 +151,9 @@ struct GptSize {
   std::int64_t layers, channels, heads, vocabulary, B, T;
 };
 
-// A training step of a GPT-2 with tied embeddings, everything in bf16 but the optimizer's sums.
-CudaRow gpt2(const GptSize& s, Device device) {
+// A training step of a GPT-2 with tied embeddings: products in bf16, parameters and sums in f32;
+// launched op by op, or replayed as one graph.
+CudaRow gpt2(const GptSize& s, bool graphed, Device device) {
   manual_seed(42);
   auto model = std::make_shared<nn::TransformerLM>(nn::TransformerLM::Options{
       .vocab_size = s.vocabulary,
@@ -162,26 +162,35 @@ CudaRow gpt2(const GptSize& s, Device device) {
       .head_types = std::vector(std::size_t(s.heads), nn::HeadType::standard),
       .max_seq_len = s.T,
       .tie_weights = true});
-  model->to(bf16);
   model->to(device);
   auto optimizer =
       std::make_shared<nn::AdamW>(nn::decay_groups(*model, 0.1), nn::AdamWOptions{.lr = 1e-4});
+  const auto loss = [model](const Tensors& batch) {
+    const Autocast guard;
+    return cross_entropy((*model)(batch[0]), batch[1]);
+  };
   const Tensor ids = randint(0, s.vocabulary, {s.B, s.T + 1}).to(device);
-  const Tensor x = ids.slice(1, 0, s.T).contiguous(), y = ids.slice(1, 1).contiguous();
+  const Tensors batch{ids.slice(1, 0, s.T).contiguous(), ids.slice(1, 1).contiguous()};
 
   // 12 C^2 weights a layer and the logits', one product forward and two backward; and attention.
   const double tokens = double(s.B) * double(s.T), C = double(s.channels);
   const double weights = 12 * double(s.layers) * C * C + C * double(s.vocabulary);
   const AttentionSize heads{s.B, s.heads, s.T, s.channels / s.heads, true};
-  return {.name = fmt::format("GPT-2 {:.0f}M step", double(model->parameter_count()) / 1e6),
-          .size = fmt::format("bf16 ({},{})", s.B, s.T),
-          .flops = 6 * tokens * weights + double(s.layers) * 3 * heads.flops(false),
-          .goal = Goal{Of::product, 0.5},
-          .run = [=] {
-            optimizer->zero_grad();
-            cross_entropy((*model)(x), y).backward();
-            optimizer->step();
-          }};
+  CudaRow row{.name = fmt::format("GPT-2 {:.0f}M step", double(model->parameter_count()) / 1e6),
+              .size = fmt::format("bf16 ({},{}) {}", s.B, s.T, graphed ? "in a graph" : "op by op"),
+              .flops = 6 * tokens * weights + double(s.layers) * 3 * heads.flops(false),
+              .goal = Goal{Of::product, 0.5}};
+  if (graphed) {
+    auto step = std::make_shared<nn::GraphedStep>(*optimizer, loss, nn::GraphedStep::Options{});
+    row.run = [optimizer, step, batch] { (*step)(batch); };
+  } else {
+    row.run = [=] {
+      optimizer->zero_grad();
+      loss(batch).backward();
+      optimizer->step();
+    };
+  }
+  return row;
 }
 
 }  // namespace
@@ -221,7 +230,7 @@ std::vector<std::function<CudaRow()>> cuda_rows(Device device, bool quick) {
         add([=, b = b, t = t] { return layer(c, b, t, M, backward, device); });
 
   const GptSize gpt = quick ? GptSize{1, 64, 2, 128, 1, 16} : GptSize{12, 768, 12, 50304, 16, 1024};
-  add([=] { return gpt2(gpt, device); });
+  for (bool graphed : {false, true}) add([=] { return gpt2(gpt, graphed, device); });
   return rows;
 }
 
