@@ -7,12 +7,14 @@
 
 namespace triad::bench {
 
-Workload hybrid(const std::string& name, const std::string& heads, std::int64_t B, std::int64_t T) {
-  constexpr std::int64_t M = 512;
+Workload hybrid(const std::string& name, const std::string& heads, std::int64_t B, std::int64_t T,
+                Device device, std::int64_t M) {
   manual_seed(42);
   auto layer = std::make_shared<nn::HybridAttentionLayer>(nn::HybridAttentionLayer::Options{
       .d_model = M, .head_types = nn::heads(heads), .max_seq_len = T});
-  Tensor x = randn({B, T, M}, {.requires_grad = true}), cotangent = randn({B, T, M});
+  layer->to(device);
+  Tensor x = randn({B, T, M}, {.device = device, .requires_grad = true});
+  Tensor cotangent = randn({B, T, M}, {.device = device});
 
   Workload w{
       .name = name, .size = fmt::format("({},{})", B, T), .modes = {"forward", "forward_backward"}};

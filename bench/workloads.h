@@ -24,7 +24,8 @@ struct Workload {
 };
 
 // A HybridAttentionLayer of the notebook: d_model 512, 8 heads, no dropout, random x [B,T,512].
-Workload hybrid(const std::string& name, const std::string& heads, std::int64_t B, std::int64_t T);
+Workload hybrid(const std::string& name, const std::string& heads, std::int64_t B, std::int64_t T,
+                Device device = {}, std::int64_t d_model = 512);
 
 // A training step of a GPT with 10.9 M parameters: 6 layers of 6 standard heads, d_model 384, T
 // 256, B 16, vocabulary 256; AdamW.

@@ -6,6 +6,7 @@
 #include <cstdio>
 
 #include <triad/examples/common/decoding.h>
+#include <triad/examples/common/device_option.h>
 #include <triad/examples/common/printable.h>
 #include <triad/examples/common/program.h>
 #include <triad/examples/common/run_folder.h>
@@ -18,6 +19,7 @@ struct Options {
   std::int64_t tokens = 400;
   Sampling sampling;
   std::uint64_t seed = 0;
+  Device device = {};
 };
 
 bool read_command_line(int argc, char** argv, Options& o) {
@@ -35,6 +37,7 @@ bool read_command_line(int argc, char** argv, Options& o) {
   number("--temperature", o.sampling.temperature, "0 always takes the likeliest byte", 0, 1e6);
   number("--top-k", o.sampling.top_k, "draw from this many of the likeliest; 0: from all", 0, 1e9);
   number("--seed", o.seed, "the same seed gives the same text", 0, 1e18);
+  add_device_option(app, o.device);
   return parse(app, argc, argv);
 }
 
@@ -44,6 +47,7 @@ int generate(int argc, char** argv) {
   // A model continues something: where there is nothing, the start of a line.
   if (options.prompt.empty()) options.prompt = "\n";
   nn::TransformerLM model = load_model(options.run);
+  model.to(options.device);
   manual_seed(options.seed);
 
   Decoder decoder(model);

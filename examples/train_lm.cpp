@@ -11,6 +11,7 @@
 #include <chrono>
 
 #include <triad/examples/common/decoding.h>
+#include <triad/examples/common/device_option.h>
 #include <triad/examples/common/loss_chart.h>
 #include <triad/examples/common/printable.h>
 #include <triad/examples/common/program.h>
@@ -54,6 +55,7 @@ bool read_command_line(int argc, char** argv, TrainingOptions& o) {
          "steps between held-out losses, when the model is saved, too; 0: a tenth of all", 0, 1e9);
   number("--sample", o.sample, "bytes of text written at the end", 0, 1e9);
   number("--threads", o.threads, "0: all cores, or what OMP_NUM_THREADS says", 0, 1024);
+  add_device_option(app, o.device);
   app.add_option("--out", o.out, "the run's folder; an earlier run there is replaced")
       ->type_name("FOLDER")
       ->capture_default_str();
@@ -69,11 +71,13 @@ bool read_command_line(int argc, char** argv, TrainingOptions& o) {
 }
 
 // Refuses what cannot fit before the system would have to kill the program: at the least, four
-// copies of 12 M^2 weights a layer, and of every position 16 activations a channel and layer.
+// copies of 12 M^2 weights a layer, and of every position 16 activations a channel and layer. A
+// CUDA device has memory of its own, whose end is an error: then it is one copy, made here first.
 void check_memory(const TrainingOptions& o) {
+  const bool here = o.device == Device::cpu();
   const double M = double(o.d_model), layers = double(o.layers);
-  const double tokens = double(o.batch) * double(o.seq);
-  const double needed = 4 * layers * (4 * 12 * M * M + tokens * 16 * M);
+  const double tokens = here ? double(o.batch) * double(o.seq) : 0;
+  const double needed = 4 * layers * ((here ? 4 : 1) * 12 * M * M + tokens * 16 * M);
   const double there = double(sysconf(_SC_PHYS_PAGES)) * double(sysconf(_SC_PAGESIZE));
   constexpr double kGiB = 1 << 30;
   if (needed > there)
@@ -168,9 +172,10 @@ int train(int argc, char** argv) {
   const TextData data(std::move(text.bytes), options.seq);
   nn::TransformerLM model(options.model());
   nn::check_causal(model);
-  say(fmt::format("model: {} parameters, {} layers of {} channels, heads {}\n",
+  model.to(options.device);
+  say(fmt::format("model: {} parameters, {} layers of {} channels, heads {}, on {}\n",
                   model.parameter_count(), options.layers, options.d_model,
-                  nn::heads_text(model.options.head_types)));
+                  nn::heads_text(model.options.head_types), name(options.device)));
   RunFolder folder(options);
   note_stop_signals();
 

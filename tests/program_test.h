@@ -11,6 +11,8 @@
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
+#include <nlohmann/json.hpp>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -62,5 +64,20 @@ class Running {
   std::string out_, err_;
   pid_t pid_ = 0;
 };
+
+// Writes a text to train on.
+inline void write_text(const std::filesystem::path& path) {
+  std::string text;
+  for (int i = 0; i < 400; ++i) text += "line " + std::to_string(i * i) + " of the text\n";
+  triad::nn::write_file_atomically(path, text);
+}
+
+// The lines of a run's metrics.jsonl.
+inline std::vector<nlohmann::json> read_metrics(const std::filesystem::path& run) {
+  std::vector<nlohmann::json> lines;
+  std::istringstream text(triad::nn::read_file(run / "metrics.jsonl"));
+  for (std::string line; std::getline(text, line);) lines.push_back(nlohmann::json::parse(line));
+  return lines;
+}
 
 inline const bool has_gnuplot = std::system("command -v gnuplot >/dev/null 2>&1") == 0;

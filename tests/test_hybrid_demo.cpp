@@ -23,11 +23,7 @@ const char* const kCharts[] = {"speed",    "sweep",     "outputs", "maps",
                                "response", "gradients", "training"};
 
 struct Demo {
-  Demo() {
-    std::string text;
-    for (int i = 0; i < 400; ++i) text += "line " + std::to_string(i * i) + " of the text\n";
-    nn::write_file_atomically(folder / "text", text);
-  }
+  Demo() { write_text(folder / "text"); }
   Words tiny() const {
     return {"hybrid_demo", "--data", path("text"), "--out",     path("report"), "--steps",
             "3",           "--runs", "2",          "--max-seq", "128"};

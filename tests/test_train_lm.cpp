@@ -10,7 +10,6 @@
 #include <cmath>
 #include <filesystem>
 #include <nlohmann/json.hpp>
-#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -26,11 +25,7 @@ namespace {
 
 // A folder with a text and, in `run`, what a small training left there.
 struct Fixture {
-  Fixture() {
-    std::string text;
-    for (int i = 0; i < 400; ++i) text += "line " + std::to_string(i * i) + " of the text\n";
-    nn::write_file_atomically(folder / "text", text);
-  }
+  Fixture() { write_text(folder / "text"); }
   Words train(const Words& more) const {
     Words words = {
         "train_lm",  "--data",  path("text"), "--heads", "standard*2, spectral, holonomy",
@@ -48,12 +43,7 @@ struct Fixture {
   }
   Result run(const Words& words) const { return Running(folder, words).wait(); }
   std::string path(const std::string& name) const { return (folder / name).string(); }
-  std::vector<nlohmann::json> metrics() const {
-    std::vector<nlohmann::json> lines;
-    std::istringstream text(nn::read_file(folder / "run/metrics.jsonl"));
-    for (std::string line; std::getline(text, line);) lines.push_back(nlohmann::json::parse(line));
-    return lines;
-  }
+  std::vector<nlohmann::json> metrics() const { return read_metrics(folder / "run"); }
   // Waits until training has done this many steps.
   void wait_for_steps(std::size_t steps) const {
     for (int i = 0; i < 6000; ++i) {
@@ -201,6 +191,7 @@ TEST_CASE("what train_lm refuses, before it touches anything") {
       {{"--lr", "-1"}, "--lr: needs a number from 0 to 1000000, got -1"},
       {{"--dropout", "1"}, "--dropout: needs a number from 0 to 0.99, got 1"},
       {{"--seed", "-1"}, "--seed"},
+      {{"--device", "gpu"}, "--device: needs cpu, cuda or cuda:N, got gpu"},
       {{"--heads", "standard*3"},
        "--d-model 16 cannot be shared by the 3 heads of --heads: take a multiple of 3"},
       {{"--heads", "standart"}, "unknown head type 'standart'"},
@@ -231,7 +222,7 @@ TEST_CASE("what train_lm refuses, before it touches anything") {
   CHECK(help.err == "");
   for (const char* flag :
        {"--data", "--heads", "--d-model", "--layers", "--seq", "--batch", "--steps", "--lr",
-        "--dropout", "--seed", "--eval-every", "--sample", "--out", "--threads"})
+        "--dropout", "--seed", "--eval-every", "--sample", "--out", "--threads", "--device"})
     CHECK(help.out.find(flag) != std::string::npos);
 }
 

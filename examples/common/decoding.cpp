@@ -34,19 +34,22 @@ std::int64_t draw(const std::vector<float>& logits, const Sampling& sampling) {
 
 Decoder::Decoder(nn::TransformerLM& model) : model_(model) { model.eval(); }
 
+Tensor Decoder::on_its_device(const std::vector<std::int64_t>& ids) const {
+  return from_vector(ids, {1, std::int64_t(ids.size())}).to(model_.tok.weight.device());
+}
+
 void Decoder::push(std::int64_t id) {
   context_.push_back(id);
   logits_ = {};
   if (std::int64_t(context_.size()) > model_.options.max_seq_len) context_.pop_front();
   else if (cache_.length + 1 == std::int64_t(context_.size()))
-    logits_ = model_.step(from_vector<std::int64_t>({id}, {1, 1}), cache_);
+    logits_ = model_.step(on_its_device({id}), cache_);
 }
 
 std::vector<float> Decoder::logits() {
   if (!logits_.defined()) {
-    const std::vector<std::int64_t> ids(context_.begin(), context_.end());
     NoGradGuard guard;
-    logits_ = model_(from_vector(ids, {1, std::int64_t(ids.size())})).slice(1, -1);
+    logits_ = model_(on_its_device({context_.begin(), context_.end()})).slice(1, -1);
   }
   return logits_.reshape({-1}).to_vector<float>();
 }

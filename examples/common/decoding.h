@@ -28,6 +28,8 @@ class Decoder {
   std::vector<float> logits();  // of the token after the last one pushed
 
  private:
+  Tensor on_its_device(const std::vector<std::int64_t>& ids) const;  // [1,T], the model's
+
   nn::TransformerLM& model_;
   nn::DecodeCache cache_;
   std::deque<std::int64_t> context_;  // at most max_seq_len

@@ -53,7 +53,8 @@ std::string config_text(const TrainingOptions& o) {
                            {"seed", o.seed},
                            {"eval_every", o.eval_every},
                            {"sample", o.sample},
-                           {"threads", o.threads}}}};
+                           {"threads", o.threads},
+                           {"device", name(o.device)}}}};
   // Names of files need not be UTF-8.
   return config.dump(2, ' ', false, ordered_json::error_handler_t::replace) + "\n";
 }

@@ -26,6 +26,7 @@ struct TrainingOptions {
   std::int64_t sample = 600;
   std::string out = "runs/train_lm";
   int threads = 0;  // 0: OpenMP's default
+  Device device = {};
 
   nn::TransformerLM::Options model() const;  // over bytes
 };

@@ -26,6 +26,7 @@ Text read_data(std::vector<std::string> paths);
 
 struct Batch {
   Tensor ids, targets;  // i64 [B,T]; targets[b,t] is the byte after ids[b,t]
+  Batch to(Device device) const { return {ids.to(device), targets.to(device)}; }
 };
 
 class TextData {

@@ -33,7 +33,7 @@ Metrics Trainer::step() {
                                           .steps = options_.steps,
                                           .warmup_steps = std::min(kMaxWarmup, options_.steps / 10),
                                           .final_lr = kFinalLr * options_.lr}));
-  const Batch batch = text_.sample(options_.batch);
+  const Batch batch = text_.sample(options_.batch).to(device());
   optimizer_.zero_grad();
   const Tensor loss = cross_entropy(model_(batch.ids), batch.targets);
   const double value = loss.item<double>();
@@ -56,7 +56,7 @@ std::optional<double> Trainer::held_out_loss() {
   const std::int64_t windows = text_.held_out_windows();
   for (std::int64_t first = 0; first < windows && stop_signal() == 0; first += options_.batch) {
     const std::int64_t count = std::min(options_.batch, windows - first);
-    const Batch batch = text_.held_out(first, count);
+    const Batch batch = text_.held_out(first, count).to(device());
     sum += double(count) * cross_entropy(model_(batch.ids), batch.targets).item<double>();
   }
   model_.train();

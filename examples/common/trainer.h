@@ -25,7 +25,8 @@ struct Diverged : Failure {
 };
 
 // AdamW with weight decay 0.1, gradients clipped to norm 1, and a learning rate that rises over the
-// first tenth of the steps (at most 100) and then falls along a cosine to a tenth.
+// first tenth of the steps (at most 100) and then falls along a cosine to a tenth. On the model's
+// device, which it must be on before.
 class Trainer {
  public:
   struct Options {
@@ -42,6 +43,8 @@ class Trainer {
   std::int64_t steps_done() const { return done_; }
 
  private:
+  Device device() const { return model_.tok.weight.device(); }
+
   nn::TransformerLM& model_;
   const TextData& text_;
   const Options options_;

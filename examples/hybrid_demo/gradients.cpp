@@ -33,10 +33,10 @@ double mean_of(const std::vector<double>& values) {
 
 }  // namespace
 
-bool gradient_flow(Report& report) {
+bool gradient_flow(Report& report, const DemoOptions& options) {
   report.section("Gradient flow analysis", "gradients");
-  nn::HybridAttentionLayer layer = make_layer("standard*4, spectral*2, holonomy*2");
-  Tensor x = randn({2, 16, kModelSize}, {.requires_grad = true});
+  nn::HybridAttentionLayer layer = make_layer("standard*4, spectral*2, holonomy*2", options.device);
+  Tensor x = randn({2, 16, kModelSize}, {.device = options.device, .requires_grad = true});
   sum(layer(x)).backward();
 
   report.text("A new layer without dropout; the loss is the sum of the output.");

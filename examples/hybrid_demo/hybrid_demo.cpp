@@ -9,6 +9,7 @@
 
 #include <triad/core/device.h>
 #include <triad/core/random.h>
+#include <triad/examples/common/device_option.h>
 #include <triad/examples/common/program.h>
 #include <triad/examples/common/stop_signal.h>
 #include <triad/examples/hybrid_demo/sections.h>
@@ -41,6 +42,7 @@ bool read_command_line(int argc, char** argv, DemoOptions& o) {
          65536);
   number("--seed", o.seed, "the same seed gives the same numbers, but for times", 0, 1e18);
   number("--threads", o.threads, "0: all cores, or what OMP_NUM_THREADS says", 0, 1024);
+  add_device_option(app, o.device);
   if (!parse(app, argc, argv)) return false;
   if (o.out.empty()) throw ValueError("--out needs the name of a folder");
   return true;
@@ -56,15 +58,16 @@ int demo(int argc, char** argv) {
 
   try {
     manual_seed(options.seed);
-    nn::HybridAttentionLayer layer = make_layer("standard*4, spectral*2, holonomy*2", 0.1);
+    nn::HybridAttentionLayer layer =
+        make_layer("standard*4, spectral*2, holonomy*2", options.device, 0.1);
     // Each says whether it got to its end; a signal may cut the long ones short.
     const std::function<bool()> sections[] = {
         [&] { return basic_usage(report, layer); },
         [&] { return forward_pass(report, layer); },
         [&] { return performance_comparison(report, options); },
         [&] { return attention_patterns(report, layer); },
-        [&] { return gradient_flow(report); },
-        [&] { return configuration_examples(report); },
+        [&] { return gradient_flow(report, options); },
+        [&] { return configuration_examples(report, options); },
         [&] { return training(report, options, text); },
     };
     std::uint64_t seed = options.seed;

@@ -10,9 +10,11 @@
 
 namespace triad::examples {
 
-nn::HybridAttentionLayer make_layer(const std::string& heads, double dropout) {
-  return nn::HybridAttentionLayer(
+nn::HybridAttentionLayer make_layer(const std::string& heads, Device device, double dropout) {
+  nn::HybridAttentionLayer layer(
       {.d_model = kModelSize, .head_types = nn::heads(heads), .dropout = dropout});
+  layer.to(device);
+  return layer;
 }
 
 Cell shape_cell(const Tensor& x) {
@@ -79,7 +81,8 @@ bool basic_usage(Report& report, const nn::HybridAttentionLayer& layer) {
 bool forward_pass(Report& report, nn::HybridAttentionLayer& layer) {
   report.section("Forward pass", "forward_pass");
   NoGradGuard guard;
-  const Tensor x = randn({4, 128, kModelSize}), y = layer(x);
+  const Tensor x = randn({4, 128, kModelSize}, {.device = layer.W_o.weight.device()});
+  const Tensor y = layer(x);
   report.text("The layer is new and in training mode, so dropout acts.");
   report.facts({{"Input shape", "input_shape", shape_cell(x)},
                 {"Output shape", "output_shape", shape_cell(y)},
@@ -92,7 +95,7 @@ bool forward_pass(Report& report, nn::HybridAttentionLayer& layer) {
   return true;
 }
 
-bool configuration_examples(Report& report) {
+bool configuration_examples(Report& report, const DemoOptions& options) {
   report.section("Configuration examples", "configuration_examples");
   struct Example {
     const char *name, *description, *heads;
@@ -117,8 +120,9 @@ bool configuration_examples(Report& report) {
                {"output", "output_shape"},
                {"finite", "finite"}}};
   for (const Example& example : kExamples) {
-    nn::HybridAttentionLayer layer = make_layer(example.heads);
-    const Tensor x = randn({1, 16, kModelSize}), y = no_grad([&] { return layer(x); });
+    nn::HybridAttentionLayer layer = make_layer(example.heads, options.device);
+    const Tensor x = randn({1, 16, kModelSize}, {.device = options.device});
+    const Tensor y = no_grad([&] { return layer(x); });
     report.text(fmt::format("{}: {}. Configuration: {}.", example.name, example.description,
                             example.heads));
     table.rows.push_back({example.name, head_counts(layer), layer.n_heads, shape_cell(x),

@@ -50,7 +50,7 @@ Tensor softmax_map(const Tensor& q, const Tensor& k) {
 // A filter maps time to time whatever the channel: its matrix is what it makes of each impulse.
 Tensor filter_map(const nn::SpectralAttention& spectral, std::int64_t T) {
   const std::int64_t H = spectral.n_heads, bins = T / 2 + 1;
-  const Tensor time = arange(double(T));
+  const Tensor time = arange(double(T), {.device = spectral.log_gain.device()});
   const Tensor impulses = (time.unsqueeze(1) == time).to(f32).reshape({T, T, 1, 1});
   const Tensor y = spectral_filter(impulses.expand({T, T, H, 1}), at_bins(spectral.log_gain, bins),
                                    at_bins(spectral.phase, bins));  // [s,t,H,1]
@@ -119,7 +119,7 @@ void maps(Report& report, nn::HybridAttentionLayer& layer, const std::vector<Hea
   std::string data, panels;
   int index = 0;
   for (const Heads& heads : groups) {
-    const Tensor map = attention_map(layer, heads).contiguous();  // [heads,T,T]
+    const Tensor map = attention_map(layer, heads).to(Device::cpu()).contiguous();  // [heads,T,T]
     const float* value = map.data<float>();
     const double widest = max(abs(map)).item<double>();
     const bool is_filter = heads.type == nn::HeadType::spectral;
@@ -166,7 +166,8 @@ void maps(Report& report, nn::HybridAttentionLayer& layer, const std::vector<Hea
 }
 
 void response(Report& report, const nn::SpectralAttention& spectral) {
-  const Tensor gain = exp(spectral.log_gain.detach()), phase = spectral.phase.detach();
+  const Tensor gain = exp(spectral.log_gain.detach().to(Device::cpu()));
+  const Tensor phase = spectral.phase.detach().to(Device::cpu());
   const std::int64_t H = gain.size(0), F = gain.size(1);
   std::string data = "# frequency / pi, then for each head gain and phase\n", gains, phases;
   for (std::int64_t k = 0; k < F; ++k) {
@@ -227,7 +228,7 @@ bool attention_patterns(Report& report, nn::HybridAttentionLayer& layer) {
   report.section("Attention pattern analysis", "patterns");
   NoGradGuard guard;
   layer.eval();
-  const Tensor x = randn({1, kLength, kModelSize});
+  const Tensor x = randn({1, kLength, kModelSize}, {.device = layer.W_o.weight.device()});
   const std::vector<Heads> groups = run_heads(layer, x);
   report.text(
       "The layer of section 1 in eval mode: the module of each head type on its own q, k and v. "

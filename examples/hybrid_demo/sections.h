@@ -23,18 +23,19 @@ struct DemoOptions {
   std::int64_t max_seq = 4096;         // where the sweep over T ends
   std::uint64_t seed = 42;
   int threads = 0;  // 0: OpenMP's default
+  Device device = {};
 };
 
 bool basic_usage(Report& report, const nn::HybridAttentionLayer& layer);
 bool forward_pass(Report& report, nn::HybridAttentionLayer& layer);
 bool performance_comparison(Report& report, const DemoOptions& options);
 bool attention_patterns(Report& report, nn::HybridAttentionLayer& layer);
-bool gradient_flow(Report& report);
-bool configuration_examples(Report& report);
+bool gradient_flow(Report& report, const DemoOptions& options);
+bool configuration_examples(Report& report, const DemoOptions& options);
 bool training(Report& report, const DemoOptions& options, const TextData& text);
 
 // "standard*4, ..." as a layer of kModelSize with its other options at their defaults.
-nn::HybridAttentionLayer make_layer(const std::string& heads, double dropout = 0);
+nn::HybridAttentionLayer make_layer(const std::string& heads, Device device, double dropout = 0);
 
 Cell shape_cell(const Tensor& x);  // "[4,128,512]"
 

@@ -9,6 +9,7 @@
 
 #include <triad/core/device.h>
 #include <triad/examples/common/configurations.h>
+#include <triad/examples/common/device_option.h>
 #include <triad/examples/common/progress.h>
 #include <triad/examples/common/statistics.h>
 #include <triad/examples/common/stop_signal.h>
@@ -37,11 +38,15 @@ struct Timed {
   Times times = {};
 
   void run() {
-    times.forward.push_back(milliseconds_of([&] { no_grad([&] { return (*layer)(x); }); }));
+    times.forward.push_back(milliseconds_of([&] {
+      no_grad([&] { return (*layer)(x); });
+      wait_for(x.device());
+    }));
     times.both.push_back(milliseconds_of([&] {
       layer->zero_grad();
       x.set_grad({});
       (*layer)(x).backward(cotangent);
+      wait_for(x.device());
     }));
   }
 };
@@ -70,9 +75,9 @@ std::vector<Times> measure(std::int64_t B, std::int64_t T, const DemoOptions& o,
                            ProgressLine& line) {
   std::vector<Timed> timed;
   for (const Configuration& c : kConfigurations) {
-    timed.push_back({std::make_shared<nn::HybridAttentionLayer>(make_layer(c.heads)),
-                     randn({B, T, kModelSize}, {.requires_grad = true}),
-                     randn({B, T, kModelSize})});
+    timed.push_back({std::make_shared<nn::HybridAttentionLayer>(make_layer(c.heads, o.device)),
+                     randn({B, T, kModelSize}, {.device = o.device, .requires_grad = true}),
+                     randn({B, T, kModelSize}, {.device = o.device})});
     timed.back().layer->eval();
   }
   const auto round = [&] {
@@ -209,6 +214,7 @@ bool performance_comparison(Report& report, const DemoOptions& options) {
       "time is the median in milliseconds with the quartiles.");
   report.facts({{"Model dimension", "d_model", kModelSize},
                 {"Batch of the sweep over T", "sweep_batch", std::int64_t(1)},
+                {"Device", "device", name(options.device)},
                 {"Threads", "threads", std::int64_t(get_num_threads())}});
   Table table{"B2_T64",
               {{"B=2, T=64", "name"}, {"forward", "forward"}, {"forward + backward", "both"}}};

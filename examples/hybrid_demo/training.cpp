@@ -60,6 +60,7 @@ Outcome train(const Configuration& configuration, const DemoOptions& o, const Te
                            .head_types = nn::heads(configuration.heads),
                            .max_seq_len = kTrainingSeq});
   nn::check_causal(model);
+  model.to(o.device);
   manual_seed(o.seed);  // the same batches for every configuration
   Trainer trainer(model, text, {.steps = o.steps, .batch = kBatch, .lr = kLr});
   Outcome outcome{.parameters = model.parameter_count(),
