@@ -206,12 +206,6 @@ Tensor SpectralAttention::step(const Tensor& x, HeadCache& cache) {
   return finish(x, v, matmul(taps, past).transpose(1, 2));  // [H,1,n] [B,H,n,D] -> [B,H,1,D]
 }
 
-void SpectralAttention::visit(Visitor& visitor) {
-  visitor("W_qkv", W_qkv, "W_o", W_o, "log_gain", log_gain, "phase", phase);
-  if (alpha) visitor("alpha", *alpha);
-  visitor("drop", drop);
-}
-
 std::string SpectralAttention::options_text() const {
   return fmt::format("{} heads of {}, {} control points{}{}{}", n_heads, d_head, log_gain.size(1),
                      causal ? ", causal" : "", use_dct ? ", dct" : "", alpha ? ", token gate" : "");
@@ -304,13 +298,6 @@ Tensor HybridAttentionLayer::step(const Tensor& x, LayerCache& cache) {
     outputs.push_back(groups_[i].heads->step(q, k, v, cache.groups[i]).transpose(1, 2));
   }
   return finish(x, cat(outputs, 2));
-}
-
-void HybridAttentionLayer::visit(Visitor& visitor) {
-  visitor("W_qkv", W_qkv, "W_o", W_o);
-  for (auto& [type, heads] : attention_modules)
-    visitor(std::string("attention_modules.") + name(type), *heads);
-  visitor("drop", drop);
 }
 
 std::string HybridAttentionLayer::options_text() const {

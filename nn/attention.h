@@ -138,7 +138,11 @@ class SpectralAttention : public SelfAttention {
     return step(x, cache.groups[0]);
   }
   Tensor step(const Tensor& x, HeadCache& cache);
-  void visit(Visitor& visitor) override;
+  void visit(Visitor& visitor) override {
+    visitor("W_qkv", W_qkv, "W_o", W_o, "log_gain", log_gain, "phase", phase);
+    if (alpha) visitor("alpha", *alpha);
+    visitor("drop", drop);
+  }
   std::string type_name() const override { return "SpectralAttention"; }
   std::string options_text() const override;
 
@@ -198,7 +202,12 @@ class HybridAttentionLayer : public SelfAttention {
   // x [B,T,M]. With spectral heads a mask is an error; token_mask goes with every type.
   Tensor forward(const Tensor& x, const AttentionMasks& masks) override;
   Tensor step(const Tensor& x, LayerCache& cache) override;
-  void visit(Visitor& visitor) override;
+  void visit(Visitor& visitor) override {
+    visitor("W_qkv", W_qkv, "W_o", W_o);
+    for (auto& [type, heads] : attention_modules)
+      visitor(std::string("attention_modules.") + name(type), *heads);
+    visitor("drop", drop);
+  }
   std::string type_name() const override { return "HybridAttentionLayer"; }
   std::string options_text() const override;
 

@@ -235,10 +235,6 @@ void EMA::update() {
   }
 }
 
-void EMA::copy_to() const {
-  for (const auto& [name, t] : model_.state_dict()) t.copy_(means_.at(name));
-}
-
 std::shared_ptr<void> EMA::average_parameters() const {
   StateDict own = model_.state_dict();
   for (auto& [name, t] : own) t = t.clone();

@@ -170,8 +170,10 @@ double cosine_lr(std::int64_t step, const Schedule& schedule);
 class EMA {
  public:
   explicit EMA(Module& model, double decay = 0.999);
-  void update();         // mean = decay mean + (1 - decay) weight
-  void copy_to() const;  // the means into the model
+  void update();          // mean = decay mean + (1 - decay) weight
+  void copy_to() const {  // the means into the model
+    for (const auto& [name, t] : model_.state_dict()) t.copy_(means_.at(name));
+  }
   // copy_to() while what it returns lives; then the model has its own weights again.
   [[nodiscard]] std::shared_ptr<void> average_parameters() const;
   StateDict state_dict() const { return means_; }  // by the model's names, sharing memory

@@ -64,12 +64,6 @@ Tensor Transformer::embed(const Tensor& ids, std::int64_t first) {
   return drop(tok(ids) + pos.weight.slice(0, first, end));
 }
 
-void Transformer::visit(Visitor& visitor) {
-  visitor("tok", tok, "pos", pos, "drop", drop);
-  for (std::size_t i = 0; i < blocks.size(); ++i) visitor(fmt::format("blocks.{}", i), blocks[i]);
-  visitor("norm", norm, "head", head);
-}
-
 TransformerLM::TransformerLM(const Options& o)
     : Transformer("TransformerLM", o, true, {o.d_model, o.vocab_size, false}), options(o) {
   NoGradGuard guard;

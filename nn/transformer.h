@@ -40,7 +40,12 @@ struct DecodeCache {
 // What the models below share: token and position embeddings, blocks, a norm and a head.
 class Transformer : public Module {
  public:
-  void visit(Visitor& visitor) override;
+  void visit(Visitor& visitor) override {
+    visitor("tok", tok, "pos", pos, "drop", drop);
+    for (std::size_t i = 0; i < blocks.size(); ++i)
+      visitor("blocks." + std::to_string(i), blocks[i]);
+    visitor("norm", norm, "head", head);
+  }
 
   Embedding tok, pos;
   Dropout drop;
