@@ -34,6 +34,7 @@ if(cuda)
   target_compile_definitions(triad PUBLIC TRIAD_CUDA)
   target_compile_options(triad PRIVATE
     $<$<COMPILE_LANGUAGE:CUDA>:-std=c++20 --expt-relaxed-constexpr -Xcompiler=-fPIC,-Wall -Xptxas=-v>)
-  set_target_properties(triad PROPERTIES CUDA_COMPILER_LAUNCHER ${PROJECT_SOURCE_DIR}/cmake/nvcc_logged.sh)
+  set_target_properties(triad PROPERTIES CUDA_ARCHITECTURES "${CMAKE_CUDA_ARCHITECTURES}"
+    CUDA_COMPILER_LAUNCHER ${PROJECT_SOURCE_DIR}/cmake/nvcc_logged.sh)
   target_link_libraries(triad PRIVATE CUDA::cudart CUDA::cublasLt CUDA::cufft)
 endif()

@@ -35,7 +35,8 @@ program() {
   [[ -s $app/main.cpp ]] || fail 'there is no program between ```cpp and ```'
   [[ -s $app/CMakeLists.txt ]] || fail 'there is no CMakeLists.txt between ```cmake and ```'
   # Without optimisation the library builds fastest.
-  cmake -S "$app" -B "$build/user_program" -DCMAKE_BUILD_TYPE=Debug
+  # Without CUDA, which nvcc would compile for three architectures.
+  cmake -S "$app" -B "$build/user_program" -DCMAKE_BUILD_TYPE=Debug -DTRIAD_CUDA=OFF
   cmake --build "$build/user_program" --parallel "$(nproc)"
   local programs
   mapfile -t programs < <(find "$build/user_program" -maxdepth 1 -type f -executable)

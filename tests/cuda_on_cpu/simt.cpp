@@ -1,6 +1,6 @@
 // The scheduler of simt.h: fibers, barriers, shared memory.
-#include "simt.h"
 
+#include <simt.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -171,10 +171,7 @@ struct Runner {
   Runner(dim3 block, std::size_t shared_bytes, const std::function<void()>& body)
       : body(body), threads(std::size_t(block.x) * block.y * block.z),
         letters((threads.size() + 31) / 32 * 2 * 32 * 64), present((threads.size() + 31) / 32 * 2),
-        dynamic(shared_bytes + 2 * kGuard), dynamic_bytes(shared_bytes), idle(idle_fibers()) {
-    ASAN_POISON_MEMORY_REGION(dynamic.data(), kGuard);
-    ASAN_POISON_MEMORY_REGION(dynamic.data() + kGuard + shared_bytes, kGuard);
-  }
+        dynamic(shared_bytes + 2 * kGuard), dynamic_bytes(shared_bytes), idle(idle_fibers()) {}
   ~Runner() { ASAN_UNPOISON_MEMORY_REGION(dynamic.data(), dynamic.size()); }
 
   void resume(Thread& t) {
