@@ -5,6 +5,7 @@
 // the surroundings of a block are poisoned, too. Fresh blocks are full of NaN.
 #include <triad/backends/cuda/runtime.h>
 
+#include <poison.h>
 #include <sys/mman.h>
 
 #include <cstring>
@@ -12,13 +13,6 @@
 #include <mutex>
 #include <new>
 #include <vector>
-
-#ifdef __SANITIZE_ADDRESS__
-#include <sanitizer/asan_interface.h>
-#else
-#define ASAN_POISON_MEMORY_REGION(address, size)
-#define ASAN_UNPOISON_MEMORY_REGION(address, size)
-#endif
 
 namespace triad::cuda {
 namespace {

@@ -1,5 +1,6 @@
 // The scheduler of simt.h: fibers, barriers, shared memory.
 
+#include <poison.h>
 #include <simt.h>
 #include <sys/mman.h>
 
@@ -13,11 +14,7 @@
 #include <vector>
 
 #ifdef __SANITIZE_ADDRESS__
-#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
-#else
-#define ASAN_POISON_MEMORY_REGION(address, size)
-#define ASAN_UNPOISON_MEMORY_REGION(address, size)
 #endif
 
 namespace simt {
