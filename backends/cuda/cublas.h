@@ -1,0 +1,29 @@
+// Matrix products: by cuBLASLt (cublas.cpp), in tests on the CPU by tests/cuda_on_cpu/cublas.cpp.
+#pragma once
+
+#include <compare>
+#include <cstdint>
+
+#include <triad/core/device.h>
+#include <triad/core/dtype.h>
+
+namespace triad::cuda {
+
+// c[M,N] = a[M,K] b[K,N], rows one behind the other, for each of a batch; none of M, N, K is 0. f32
+// (no TF32), f64, or bf16 summed in f32.
+struct Gemm {
+  DType dtype;
+  std::int64_t M, N, K;
+  bool transpose_a = false, transpose_b = false;  // a lies as [K,M], b as [N,K]
+  std::int64_t a_row = 0, b_row = 0;  // from one row to the next as they lie; at least its length
+  std::int64_t batch = 1;
+  std::int64_t a_stride = 0, b_stride = 0, c_stride = 0;  // from one matrix to the next
+
+  auto operator<=>(const Gemm&) const = default;
+};
+
+// bias[N], aligned to 16 bytes and added to every row, or null.
+void gemm(Cuda device, const Gemm& product, const void* a, const void* b, const void* bias,
+          void* c);
+
+}  // namespace triad::cuda

@@ -1,0 +1,85 @@
+// cufft.h by cuFFT: plans are made once per size and kept, their work areas are triad's memory.
+#include <triad/backends/cuda/cufft.h>
+
+#include <cufftXt.h>
+
+#include <algorithm>
+#include <list>
+#include <mutex>
+
+#include <triad/backends/cuda/runtime.h>
+#include <triad/core/format.h>
+
+namespace triad::cuda {
+namespace {
+
+struct Plan {
+  Cuda device;
+  Transform transform;
+  DType real;
+  std::int64_t n, batch;
+  bool in_graph = false;  // a captured graph uses it: it must stay
+  cufftHandle handle = 0;
+  std::size_t work_bytes = 0;
+
+  bool is_for(const Plan& p) const {
+    return device.index == p.device.index && transform == p.transform && real == p.real &&
+           n == p.n && batch == p.batch;
+  }
+  void check(cufftResult status) const {
+    if (status != CUFFT_SUCCESS)
+      throw_error<Error>("cuFFT: status {} in {} transforms of {} points of {}", int(status), batch,
+                         n, real);
+  }
+
+  void make() {
+    const cudaDataType part = real == f32 ? CUDA_R_32F : CUDA_R_64F;
+    const cudaDataType whole = real == f32 ? CUDA_C_32F : CUDA_C_64F;
+    const cudaDataType in = transform == Transform::real_forward ? part : whole;
+    const cudaDataType out = transform == Transform::real_inverse ? part : whole;
+    long long size = n;
+    check(cufftCreate(&handle));
+    check(cufftSetAutoAllocation(handle, 0));
+    check(cufftXtMakePlanMany(handle, 1, &size, nullptr, 1, 1, in, nullptr, 1, 1, out, batch,
+                              &work_bytes, whole));
+    check(cufftSetStream(handle, static_cast<cudaStream_t>(stream(device))));
+  }
+
+  void run(const void* in, void* out) const {
+    // The next op may have the area at once: it runs on the same stream.
+    const auto work = Storage::allocate(work_bytes, Device::cuda(device.index));
+    check(cufftSetWorkArea(handle, work->data()));
+    const bool inverse =
+        transform == Transform::complex_inverse || transform == Transform::real_inverse;
+    check(cufftXtExec(handle, const_cast<void*>(in), out, inverse ? CUFFT_INVERSE : CUFFT_FORWARD));
+  }
+};
+
+}  // namespace
+
+void fft(Cuda device, Transform transform, DType real, std::int64_t n, std::int64_t batch,
+         const void* in, void* out) {
+  if (batch == 0) return;
+  constexpr std::size_t kMost = 64;           // plans, which hold memory of the device
+  static auto& plans = *new std::list<Plan>;  // the last used one first
+  static auto& mutex = *new std::mutex;
+  stream(device);                     // makes it the current device
+  const std::lock_guard lock(mutex);  // a plan runs one transform at a time
+  Plan plan{device, transform, real, n, batch};
+  const auto found = std::ranges::find_if(plans, [&](const Plan& p) { return p.is_for(plan); });
+  if (found != plans.end()) plans.splice(plans.begin(), plans, found);
+  else {
+    plan.make();
+    plans.push_front(plan);
+    auto oldest = std::prev(plans.end());
+    while (oldest != plans.begin() && oldest->in_graph) --oldest;
+    if (plans.size() > kMost && oldest != plans.begin()) {
+      cufftDestroy(oldest->handle);
+      plans.erase(oldest);
+    }
+  }
+  plans.front().in_graph |= is_capturing();
+  plans.front().run(in, out);
+}
+
+}  // namespace triad::cuda

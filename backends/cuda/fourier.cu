@@ -1,0 +1,282 @@
+// Fourier transforms along the last axis by cuFFT, and the cyclic convolution: in one kernel where
+// spectral_filter.cuh has it, else by cuFFT between two transpositions.
+#include <bit>
+
+#include <triad/backends/cuda/cufft.h>
+#include <triad/backends/cuda/reduce.h>
+#include <triad/backends/cuda/spectral_filter.cuh>
+
+namespace triad::kernels {
+namespace {
+
+using namespace cuda;
+
+// ---------------------------------------------------------------------- transforms
+
+// x, or a copy of it, contiguous and aligned to a complex number.
+Tensor packed(Cuda device, const Tensor& x) {
+  const auto address = reinterpret_cast<std::uintptr_t>(x.first_byte());
+  if (x.is_contiguous() && address % item_size(complex_type(x.dtype())) == 0) return x;
+  const Tensor y = empty(x.shape(), x.dtype(), x.device());
+  copy(device, x, y);
+  return y;
+}
+
+// Of n points, from contiguous rows to contiguous rows; real_inverse overwrites `in`.
+void transform(Cuda device, Transform kind, Index n, const Tensor& in, const Tensor& out) {
+  if (n == 1) return copy(device, in, out);
+  cuda::fft(device, kind, real_type(in.dtype()), n, out.numel() / out.shape().back(),
+            in.first_byte(), out.first_byte());
+}
+
+// z *= scale, z complex and contiguous.
+void rescale(Cuda device, const Tensor& z, double scale) {
+  if (scale == 1) return;
+  const Tensor numbers(z.storage(), {{z.numel() * 2}, {1}, z.layout().offset * 2},
+                       real_type(z.dtype()));
+  binary_scalar(device, Binary::mul, numbers, scale, false, numbers);
+}
+
+TRIAD_HD Index divided(Index a, Index b) {  // by a division of 32 bits where that does
+  return (a | b) >> 32 ? a / b : Index(unsigned(a) / unsigned(b));
+}
+
+TRIAD_HD bool is_real_bin(Index k, Index n) { return k == 0 || 2 * k == n; }
+
+template <class T> Complex<T>* complex_data(Cuda device, const Tensor& x) {
+  return data_of<std::complex<T>>(device, x);
+}
+
+// What spectra [...,H,D,width] are multiplied by: a number, and a spectrum [H,width] if there is
+// one, conjugated for the adjoint.
+struct Factor {
+  double scale;
+  const Complex<double>* spectrum = nullptr;
+  bool adjoint = false;
+  Index H = 1, D = 1;
+
+  __device__ Complex<double> operator()(Index row, Index k, Index width) const {
+    if (!spectrum) return {scale, 0};
+    const Index head = divided(row, D), h = head - divided(head, H) * H;
+    const Complex<double> z = spectrum[h * width + k];
+    return {z.re * scale, (adjoint ? -z.im : z.im) * scale};
+  }
+};
+// y = factor * x without the imaginary parts that no spectrum of a real row of n has.
+template <class T>
+__global__ void multiply(Factor factor, Axes<1> axes, const Complex<T>* x, Index n, Complex<T>* y) {
+  const Index width = n / 2 + 1;
+  for (Index i = first_index(); i < axes.count; i += stride()) {
+    const Index row = divided(i, width), k = i - row * width;
+    const Complex<double> by = factor(row, k, width);
+    const Complex<T> z = x[axes.place(i, 0)];
+    if (is_real_bin(k, n)) y[i] = {z.re * T(by.re), 0};
+    else y[i] = z * Complex<T>{T(by.re), T(by.im)};
+  }
+}
+void multiply(Cuda device, const Factor& factor, const Tensor& x, Index n, const Tensor& y) {
+  const Axes<1> axes(x.shape(), {&x.strides()});
+  visit_float("irfft", real_type(x.dtype()), [&]<class T>(T) {
+    launch(grid_for(device, axes.count), multiply<T>, factor, axes, complex_data<T>(device, x), n,
+           complex_data<T>(device, y));
+  });
+}
+
+// ---------------------------------------------------------------------- between two transpositions
+
+// x [B,T,H,D] as [B,H,D,T].
+Tensor rows_along_time(const Tensor& x) {
+  return x.with_layout(permuted(x.layout(), {0, 2, 3, 1}));
+}
+Tensor slice_last(const Tensor& x, Index start, Index end) {
+  return x.with_layout(sliced(x.layout(), x.dim() - 1, start, end, 1));
+}
+
+// Summands of dspectrum[h,k]: dy conj(v) of an item (b, d), both [B,H,D,n/2+1],
+template <class R> struct Correlation {
+  Index H, D, width;
+  const Complex<R>*dy, *v;
+  __device__ Complex<double> operator()(Index h, Index item, Index k) const {
+    const Index b = divided(item, D), at = ((b * H + h) * D + item - b * D) * width + k;
+    return Complex<double>{dy[at].re, dy[at].im} * Complex<double>{v[at].re, -v[at].im};
+  }
+};
+// and sums [H,parts,n] for pairs of channels, z = a + i b: what belongs to the real channels is the
+// Hermitian part, and the rest cancels.
+struct PairCorrelation {
+  Index parts, n;
+  const Point* sums;
+  __device__ Complex<double> operator()(Index h, Index part, Index k) const {
+    const Point* own = sums + (h * parts + part) * n;
+    const Point a = own[k], b = own[k == 0 ? 0 : n - k];
+    return {(double(a.re) + b.re) / 2, (double(a.im) - b.im) / 2};
+  }
+};
+// dspectrum is their sum times how often a real row has this frequency, over n.
+struct Weighted {
+  Index n;
+  Complex<double>* dspectrum;
+  __device__ void operator()(Index h, Index k, Complex<double> sum) const {
+    const bool is_real = is_real_bin(k, n);
+    const double weight = (is_real ? 1 : 2) / double(n);
+    dspectrum[h * (n / 2 + 1) + k] = {sum.re * weight, is_real ? 0 : sum.im * weight};
+  }
+};
+
+// The transforms [B,H,D,n/2+1] of v [B,T,H,D], padded with zeros to n.
+Tensor spectra(Cuda device, const Tensor& v, Index n) {
+  const Index T = v.shape()[1];
+  Shape shape = rows_along_time(v).shape();
+  shape[3] = n;
+  const Tensor rows = empty(shape, wide_type(v.dtype()), v.device());
+  copy(device, rows_along_time(v), slice_last(rows, 0, T));
+  if (T < n) fill(device, 0, slice_last(rows, T, n));
+  shape[3] = n / 2 + 1;
+  const Tensor bins = empty(shape, complex_type(rows.dtype()), v.device());
+  transform(device, Transform::real_forward, n, rows, bins);
+  return bins;
+}
+
+// y from the spectra, which are lost, of what is to be filtered.
+void filter_spectra(Cuda device, const Tensor& bins, const Tensor& spectrum, bool adjoint, Index n,
+                    const Tensor& y) {
+  Shape shape = bins.shape();
+  multiply(device,
+           {1 / double(n), complex_data<double>(device, spectrum), adjoint, shape[1], shape[2]},
+           bins, n, bins);
+  shape[3] = n;
+  const Tensor rows = empty(shape, real_type(bins.dtype()), y.device());
+  transform(device, Transform::real_inverse, n, bins, rows);
+  copy(device, slice_last(rows, 0, y.shape()[1]), rows_along_time(y));
+}
+
+void correlate_spectra(Cuda device, const Tensor& dy, const Tensor& v, Index n,
+                       const Tensor& dspectrum) {
+  const Index B = v.shape()[0], H = v.shape()[1], D = v.shape()[2], width = n / 2 + 1;
+  visit_float("cyclic_convolution", real_type(v.dtype()), [&]<class R>(R) {
+    reduce_columns<Complex<double>>(
+        device, H, B * D, width,
+        Correlation<R>{H, D, width, complex_data<R>(device, dy), complex_data<R>(device, v)},
+        Weighted{n, complex_data<double>(device, dspectrum)});
+  });
+}
+
+// ---------------------------------------------------------------------- in one kernel
+
+std::size_t most_shared_memory([[maybe_unused]] Cuda device) {  // that a block may have
+#ifndef TRIAD_CUDA_ON_CPU
+  int bytes = 0;
+  check(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device.index));
+  return std::size_t(bytes);
+#else
+  return 227 << 10;
+#endif
+}
+
+// Counted, not measured: 256 threads to a block and 32 bytes to an access of memory where 70 KiB of
+// shared memory, of which a multiprocessor has room for two or three blocks, allow it.
+FilterPlan make_plan(Index n, Index pairs, Index item) {
+  const Index most = std::clamp<Index>(std::max(std::min(16 / item, 8192 / n), 4096 / n), 1, 32);
+  const int bits = std::countr_zero(std::uint64_t(n)), rest = bits % 4;
+  FilterPlan plan{int(n), 1, rest == 0 && bits > 4 ? 4 : rest};
+  while (plan.pairs < std::min(pairs, most)) plan.pairs *= 2;
+  return plan;
+}
+
+// y = v filtered; and dspectrum, if it is wanted, where v is dy, y is dv and `other` is v. False,
+// with nothing done, where no kernel does it all.
+template <class T>
+bool in_one_kernel(Cuda device, const Tensor& v, const Tensor& spectrum, Index n, bool adjoint,
+                   const Tensor& y, const Tensor& other, const Tensor& dspectrum) {
+  const bool correlates = dspectrum.defined();
+  for (const Tensor& x : {v, y, other})
+    if (!Channels<T>::can_be(x)) return false;
+  if (n < 16 || n > (correlates ? 8192 : 16384) || (n & (n - 1)) != 0) return false;
+  const Index batch = v.shape()[0], heads = v.shape()[2], pairs = v.shape()[3] / 2;
+  const FilterPlan plan = make_plan(n, pairs, sizeof(T));
+  const Index points = plan.pairs * (plan.room() + (correlates ? n : 0));
+  const std::size_t shared_bytes = std::size_t(points) * sizeof(Point);
+  if (shared_bytes > most_shared_memory(device)) return false;
+
+  const Index bins = heads * plan.slots(), tiles = ceil_div(pairs, plan.pairs);
+  const Tensor memory = empty({bins + plan.roots()}, c64, v.device());
+  Point *filter = complex_data<float>(device, memory), *roots = filter + bins;
+  launch(grid_for(device, bins + plan.roots()), prepare_filter, plan, heads,
+         complex_data<double>(device, spectrum), adjoint, filter, roots);
+  const auto in = Channels<const T>::of(device, v);
+  const auto out = Channels<T>::of(device, y);
+  Grid grid{device, dim3(), dim3(unsigned(plan.pairs * plan.threads_of_pair())), shared_bytes};
+  if (!correlates) {
+    grid.blocks = dim3(unsigned(batch * heads * tiles));
+    const auto kernel = grid.threads.x <= 512 ? filter_channels<512, T> : filter_channels<1024, T>;
+    launch(grid, kernel, plan, heads, tiles, in, out, filter, roots);
+    return true;
+  }
+  // A block takes some of the batch one after the other where there are blocks enough without; more
+  // than 8 would round more in f32.
+  const Index enough = 4 * multiprocessors(device);
+  const Index chunk = std::clamp<Index>(batch * heads * tiles / enough, 1, 8);
+  const Index chunks = ceil_div(batch, chunk), parts = tiles * chunks * plan.pairs;
+  const Tensor sums = empty({heads, parts, n}, c64, v.device());
+  Point* sum = complex_data<float>(device, sums);
+  grid.blocks = dim3(unsigned(heads * tiles * chunks));
+  const auto kernel =
+      grid.threads.x <= 256 ? correlate_channels<256, T> : correlate_channels<512, T>;
+  launch(grid, kernel, plan, tiles, batch, chunk, Channels<const T>::of(device, other), in, out,
+         filter, roots, sum);
+  reduce_columns<Complex<double>>(device, heads, parts, n / 2 + 1, PairCorrelation{parts, n, sum},
+                                  Weighted{n, complex_data<double>(device, dspectrum)});
+  return true;
+}
+
+// y = v filtered, or dv = dy by the adjoint, and the gradient of the spectrum.
+void filter(Cuda device, const Tensor& v, const Tensor& spectrum, Index n, bool adjoint,
+            const Tensor& y, const Tensor& other = {}, const Tensor& dspectrum = {}) {
+  const Tensor values = packed(device, spectrum);
+  if (v.dtype() == f32 && in_one_kernel<float>(device, v, values, n, adjoint, y, other, dspectrum))
+    return;
+  if (v.dtype() == bf16 &&
+      in_one_kernel<bfloat16>(device, v, values, n, adjoint, y, other, dspectrum))
+    return;
+  const Tensor bins = spectra(device, v, n);
+  if (dspectrum.defined()) correlate_spectra(device, bins, spectra(device, other, n), n, dspectrum);
+  if (y.defined()) filter_spectra(device, bins, values, adjoint, n, y);
+}
+
+}  // namespace
+
+void fft(Cuda device, const Tensor& x, bool inverse, double scale, const Tensor& y) {
+  transform(device, inverse ? Transform::complex_inverse : Transform::complex_forward,
+            y.shape().back(), packed(device, x), y);
+  rescale(device, y, scale);
+}
+
+void rfft(Cuda device, const Tensor& x, double scale, const Tensor& y) {
+  transform(device, Transform::real_forward, x.shape().back(), packed(device, x), y);
+  rescale(device, y, scale);
+}
+
+void irfft(Cuda device, const Tensor& x, double scale, const Tensor& y) {
+  const Index n = y.shape().back();
+  const Tensor half = empty(x.shape(), x.dtype(), x.device());
+  multiply(device, {scale}, x, n, half);
+  transform(device, Transform::real_inverse, n, half, y);
+}
+
+// In one kernel, a power of two beats every smaller size by far.
+std::int64_t fast_fft_size(Cuda, std::int64_t n) {
+  return n <= 16384 ? std::int64_t(std::bit_ceil(std::uint64_t(n))) : fast_fft_size(Cpu{}, n);
+}
+
+void cyclic_convolution(Cuda device, const Tensor& v, const Tensor& spectrum, std::int64_t n,
+                        const Tensor& y) {
+  filter(device, v, spectrum, n, false, y);
+}
+
+void cyclic_convolution_backward(Cuda device, const Tensor& dy, const Tensor& v,
+                                 const Tensor& spectrum, std::int64_t n, const Tensor& dv,
+                                 const Tensor& dspectrum) {
+  if (dv.defined() || dspectrum.defined()) filter(device, dy, spectrum, n, true, dv, v, dspectrum);
+}
+
+}  // namespace triad::kernels

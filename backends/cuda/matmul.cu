@@ -1,0 +1,67 @@
+// The matrix product: the batch in its simplest shape, then cuBLASLt.
+#include <triad/backends/cuda/cublas.h>
+#include <triad/backends/cuda/elements.h>
+#include <triad/backends/matmul_shape.h>
+
+namespace triad::kernels {
+namespace {
+
+using namespace cuda;
+
+Tensor packed(Cuda device, const Tensor& x) {
+  const Tensor y = empty(x.shape(), x.dtype(), x.device());
+  copy(device, x, y);
+  return y;
+}
+
+// One call for the longest axis of the batch; the others are a loop.
+template <class T>
+void multiply(Cuda device, const MatrixProduct& p, const T* a, const T* b, const T* bias, T* c) {
+  Gemm gemm{.dtype = p.dtype, .M = p.M, .N = p.N, .K = p.K};
+  gemm.transpose_a = p.a_column != 1, gemm.transpose_b = p.b_column != 1;
+  gemm.a_row = gemm.transpose_a ? p.a_column : p.a_row;
+  gemm.b_row = gemm.transpose_b ? p.b_column : p.b_row;
+  const Shape c_batch = contiguous_layout(p.batch).strides;
+  Shape loop = p.batch;
+  if (!loop.empty()) {
+    const int longest = int(std::max_element(loop.begin(), loop.end()) - loop.begin());
+    gemm.batch = loop[longest], loop[longest] = 1;
+    gemm.a_stride = p.a_batch[longest], gemm.b_stride = p.b_batch[longest];
+    gemm.c_stride = c_batch[longest] * p.M * p.N;
+  }
+  for (Index i = 0; i < loop.numel(); ++i) {
+    const T *left = a, *right = b;
+    T* out = c;
+    Index rest = i;
+    for (int axis = loop.rank() - 1; axis >= 0; rest /= loop[axis--]) {
+      const Index at = rest % loop[axis];
+      left += at * p.a_batch[axis], right += at * p.b_batch[axis];
+      out += at * c_batch[axis] * p.M * p.N;
+    }
+    cuda::gemm(device, gemm, left, right, bias, out);
+  }
+}
+
+}  // namespace
+
+void matmul(Cuda device, const Tensor& a, const Tensor& b, const Tensor& bias, const Tensor& c) {
+  if (c.numel() == 0) return;
+  const MatrixProduct p = simplest(a, b);
+  if (p.K == 0) {
+    if (bias.defined()) copy(device, bias.with_layout(expanded(bias.layout(), c.shape())), c);
+    else fill(device, 0, c);
+    return;
+  }
+  if (p.a_overlaps()) return matmul(device, packed(device, a), b, bias, c);
+  if (p.b_overlaps()) return matmul(device, a, packed(device, b), bias, c);
+  if (bias.defined() && !is_aligned(bias.first_byte()))
+    return matmul(device, a, b, packed(device, bias), c);
+  visit_elements(c.dtype(), [&]<class T>() {
+    if constexpr (std::is_floating_point_v<T> || std::is_same_v<T, bfloat16>)
+      multiply<T>(device, p, data_of<T>(device, a), data_of<T>(device, b), data_of<T>(device, bias),
+                  data_of<T>(device, c));
+    else throw DTypeError("matmul: needs f32, f64 or bf16");
+  });
+}
+
+}  // namespace triad::kernels

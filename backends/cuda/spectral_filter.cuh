@@ -1,0 +1,326 @@
+// The filter along time in one kernel, for n = 16, 32, ..., 16384 points of f32 or bf16.
+//
+// Two neighbouring channels are one complex sequence z = v_a + i v_b: the filter is real in time,
+// so that the real and the imaginary part of its output are theirs again. A block loads some pairs
+// of channels of one (b, h), transforms each pair, multiplies its spectrum, transforms back,
+// stores: v is read once, y written once, and all between happens in registers and shared memory.
+//
+// A thread holds 16 points. Decimation in frequency goes down by passes in place, the first of
+// radix 1 to 16, the rest of radix 16, and leaves the spectrum in an order of its own
+// (frequency_at); decimation in time goes back up. What a pass reads it writes to the same places,
+// so one barrier lies between two passes. See backends/cpu/fft.h, which does the same in cache.
+//
+// The steps of all passes but the first are 16 or 256, and a gap of one point after every 16 keeps
+// them, and the last one's runs of 16, off each other's banks of shared memory.
+#pragma once
+
+#include <triad/backends/cuda/elements.h>
+
+namespace triad::cuda {
+
+using Point = Complex<float>;
+
+// Points change hands in one access of 8 bytes.
+TRIAD_HD inline Point load_point(const Point* from) {
+  const auto pair = load_vector<2>(&from->re);
+  return {pair.at[0], pair.at[1]};
+}
+TRIAD_HD inline void store_point(Point* to, Point z) { store_vector<2>(&to->re, {z.re, z.im}); }
+
+// ---------------------------------------------------------------------- the order of things
+
+// A transform of n points for each of `pairs` channel pairs by pairs * n / 16 threads.
+struct FilterPlan {
+  int n, pairs, first_bits;  // the first pass has radix 2^first_bits
+
+  TRIAD_HD int threads_of_pair() const { return n / 16; }
+  TRIAD_HD int first_step() const { return n >> first_bits; }
+  TRIAD_HD bool has_gaps() const { return n >= 256; }
+  TRIAD_HD int first_apart() const { return n / 16 + n / 256; }
+  // From one pair to the next in shared memory, 16 / pairs points more than a multiple of 16: lanes
+  // of several pairs then lie in different banks.
+  TRIAD_HD int room() const {
+    const int points = n + n / 16, shift = pairs < 16 ? 16 / pairs : 1;
+    return points + (16 + shift - points % 16) % 16;
+  }
+
+  // Row p of the spectrum holds this frequency; the 16 rows of a thread are n / 16 apart.
+  TRIAD_HD int frequency_at(int p) const {
+    int step = first_step(), k = p / step, unit = 1 << first_bits;
+    for (; step > 1; unit *= 16) {
+      p %= step;
+      step /= 16;
+      k += p / step * unit;
+    }
+    return k;
+  }
+  // Filters lie in memory as 16 threads read them: a matrix of 16 x 16 rows transposed.
+  TRIAD_HD int slots() const { return n < 256 ? 256 : n; }
+  TRIAD_HD static int slot_of(int p) { return p / 256 * 256 + p % 16 * 16 + p / 16 % 16; }
+
+  // A pass of radix R = 2^bits from blocks of R * step points takes exp(-2 pi i 2^bit j / (R
+  // step)), j < step, for every bit; those of the passes lie one behind the other.
+  TRIAD_HD int roots() const {
+    int count = first_bits * first_step();
+    for (int step = first_step() / 16; step > 1; step /= 16) count += 4 * step;
+    return count;
+  }
+  TRIAD_HD math::CosSin<double> root(int i) const {
+    int bits = first_bits, step = first_step(), size = n;
+    for (; i >= bits * step; bits = 4, size = step, step /= 16) i -= bits * step;
+    const int turn = (i % step << i / step) & (size - 1);
+    return math::cos_sin_turns(double(turn) / size);
+  }
+};
+
+// ---------------------------------------------------------------------- butterflies
+
+// exp(-2 pi i k / 16) z, conjugated on the way up; k is known when loops are unrolled.
+template <bool up> __device__ Point turned(Point z, int k) {
+  constexpr float c1 = 0.923879532511286756f, s1 = 0.382683432365089772f;
+  constexpr float c2 = 0.707106781186547524f;
+  constexpr float cosines[] = {1, c1, c2, s1, 0, -s1, -c2, -c1, -1, -c1};
+  constexpr float sines[] = {0, s1, c2, c1, 1, c1, c2, s1, 0, -s1};
+  if (k == 0) return z;
+  if (k == 4) return up ? Point{-z.im, z.re} : Point{z.im, -z.re};
+  return math::times(z, Point{cosines[k], up ? sines[k] : -sines[k]});
+}
+
+// x[k] <- sum over t of x[t] exp(-+2 pi i k t / R); more than 4 points as 4 x R/4.
+template <bool up, int R> __device__ void butterfly(Point (&x)[R]) {
+  if constexpr (R == 2) {
+    const Point a = x[0], b = x[1];
+    x[0] = a + b, x[1] = a - b;
+  } else if constexpr (R == 4) {
+    const Point a = x[0] + x[2], b = x[0] - x[2], c = x[1] + x[3];
+    const Point d = turned<up>(x[1] - x[3], 4);
+    x[0] = a + c, x[1] = b + d, x[2] = a - c, x[3] = b - d;
+  } else if constexpr (R > 4) {
+    constexpr int S = R / 4;
+    Point rows[4][S];
+    for (int s = 0; s < S; ++s) {
+      Point column[4] = {x[s], x[S + s], x[2 * S + s], x[3 * S + s]};
+      butterfly<up>(column);
+      for (int k = 0; k < 4; ++k) rows[k][s] = turned<up>(column[k], 16 / R * k * s);
+    }
+    for (int k = 0; k < 4; ++k) {
+      butterfly<up>(rows[k]);
+      for (int s = 0; s < S; ++s) x[k + 4 * s] = rows[k][s];
+    }
+  }
+}
+
+// x[q] times the q-th power of a root, or of its conjugate: a factor for every bit of q takes a few
+// products more than to form the powers first, and many registers less.
+template <bool up, int R> __device__ void turn(Point (&x)[R], const Point* roots, int step) {
+  for (int bit = 1; bit < R; bit *= 2, roots += step) {
+    Point root = load_point(roots);
+    if constexpr (up) root = conj(root);
+    for (int q = 0; q < R; ++q)
+      if (q & bit) x[q] = math::times(x[q], root);
+  }
+}
+template <bool up, int R>
+__device__ void turn_and_add(Point (&x)[R], const Point* roots, int step) {
+  if constexpr (up) turn<up>(x, roots, step);
+  butterfly<up>(x);
+  if constexpr (!up) turn<up>(x, roots, step);
+}
+
+// ---------------------------------------------------------------------- the transform of a pair
+
+// Pairs of neighbouring channels of [B,T,H,D].
+template <class T> struct Channels {
+  T* data;  // null: not wanted
+  Index along_b, along_t, along_h;
+  int length, pairs;
+
+  // Every pair must be one access of memory.
+  static bool can_be(const Tensor& x) {
+    if (!x.defined()) return true;
+    const Index all = x.shape()[3] | x.strides()[0] | x.strides()[1] | x.strides()[2];
+    const auto address = reinterpret_cast<std::uintptr_t>(x.first_byte());
+    return all % 2 == 0 && address % (2 * sizeof(T)) == 0;
+  }
+  static Channels of(Cuda device, const Tensor& x) {
+    if (!x.defined()) return {};
+    const Shape &shape = x.shape(), &along = x.strides();
+    T* data = data_of<std::remove_const_t<T>>(device, x);
+    return {data, along[0], along[1], along[2], int(shape[1]), int(shape[3] / 2)};
+  }
+
+  // One of them, of which no more than data, along_t and length is read.
+  __device__ Channels pair(Index b, Index h, int i) const {
+    const Index at = b * along_b + h * along_h + 2 * i;
+    return {data + at, 0, along_t, 0, i < pairs ? length : 0, 1};
+  }
+  // Points t, t + step, ... of a pair; zeros behind the end.
+  __device__ void load(Point (&z)[16], int t, int step) const {
+    const T* from = data + t * along_t;
+    for (int i = 0; i < 16; ++i, t += step, from += step * along_t) {
+      z[i] = {0, 0};
+      if (t >= length) continue;
+      const auto pair = load_vector<2>(from);
+      z[i] = {float(pair.at[0]), float(pair.at[1])};
+    }
+  }
+  __device__ void store(const Point (&z)[16], int t, int step) const {
+    T* to = data + t * along_t;
+    for (int i = 0; i < 16; ++i, t += step, to += step * along_t)
+      if (t < length) store_vector<2>(to, {T(z[i].re), T(z[i].im)});
+  }
+};
+
+// Calls f.operator()<radix>().
+template <class F> __device__ void with_radix(int bits, F f) {
+  switch (bits) {
+    case 0: return f.template operator()<1>();
+    case 1: return f.template operator()<2>();
+    case 2: return f.template operator()<4>();
+    case 3: return f.template operator()<8>();
+    default: return f.template operator()<16>();
+  }
+}
+
+struct PairTransform {
+  Point* points;       // of this pair, in shared memory
+  const Point* roots;  // the plan's
+  FilterPlan plan;
+  int thread;  // of those of the pair
+
+  // The thread's 16 points `step` apart: in a block of 16 steps those from thread % step on.
+  template <int step> __device__ Point* own() const {
+    if (step == 1) return points + thread * (plan.has_gaps() ? 17 : 16);
+    return points + (thread & -step) * 17 + (thread & (step - 1)) * 17 / 16;
+  }
+  template <int step> __device__ void take(Point (&z)[16]) const {
+    const Point* from = own<step>();
+    for (int q = 0; q < 16; ++q) z[q] = load_point(from + q * (step + step / 16));
+  }
+  template <int step> __device__ void put(const Point (&z)[16]) const {
+    Point* to = own<step>();
+    for (int q = 0; q < 16; ++q) store_point(to + q * (step + step / 16), z[q]);
+  }
+
+  // A pass of radix 16 between two barriers.
+  template <bool up, int step> __device__ void pass(Point (&z)[16], const Point* root) const {
+    take<step>(z);
+    turn_and_add<up>(z, root + (thread & (step - 1)), step);
+    put<step>(z);
+    __syncthreads();
+  }
+  // The pass with the largest steps. It finds the thread's points n / 16 apart, whatever its radix.
+  template <bool up> __device__ void first_pass(Point (&z)[16]) const {
+    with_radix(plan.first_bits, [&]<int R>() {
+      constexpr int blocks = 16 / R;
+      for (int k = 0; k < blocks; ++k) {
+        Point x[R];
+        for (int q = 0; q < R; ++q) x[q] = z[k + q * blocks];
+        turn_and_add<up>(x, roots + thread + k * plan.threads_of_pair(), plan.first_step());
+        for (int q = 0; q < R; ++q) z[k + q * blocks] = x[q];
+      }
+    });
+  }
+
+  // z = the thread's 16 rows of the spectrum of x, from 16 * thread on. All other threads must have
+  // put what they took before.
+  template <class T> __device__ void forward(const Channels<T>& x, Point (&z)[16]) const {
+    x.load(z, thread, plan.threads_of_pair());
+    first_pass<false>(z);
+    Point* to = points + thread + thread / 16;
+    for (int i = 0; i < 16; ++i, to += plan.first_apart()) store_point(to, z[i]);
+    __syncthreads();
+    const Point* root = roots + plan.first_bits * plan.first_step();
+    if (plan.first_step() > 256) pass<false, 256>(z, root);
+    if (plan.first_step() > 16) pass<false, 16>(z, root + (plan.first_step() > 256 ? 4 * 256 : 0));
+    take<1>(z);
+    butterfly<false>(z);
+  }
+
+  // And back: y = n times the inverse transform.
+  template <class T> __device__ void inverse(Point (&z)[16], const Channels<T>& y) const {
+    const Point* root = roots + plan.first_bits * plan.first_step();
+    butterfly<true>(z);
+    put<1>(z);
+    __syncthreads();
+    if (plan.first_step() > 16) pass<true, 16>(z, root + (plan.first_step() > 256 ? 4 * 256 : 0));
+    if (plan.first_step() > 256) pass<true, 256>(z, root);
+    const Point* from = points + thread + thread / 16;
+    for (int i = 0; i < 16; ++i, from += plan.first_apart()) z[i] = load_point(from);
+    first_pass<true>(z);
+    y.store(z, thread, plan.threads_of_pair());
+  }
+};
+
+// ---------------------------------------------------------------------- the kernels
+
+// The filter over n, [H,slots]; of the adjoint, conjugated. And the plan's roots.
+__global__ void prepare_filter(FilterPlan plan, int heads, const Complex<double>* spectrum,
+                               bool adjoint, Point* filter, Point* roots) {
+  const Index n = plan.n, bins = heads * n, all = bins + plan.roots();
+  for (Index i = first_index(); i < all; i += stride()) {
+    if (i < bins) {
+      const int head = int(i / n), p = int(i % n), k = plan.frequency_at(p), mirrored = plan.n - k;
+      const bool upper = k > mirrored;
+      const Complex<double> z = spectrum[head * (n / 2 + 1) + (upper ? mirrored : k)];
+      const bool is_real = k == 0 || k == mirrored;
+      filter[Index(head) * plan.slots() + plan.slot_of(p)] = {
+          float(z.re / double(n)),
+          is_real ? 0 : float((upper != adjoint ? -z.im : z.im) / double(n))};
+    } else {
+      const auto root = plan.root(int(i - bins));
+      roots[i - bins] = {float(root.cos), -float(root.sin)};
+    }
+  }
+}
+
+// y = x filtered, all of one (b, h) and some pairs in a block of at most so many threads.
+template <int threads, class T>
+__global__ void __launch_bounds__(threads)
+    filter_channels(FilterPlan plan, int heads, int tiles, Channels<const T> x, Channels<T> y,
+                    const Point* filter, const Point* roots) {
+  const int pair = int(threadIdx.x) % plan.pairs, thread = int(threadIdx.x) / plan.pairs;
+  const int tile = int(blockIdx.x) % tiles, head = int(blockIdx.x) / tiles % heads;
+  const Index batch = blockIdx.x / tiles / heads;
+  const PairTransform transform{dynamic_shared<Point>() + pair * plan.room(), roots, plan, thread};
+  Point z[16];
+  transform.forward(x.pair(batch, head, tile * plan.pairs + pair), z);
+  filter += Index(head) * plan.slots() + plan.slot_of(16 * thread);
+  for (int q = 0; q < 16; ++q) z[q] = math::times(z[q], load_point(filter + 16 * q));
+  transform.inverse(z, y.pair(batch, head, tile * plan.pairs + pair));
+}
+
+// sums = over `chunk` of the batch, transform of dy times conjugate of that of v, for every pair of
+// channels a row of n; and dv, if wanted: dy, transformed once for both, filtered.
+template <int threads, class T>
+__global__ void __launch_bounds__(threads)
+    correlate_channels(FilterPlan plan, int tiles, int batch, int chunk, Channels<const T> v,
+                       Channels<const T> dy, Channels<T> dv, const Point* filter,
+                       const Point* roots, Point* sums) {
+  const int pair = int(threadIdx.x) % plan.pairs, thread = int(threadIdx.x) / plan.pairs;
+  const int chunks = int(ceil_div(batch, chunk)), first = int(blockIdx.x) % chunks * chunk;
+  const int tile = int(blockIdx.x) / chunks % tiles, head = int(blockIdx.x) / chunks / tiles;
+  Point* shared = dynamic_shared<Point>();
+  Point* parked = shared + plan.pairs * plan.room() + threadIdx.x;  // the thread's own 16 points
+  const PairTransform transform{shared + pair * plan.room(), roots, plan, thread};
+  filter += Index(head) * plan.slots() + plan.slot_of(16 * thread);
+  Point total[16];
+  for (Point& sum : total) sum = {0, 0};
+  for (Index b = first; b < first + chunk && b < batch; ++b) {
+    Point z[16];
+    transform.forward(v.pair(b, head, tile * plan.pairs + pair), z);
+    for (int q = 0; q < 16; ++q) store_point(parked + q * int(blockDim.x), z[q]);
+    __syncthreads();
+    transform.forward(dy.pair(b, head, tile * plan.pairs + pair), z);
+    for (int q = 0; q < 16; ++q)
+      total[q] = total[q] + math::times(z[q], conj(load_point(parked + q * int(blockDim.x))));
+    if (dv.data) {
+      for (int q = 0; q < 16; ++q) z[q] = math::times(z[q], load_point(filter + 16 * q));
+      transform.inverse(z, dv.pair(b, head, tile * plan.pairs + pair));
+    } else __syncthreads();
+  }
+  sums += (Index(blockIdx.x) * plan.pairs + pair) * plan.n + plan.frequency_at(16 * thread);
+  for (int q = 0; q < 16; ++q) store_point(sums + q * plan.threads_of_pair(), total[q]);
+}
+
+}  // namespace triad::cuda

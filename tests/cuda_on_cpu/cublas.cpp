@@ -1,0 +1,41 @@
+// backends/cuda/cublas.h on the CPU.
+#include <triad/backends/cuda/cublas.h>
+
+#include <triad/backends/cuda/runtime.h>
+#include <triad/core/visit.h>
+
+namespace triad::cuda {
+namespace {
+
+template <class T> void multiply(const Gemm& p, const T* a, const T* b, const T* bias, T* c) {
+  for (std::int64_t matrix = 0; matrix < p.batch; ++matrix) {
+    for (std::int64_t i = 0; i < p.M; ++i) {
+      for (std::int64_t j = 0; j < p.N; ++j) {
+        double sum = bias ? double(bias[j]) : 0;
+        for (std::int64_t k = 0; k < p.K; ++k)
+          sum += double(a[p.transpose_a ? k * p.a_row + i : i * p.a_row + k]) *
+                 double(b[p.transpose_b ? j * p.b_row + k : k * p.b_row + j]);
+        c[i * p.N + j] = converted<T>(sum);
+      }
+    }
+    a += p.a_stride, b += p.b_stride, c += p.c_stride;
+  }
+}
+
+}  // namespace
+
+void gemm(Cuda device, const Gemm& p, const void* a, const void* b, const void* bias, void* c) {
+  const bool overlaps =
+      p.a_row < (p.transpose_a ? p.M : p.K) || p.b_row < (p.transpose_b ? p.K : p.N);
+  if (overlaps || p.M < 1 || p.N < 1 || p.K < 1 || reinterpret_cast<std::uintptr_t>(bias) % 16 != 0)
+    throw Error("gemm: nothing that cuBLASLt takes");
+  enqueue(device, [=] {
+    visit_any(p.dtype, [&]<class T>(T) {
+      if constexpr (std::is_floating_point_v<T> || std::is_same_v<T, bfloat16>)
+        multiply(p, static_cast<const T*>(a), static_cast<const T*>(b), static_cast<const T*>(bias),
+                 static_cast<T*>(c));
+    });
+  });
+}
+
+}  // namespace triad::cuda

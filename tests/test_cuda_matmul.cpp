@@ -1,0 +1,190 @@
+// The matrix product on a CUDA device against the definition, in fp64.
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <tuple>
+
+#include <triad/tests/kernel_checks.h>
+#include <triad/triad.h>
+
+using namespace triad;
+using kernel_checks::kNan;
+using kernel_checks::values;
+using reference::Values;
+
+namespace {
+
+const Device kCuda = Device::cuda();
+
+bool no_device() {
+  if (!cuda_is_available()) MESSAGE("skipped: there is no CUDA device");
+  return !cuda_is_available();
+}
+
+Tensor random(const Shape& shape, DType dtype) {
+  static unsigned seed = 1;
+  return kernel_checks::random_tensor(shape, dtype, seed++).to(kCuda);
+}
+
+// How a matrix lies in memory.
+enum class Lies { rows, columns, rows_apart, columns_apart };
+constexpr Lies kAll[] = {Lies::rows, Lies::columns, Lies::rows_apart, Lies::columns_apart};
+
+Tensor random_matrix(Shape shape, Lies lies, DType dtype) {
+  const int last = shape.rank() - 1;
+  const bool by_columns = lies == Lies::columns || lies == Lies::columns_apart;
+  if (by_columns) std::swap(shape[last - 1], shape[last]);
+  Shape larger = shape;
+  if (lies == Lies::rows_apart || lies == Lies::columns_apart) larger[last] += 3;
+  const Tensor x = random(larger, dtype).slice(last, 0, shape[last]);
+  return by_columns ? x.transpose(-2, -1) : x;
+}
+
+double bound(DType dtype) {  // of one rounding at the end, and some in the sum
+  return dtype == bf16 ? 0x1p-8 : dtype == f32 ? 4 * 0x1p-24 : 4 * 0x1p-53;
+}
+
+// a and b with their batch axes expanded.
+void check(const Tensor& a, const Tensor& b, const Tensor& bias) {
+  const DType dtype = a.dtype();
+  CAPTURE(name(dtype));
+  CAPTURE(a.shape().str());
+  CAPTURE(a.strides().str());
+  CAPTURE(b.shape().str());
+  CAPTURE(b.strides().str());
+  CAPTURE(bias.defined());
+  const std::int64_t M = a.size(-2), K = a.size(-1), N = b.size(-1);
+  Shape shape = a.shape();
+  shape[a.dim() - 1] = N;
+  const Tensor c = full(shape, kNan, {.dtype = dtype, .device = kCuda});
+  on(kCuda, [&](auto device) { kernels::matmul(device, a, b, bias, c); });
+  const Values x = values(a), y = values(b), got = values(c);
+  const Values row = bias.defined() ? values(bias) : Values(std::size_t(N), 0);
+  double worst = 0;
+  for (std::int64_t i = 0; i < c.numel(); ++i) {
+    const std::int64_t matrix = i / (M * N), at = i / N * K, column = i % N;
+    double sum = row[column], size = std::abs(sum);
+    for (std::int64_t k = 0; k < K; ++k) {
+      const double term = x[at + k] * y[(matrix * K + k) * N + column];
+      sum += term, size += std::abs(term);
+    }
+    const double error = std::abs(got[i] - sum);
+    worst = std::max(worst, std::isnan(error) ? 1e9 : error / (size + 1e-30));
+  }
+  CHECK(worst <= bound(dtype));
+}
+
+void check_all(const Shape& a, Lies a_lies, const Shape& b, Lies b_lies, const Shape& batch,
+               bool with_bias) {
+  for (DType dtype : {f32, f64, bf16}) {
+    const auto with_batch = [&](const Tensor& x) {
+      Shape shape = batch;
+      shape.push_back(x.size(-2));
+      shape.push_back(x.size(-1));
+      return x.expand(shape);
+    };
+    const Tensor left = with_batch(random_matrix(a, a_lies, dtype));
+    const Tensor right = with_batch(random_matrix(b, b_lies, dtype));
+    check(left, right, with_bias ? random({right.size(-1)}, dtype) : Tensor());
+  }
+}
+
+}  // namespace
+
+TEST_CASE("matmul on CUDA of two matrices, however they lie") {
+  if (no_device()) return;
+  for (const auto& [M, K, N] :
+       {std::tuple(1, 1, 1), std::tuple(1, 7, 1), std::tuple(5, 1, 3), std::tuple(1, 13, 31),
+        std::tuple(17, 3, 1), std::tuple(33, 35, 37), std::tuple(16, 32, 8)})
+    for (Lies a : kAll)
+      for (Lies b : kAll) check_all({M, K}, a, {K, N}, b, {}, (a == b) == (M > 1));
+}
+
+TEST_CASE("matmul on CUDA of batches, either side repeated along any axis") {
+  if (no_device()) return;
+  for (Lies a : kAll)
+    for (Lies b : kAll) {
+      check_all({3, 5, 7}, a, {3, 7, 4}, b, {3}, false);
+      check_all({3, 5, 7}, a, {7, 4}, b, {3}, true);
+      check_all({5, 7}, a, {3, 7, 4}, b, {3}, false);
+      check_all({3, 1, 7}, a, {7, 4}, b, {3}, false);
+      check_all({2, 1, 5, 6}, a, {1, 3, 6, 9}, b, {2, 3}, true);
+      check_all({2, 3, 5, 6}, a, {3, 6, 9}, b, {2, 3}, false);
+      check_all({2, 3, 4, 5, 8}, a, {4, 8, 5}, b, {2, 3, 4}, true);
+      check_all({2, 3, 1, 5, 4}, a, {2, 1, 3, 4, 2}, b, {2, 3, 3}, false);
+      check_all({5, 6}, a, {6, 9}, b, {2, 3}, false);
+    }
+}
+
+TEST_CASE("matmul on CUDA of head views of packed memory") {
+  if (no_device()) return;
+  for (DType dtype : {f32, f64, bf16}) {
+    const Tensor packed = random({2, 9, 3, 4, 8}, dtype);  // [B,T,3,H,D]
+    const Tensor q = packed.select(2, 1).permute({0, 2, 1, 3}), q_transposed = q.transpose(2, 3);
+    check(q, random({4, 8, 8}, dtype).expand({2, 4, 8, 8}), {});
+    check(q_transposed, q, {});
+    check(q, q_transposed, {});
+    check(q.slice(2, 1), q_transposed.slice(3, 3, 8), {});
+    check(q.slice(3, 1, 6), q_transposed.slice(2, 2, 7), random({20}, dtype).slice(0, 3, 12));
+  }
+}
+
+TEST_CASE("matmul on CUDA of expanded vectors, whose rows or columns overlap") {
+  if (no_device()) return;
+  for (DType dtype : {f32, f64, bf16}) {
+    const Tensor rows = random({1, 20}, dtype).expand({10, 20});  // strides [0,1]
+    const Tensor columns = rows.transpose(0, 1);                  // strides [1,0]
+    const Tensor bias = random({6}, dtype);
+    check(rows, random({20, 6}, dtype), bias);
+    check(columns, random({10, 6}, dtype), bias);
+    check(random({6, 10}, dtype), rows, {});
+    check(random({6, 20}, dtype), columns, {});
+    check(random({1, 1}, dtype).expand({30, 1}), random({1, 6}, dtype), bias);
+    check(random({1, 1, 7}, dtype).expand({3, 1, 7}), random({7, 6}, dtype).expand({3, 7, 6}),
+          bias);
+    check(random({3, 1, 7}, dtype).expand({3, 2, 7}), random({3, 7, 1}, dtype).expand({3, 7, 6}),
+          bias);
+  }
+}
+
+TEST_CASE("matmul on CUDA over an empty inner axis is the bias, an empty result is nothing") {
+  if (no_device()) return;
+  for (DType dtype : {f32, f64, bf16}) {
+    const TensorOptions there{.dtype = dtype, .device = kCuda};
+    for (const Tensor& bias : {Tensor(), random({4}, dtype)}) {
+      check(zeros({3, 0}, there), zeros({0, 4}, there), bias);
+      check(zeros({2, 3, 0}, there), zeros({2, 0, 4}, there), bias);
+      check(zeros({0, 3}, there), random({3, 4}, dtype), bias);
+      check(zeros({0, 2, 3}, there), zeros({0, 3, 4}, there), bias);
+    }
+    check(random({2, 3}, dtype), zeros({3, 0}, there), {});
+  }
+}
+
+TEST_CASE("matmul on CUDA passes NaN and infinity on") {
+  if (no_device()) return;
+  for (DType dtype : {f32, f64, bf16}) {
+    const Tensor a = random({20, 30}, dtype), b = random({30, 40}, dtype);
+    a.select(0, 3).select(0, 5).fill_(kNan);
+    b.select(0, 7).select(0, 9).fill_(kernel_checks::kInf);
+    const Tensor c = empty({20, 40}, dtype, kCuda);
+    on(kCuda, [&](auto device) { kernels::matmul(device, a, b, {}, c); });
+    const Values got = values(c);
+    std::size_t wrong = 0;
+    for (std::size_t i = 0; i < got.size(); ++i) {
+      wrong += std::isnan(got[i]) != (i / 40 == 3);
+      wrong += i / 40 != 3 && std::isinf(got[i]) != (i % 40 == 9);
+    }
+    CHECK(wrong == 0);
+  }
+}
+
+TEST_CASE("matmul on CUDA says what it does not take") {
+  if (no_device()) return;
+  const Tensor whole = zeros({2, 2}, {.dtype = i64, .device = kCuda}), here = zeros({2, 2});
+  on(kCuda, [&](auto device) {
+    CHECK_THROWS_AS(kernels::matmul(device, whole, whole, {}, whole), DTypeError);
+    const Tensor c = empty({2, 2}, f32, kCuda);
+    CHECK_THROWS_AS(kernels::matmul(device, here, here, {}, c), DeviceError);
+  });
+}
