@@ -141,7 +141,6 @@ struct SharedRegion {
 
 std::mutex mutex;
 int schedule = 0;
-std::int64_t count = 0;
 std::vector<SharedRegion>& shared_arrays() {
   static auto& arrays = *new std::vector<SharedRegion>;
   return arrays;
@@ -326,7 +325,6 @@ void run_threads() {
 }  // namespace
 
 void set_schedule(int number) { schedule = number; }
-std::int64_t kernels_run() { return count; }
 
 void fail(const std::string& what) {
   throw std::logic_error(what + ", block " + std::to_string(block_index.x) + ", " +
@@ -342,7 +340,6 @@ void run(dim3 grid, dim3 block, std::size_t shared_bytes, const std::function<vo
   const std::lock_guard lock(mutex);
   Runner own(block, shared_bytes, body);
   runner = &own, block_size = block, grid_size = grid;
-  ++count;
   own.run(grid, block);
 }
 

@@ -48,7 +48,6 @@ extern int lane;
 void set_schedule(int schedule);
 // Runs a kernel: `body` is one thread of it. What goes wrong is a std::logic_error.
 void run(dim3 grid, dim3 block, std::size_t shared_bytes, const std::function<void()>& body);
-std::int64_t kernels_run();  // so far
 
 [[noreturn]] void fail(const std::string& what);
 
