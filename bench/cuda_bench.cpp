@@ -119,13 +119,13 @@ class Bench {
       entry["goal"] = goal, entry["goal_met"] = reached;
     }
     rows_.push_back(entry);
-    fmt::print("| {:18} | {:38} | {:9.4g} | {:>22} | {:>13} | {:8.1f} % | {:>15} |{:2}|\n",
-               row.name, row.size, 1e3 * time,
+    fmt::print("| {:18} | {:38} | {:9.4g} | {:>22} | {:>13} | {:>10} | {:>15} |{:2}|\n", row.name,
+               row.size, 1e3 * time,
                fmt::format("{:.4g} to {:.4g}", 1e3 * quantile(seconds, 0.25),
                            1e3 * quantile(seconds, 0.75)),
                row.bytes > 0 ? fmt::format("{:.1f} GB/s", rate / 1e9)
                              : fmt::format("{:.1f} TFLOP/s", rate / 1e12),
-               100 * share, goal, met);
+               std::isnan(share) ? "" : fmt::format("{:.1f} %", 100 * share), goal, met);
   }
 
   static bool check(const Goal& goal, double time, double rate, double share, std::string& text) {

@@ -6,7 +6,7 @@
 
 #include <triad/bench/workloads.h>
 #include <triad/examples/common/configurations.h>
-#include <triad/nn/graphed_step.h>
+#include <triad/nn/cuda/graphed_step.h>
 #include <triad/nn/transformer.h>
 
 namespace triad::bench {

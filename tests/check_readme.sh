@@ -64,11 +64,27 @@ provide_data() {
   done
 }
 
+# What needs a GPU says so where there is none. With one, a CUDA test does the same, or it is a
+# matter of half an hour.
+run_on_gpu() {
+  local said
+  [[ $(nvidia-smi -L 2>/dev/null) != *GPU* ]] || return 0
+  printf '$ %s\n' "$1"
+  said=$(bash -c "$1" </dev/null 2>&1) ||
+    grep -E 'there is no NVIDIA GPU here|cuda:0 is not there' <<<"$said" ||
+    fail "this does not say that there is no GPU: $1: $said"
+}
+
 run_line() {
   local line=$1
   case $line in
     'git clone '* | 'cd '*) return ;; # that has happened
     './run bench --peers'*) return ;; # downloads PyTorch
+    './run gpu') run_on_gpu "$line" && return ;;
+    *' --device cuda'*) run_on_gpu "$(short_training "$line")" && return ;;
+    './run gpu-pack') # of what git and dpkg know
+      git -C "$checkout" rev-parse &>/dev/null && command -v dpkg >/dev/null || return 0
+      ;;
     './run test'*) line+=' -N' ;;     # lists the tests: this is one of them
     './run bench'*) line+=' --only "(2,64)" --rounds 1 --seconds 0 --out ./bench.json' ;;
     './run demo'* | './run train_lm'*) line=$(short_training "$line") ;;
