@@ -106,6 +106,7 @@ struct MemoryPool {
 
   void clear() {
     for (std::size_t number = 0; number < std::size(free); ++number) {
+      if (free[number].empty()) continue;
       for (void* block : free[number]) to_system(block);
       stats->cached_bytes -= std::int64_t(free[number].size() * block_size(number));
       free[number].clear();
@@ -215,6 +216,7 @@ bool is_capturing() {
 
 void copy_bytes(void* to, Device to_device, const void* from, Device from_device,
                 std::size_t bytes) {
+  if (bytes == 0) return;
   if (is_cpu(to_device) && is_cpu(from_device)) std::memcpy(to, from, bytes);
   else if constexpr (kCuda) {
     if (is_cpu(to_device)) cuda::copy_to_host(from_device.index, to, from, bytes);

@@ -1,0 +1,357 @@
+// Attention of 16-bit elements on tensor cores: what its kernels share, and the forward one.
+//
+// After FlashAttention-2 (Dao, 2023). A block of 4 warps has a tile of rows of its own, each warp
+// some of them to itself, and walks along tiles of the others, which all warps read from shared
+// memory: forward, queries along keys. What a warp computes stays in its registers, the [T,S]
+// matrix is nowhere, and nothing is added up across warps, so that results do not depend on who is
+// first. While one tile is worked on, the next is on its way.
+#pragma once
+
+#include <climits>
+
+#include <triad/backends/cuda/mma.h>
+#include <triad/backends/cuda/random.h>
+
+namespace triad::cuda {
+
+// ---------------------------------------------------------------------- what attention is given
+
+template <class E> struct Rows {
+  E* first;
+  Index stride;
+  int count;
+  __device__ E* operator[](int i) const { return first + i * stride; }
+};
+
+// The head that a block works on.
+struct Head {
+  int index, b, h;
+};
+
+// A head tensor [B,H,T,D] of any strides but 1 along D; without data for an undefined one.
+template <class E> struct Heads {
+  E* data;
+  Index b = 0, h = 0, t = 0;  // strides
+
+  Heads(Cuda device, const Tensor& x) : data(data_of<std::remove_const_t<E>>(device, x)) {
+    if (data) b = x.strides()[0], h = x.strides()[1], t = x.strides()[2];
+  }
+  // From row `from` up to `end`.
+  __device__ Rows<E> rows(Head head, int from, int end) const {
+    return {data + head.b * b + head.h * h + from * t, t, end - from};
+  }
+};
+
+template <class E> struct AttentionInput {
+  using Real = Wide<E>;
+  Heads<const E> q, k, v;
+  int B, H, T, S, D;
+  Real scale, kept = 1;         // kept: what weights that are not dropped are multiplied by
+  std::uint32_t threshold = 0;  // of dropout, 0 without
+  bool causal;
+  const bool *mask, *token_mask;
+  Index mask_strides[4] = {}, token_strides[2] = {};
+  DeviceRandom random{};
+
+  AttentionInput(Cuda device, const Tensor& q, const Tensor& k, const Tensor& v,
+                 const kernels::AttentionArgs& args)
+      : q(device, q), k(device, k), v(device, v), B(int(q.shape()[0])), H(int(q.shape()[1])),
+        T(int(q.shape()[2])), S(int(k.shape()[2])), D(int(q.shape()[3])), scale(Real(args.scale)),
+        causal(args.causal), mask(data_of<bool>(device, args.mask)),
+        token_mask(data_of<bool>(device, args.token_mask)) {
+    if (mask) std::copy_n(args.mask.strides().begin(), 4, mask_strides);
+    if (token_mask) std::copy_n(args.token_mask.strides().begin(), 2, token_strides);
+    if (args.dropout <= 0) return;
+    random = on_device(device, args.random);
+    threshold = dropout_threshold(args.dropout);
+    kept = Real(1 / (1 - args.dropout));
+  }
+
+  __device__ Head head(int index) const { return {index, index / H, index % H}; }
+  // Masks aside, query t sees the keys below this, and key s is seen by the queries from that on.
+  __device__ int keys_seen(int t) const {
+    return causal ? std::max(0, std::min(S, t + S - T + 1)) : S;
+  }
+  __device__ int first_query(int s) const { return causal ? std::max(0, s - S + T) : 0; }
+  __device__ bool has_masks() const { return mask || token_mask; }
+  __device__ bool masks_allow(Head head, int t, int s) const {
+    if (t >= T || s >= S) return false;
+    if (token_mask && !token_mask[head.b * token_strides[0] + s * token_strides[1]]) return false;
+    return !mask || mask[head.b * mask_strides[0] + head.h * mask_strides[1] + t * mask_strides[2] +
+                         s * mask_strides[3]];
+  }
+  __device__ bool keeps(Head head, int t, int s) const {
+    const auto row = std::uint64_t(head.index) * T + t;
+    return random.word(row * S + s) >> 8 >= threshold;
+  }
+};
+
+// ---------------------------------------------------------------------- tiles in shared memory
+
+constexpr int kMmaWarps = 4, kMmaThreads = 32 * kMmaWarps;
+constexpr float kLog2E = 1.44269504f;
+
+__device__ inline int lane_index() { return int(threadIdx.x % 32); }
+
+// Where 16 bytes, those of chunk + odd, lie in a tile [rows, D]; `chunk` is even. Rows turn their
+// chunks around so that eight of them, read at one column or written along the row, lie in
+// different banks. Of a chunk that is known and lanes that differ in the rest, few places need a
+// register.
+template <int D> __device__ int place(int row, int chunk, int odd) {
+  constexpr int chunks = D / 8, group = chunks % 8 == 0 ? 8 : 4;
+  static_assert(chunks % 4 == 0);
+  const int turn = group == 8 ? row & 7 : row >> 1 & 3;
+  return (row * chunks + chunk / group * group + (chunk % group ^ odd ^ turn)) * 8;
+}
+
+// Starts to copy `count` rows, of which those that there are not become zero. A thread keeps to one
+// column, and to rows of one residue modulo 8: its places are then a constant distance apart.
+template <int count, int D, class E> __device__ void copy_tile(E* tile, const Rows<const E>& from) {
+  constexpr int chunks = D / 8, step = int(std::bit_floor(unsigned(kMmaThreads / chunks)));
+  static_assert(step % 8 == 0 && count % step == 0);
+  const int row = int(threadIdx.x) / chunks, chunk = int(threadIdx.x) % chunks;
+  if (row >= step) return;
+  const E* source = from[row] + chunk * 8;
+  E* const to = tile + place<D>(row, chunk / 2 * 2, chunk % 2);
+  repeat<count / step>([&](int i) {
+    copy_later(to + i * step * D, row + i * step < from.count ? source : nullptr);
+    source += step * from.stride;
+  });
+}
+
+// Of a warp's rows times columns, accumulators [M][N][4] hold 16 M times 8 N: what a lane has at
+// [m][n][e] is this row and this column.
+__device__ inline int row_of(int m, int e) { return m * 16 + lane_index() / 4 + e / 2 * 8; }
+__device__ inline int column_of(int n, int e) { return n * 8 + lane_index() % 4 * 2 + e % 2; }
+
+template <int M, int N, class F> __device__ void for_each_element(const F& f) {
+  repeat<M>([&](int m) { repeat<N>([&](int n) { repeat<4>([&](int e) { f(m, n, e); }); }); });
+}
+
+// What masks allow and dropout keeps of a tile, a bit for each element: `own` and `other` are where
+// the warp's rows and columns begin, `keys` whether the rows are keys. Asked for where few
+// registers are in use, since philox wants many; its code is there but once.
+template <bool keys, bool plain, int M, int N> struct Rules {
+  static_assert(M * N * 4 <= 64);
+  std::uint64_t allowed = ~std::uint64_t(0), kept = ~std::uint64_t(0);
+
+  template <class E> __device__ Rules(const AttentionInput<E>& p, Head head, int own, int other) {
+    if constexpr (plain) return;
+    const auto bits = [&](const auto& f) {
+      std::uint64_t result = 0;
+      for (int i = 0; i < M * N * 4; ++i) {
+        const int row = own + row_of(i / 4 / N, i % 4),
+                  column = other + column_of(i / 4 % N, i % 4);
+        result |= std::uint64_t(keys ? f(column, row) : f(row, column)) << i;
+      }
+      return result;
+    };
+    if (p.has_masks()) allowed = bits([&](int t, int s) { return p.masks_allow(head, t, s); });
+    if (p.threshold > 0) kept = bits([&](int t, int s) { return p.keeps(head, t, s); });
+  }
+  __device__ static bool at(std::uint64_t bits, int m, int n, int e) {
+    return plain || (bits >> ((m * N + n) * 4 + e) & 1);
+  }
+  __device__ bool allows(int m, int n, int e) const { return at(allowed, m, n, e); }
+  __device__ bool keeps(int m, int n, int e) const { return at(kept, m, n, e); }
+};
+
+// The left operand: columns 16 k .. of rows 16 m .. of a tile.
+template <int D, class E>
+__device__ void load_left(unsigned (&to)[4], const E* tile, int m, int k) {
+  const int lane = lane_index();
+  load_matrices<false>(to, tile + place<D>(m * 16 + lane % 16, k * 2, lane / 16));
+}
+
+// acc += own [16 M, D] other [8 N, D]^T; own(m, k, to) is load_left of the warp's rows. unroll: of
+// the D / 16 steps, so many at once.
+template <class E, int D, int unroll, int M, int N, class Own>
+__device__ void multiply_rows(float (&acc)[M][N][4], const Own& own, const E* other) {
+  const int lane = lane_index();
+  repeat<D / 16, unroll>([&](int k) {
+    unsigned a[M][4];
+    repeat<M>([&](int m) { own(m, k, a[m]); });
+    repeat<N / 2>([&](int n) {
+      unsigned b[4];
+      const int row = n * 16 + lane % 8 + lane / 16 * 8;
+      load_matrices<false>(b, other + place<D>(row, k * 2, lane / 8 % 2));
+      repeat<M>([&](int m) {
+        multiply_add<E>(acc[m][2 * n], a[m], b[0], b[1]);
+        multiply_add<E>(acc[m][2 * n + 1], a[m], b[2], b[3]);
+      });
+    });
+  });
+}
+
+// acc += weights [16 M, 8 N] other [8 N, D]
+template <class E, int D, int M, int N>
+__device__ void add_weighted(float (&acc)[M][D / 8][4], const float (&weights)[M][N][4],
+                             const E* other) {
+  const int lane = lane_index();
+  repeat<N / 2>([&](int k) {
+    unsigned a[M][4];
+    repeat<M>([&](int m) {
+      repeat<4>([&](int i) {
+        const float* pair = weights[m][2 * k + i / 2] + i % 2 * 2;
+        a[m][i] = pair_of<E>(pair[0], pair[1]);
+      });
+    });
+    repeat<D / 16>([&](int d) {
+      unsigned b[4];
+      load_matrices<true>(b, other + place<D>(k * 16 + lane % 16, d * 2, lane / 16));
+      repeat<M>([&](int m) {
+        multiply_add<E>(acc[m][2 * d], a[m], b[0], b[1]);
+        multiply_add<E>(acc[m][2 * d + 1], a[m], b[2], b[3]);
+      });
+    });
+  });
+}
+
+// Scores become -inf where the query may not attend to the key.
+template <bool keys, bool plain, class E, int M, int N>
+__device__ void restrict_scores(const AttentionInput<E>& p, int own, int other,
+                                const Rules<keys, plain, M, N>& rules, float (&scores)[M][N][4]) {
+  const bool all_seen = keys ? other >= p.first_query(own + 16 * M - 1) && other + 8 * N <= p.T
+                             : other + 8 * N <= p.keys_seen(own);
+  if (plain && all_seen) return;
+  // How far the lane's first element is past the others' end, and its key past its query's last.
+  const int row = own + row_of(0, 0), column = other + column_of(0, 0);
+  const int past = column - (keys ? p.T : p.S);
+  const int ahead = p.causal ? (keys ? row - column : column - row) + p.T - p.S : INT_MIN / 2;
+  for_each_element<M, N>([&](int m, int n, int e) {
+    const int across = n * 8 + e % 2, down = m * 16 + e / 2 * 8;
+    if (past + across >= 0 || ahead + (keys ? down - across : across - down) > 0 ||
+        !rules.allows(m, n, e))
+      scores[m][n][e] = -INFINITY;
+  });
+}
+
+// to = factor acc, rounded, from row `first` on, as far as there are rows.
+template <int M, int D, class E, class F>
+__device__ void store_tile(const Rows<E>& to, int first, const float (&acc)[M][D / 8][4],
+                           const F& factor) {
+  repeat<M>([&](int m) {
+    repeat<2>([&](int half) {
+      const int row = first + row_of(m, 2 * half);
+      if (row >= to.count) return;
+      repeat<D / 8>([&](int d) {
+        const float *from = acc[m][d] + 2 * half, by = factor(m, half);
+        const unsigned pair = pair_of<E>(from[0] * by, from[1] * by);
+        store_vector(to[row] + column_of(d, 0), std::bit_cast<Vector<E, 2>>(pair));
+      });
+    });
+  });
+}
+
+// ---------------------------------------------------------------------- forward
+
+// As large as registers allow: a warp's rows are 16 M, and `others` go by at a time. plain: without
+// masks and dropout, which need registers of their own. (nvcc 13.0 for sm_80, sm_90a and sm_100: up
+// to 255 registers, none spilled, hence two blocks on a multiprocessor.)
+struct TileSize {
+  int M, others;
+  constexpr int own() const { return 16 * M * kMmaWarps; }
+};
+constexpr TileSize forward_tile(int D, bool plain) {
+  return {plain || D < 128 ? 2 : 1, D <= (plain ? 64 : 32) ? 64 : 32};
+}
+
+template <class E> constexpr std::size_t forward_shared_bytes(int D, bool plain) {
+  const TileSize tile = forward_tile(D, plain);
+  return (tile.own() + 4 * tile.others) * D * sizeof(E);
+}
+
+// Per query: the largest score so far, the sum of exp(scale (score - largest)) and the values' sum
+// weighted by these. A larger score scales the sums down.
+template <class E, int D, bool plain>
+__global__ void __launch_bounds__(kMmaThreads, 2)
+    attend_mma(AttentionInput<E> p, Heads<E> out, float* lse) {
+  constexpr TileSize tile = forward_tile(D, plain);
+  constexpr int M = tile.M, kQueries = tile.own(), kKeys = tile.others, N = kKeys / 8;
+  constexpr bool kKeepsQueries = D <= 64;  // in registers
+  E *const queries = dynamic_shared<E>(), *const stages = queries + kQueries * D;
+
+  const int tiles = (p.T + kQueries - 1) / kQueries;
+  const Head head = p.head(int(blockIdx.x) / tiles);
+  // If causal, the last queries see most: they begin first.
+  const int first = (tiles - 1 - int(blockIdx.x) % tiles) * kQueries;
+  const int own = int(threadIdx.x) / 32 * 16 * M;  // the warp's first row in the tile
+  const int end = p.keys_seen(std::min(first + kQueries, p.T) - 1);
+  const int seen_by_warp = first + own < p.T ? p.keys_seen(first + own + 16 * M - 1) : 0;
+  const float scale = p.scale * kLog2E;
+
+  const auto fetch = [&](int s) {
+    E* stage = stages + s / kKeys % 2 * 2 * kKeys * D;
+    copy_tile<kKeys, D>(stage, p.k.rows(head, s, p.S));
+    copy_tile<kKeys, D>(stage + kKeys * D, p.v.rows(head, s, p.S));
+    commit_copies();
+  };
+  copy_tile<kQueries, D>(queries, p.q.rows(head, first, p.T));
+  commit_copies();
+  fetch(0);
+
+  const E* const rows = queries + own * D;
+  unsigned kept_rows[M][D / 16][4];
+  if constexpr (kKeepsQueries) {
+    wait_copies<1>();
+    __syncthreads();
+    repeat<M * D / 16>([&](int i) { load_left<D>(kept_rows[i % M][i / M], rows, i % M, i / M); });
+  }
+  const auto query = [&](int m, int k, unsigned(&to)[4]) {
+    if constexpr (kKeepsQueries) repeat<4>([&](int i) { to[i] = kept_rows[m][k][i]; });
+    else load_left<D>(to, rows, m, k);
+  };
+
+  float values[M][D / 8][4] = {}, largest[M][2], sum[M][2] = {};
+  repeat<M * 2>([&](int i) { largest[i / 2][i % 2] = -INFINITY; });
+
+  for (int s = 0; s < end; s += kKeys) {
+    wait_copies<0>();
+    __syncthreads();  // the tile is here, and nobody reads the one before
+    if (s + kKeys < end) fetch(s + kKeys);
+    if (s >= seen_by_warp) continue;
+    const E* const stage = stages + s / kKeys % 2 * 2 * kKeys * D;
+
+    const Rules<false, plain, M, N> rules(p, head, first + own, s);
+    float weights[M][N][4] = {};
+    multiply_rows<E, D, kKeepsQueries ? D / 16 : 2>(weights, query, stage);
+    restrict_scores(p, first + own, s, rules, weights);
+
+    repeat<M * 2>([&](int i) {
+      const int m = i / 2, half = i % 2;
+      float top = largest[m][half];
+      repeat<N * 2>([&](int j) { top = fmaxf(top, weights[m][j / 2][2 * half + j % 2]); });
+      top = fmaxf(top, __shfl_xor_sync(~0u, top, 1));
+      top = fmaxf(top, __shfl_xor_sync(~0u, top, 2));
+      // Of a query that has seen no key yet, all weights are exp(-inf - 0) = 0.
+      const float shift = top == -INFINITY ? 0 : top * scale;
+      const float factor = fast_exp2(largest[m][half] * scale - shift);
+      largest[m][half] = top;
+      sum[m][half] *= factor;
+      repeat<N * 2>([&](int j) {
+        float& weight = weights[m][j / 2][2 * half + j % 2];
+        weight = fast_exp2(fmaf(weight, scale, -shift));
+        sum[m][half] += weight;
+      });
+      repeat<D / 4>([&](int j) { values[m][j / 2][2 * half + j % 2] *= factor; });
+    });
+    for_each_element<M, N>([&](int m, int n, int e) {
+      if (!rules.keeps(m, n, e)) weights[m][n][e] = 0;
+    });
+    add_weighted<E, D>(values, weights, stage + kKeys * D);
+  }
+
+  repeat<M * 2>([&](int i) {
+    const int m = i / 2, half = i % 2, t = first + own + row_of(m, 2 * half);
+    float total = sum[m][half];  // of the lane's columns
+    total += __shfl_xor_sync(~0u, total, 1);
+    total += __shfl_xor_sync(~0u, total, 2);
+    if (lane_index() % 4 == 0 && t < p.T)
+      lse[Index(head.index) * p.T + t] = largest[m][half] * p.scale + logf(total);
+    sum[m][half] = total == 0 ? 0 : p.kept / total;
+  });
+  store_tile<M, D>(out.rows(head, first, p.T), own, values,
+                   [&](int m, int half) { return sum[m][half]; });
+}
+
+}  // namespace triad::cuda

@@ -1,0 +1,137 @@
+// The gradients of attention of 16-bit elements, on tensor cores.
+//
+// With a = exp(scale q k^T - lse) the weights before dropout, f the factors of dropout and delta_t
+// = sum over d of dout_t out_t (which is sum over s of a_ts da_ts, dropout or not):
+//
+//   dv = (a f)^T dout      da = f (dout v^T)      ds = scale a (da - delta)
+//   dq = ds k              dk = ds^T q
+//
+// (FlashAttention, algorithm 4.) One kernel walks from a tile of queries along keys, to dq, another
+// from a tile of keys along queries, to dk and dv. Scores and da are computed by both: nothing is
+// added up across blocks, so that no order of blocks can change a bit.
+#pragma once
+
+#include <triad/backends/cuda/attention_mma.cuh>
+
+namespace triad::cuda {
+
+template <class E> struct AttentionGradients {
+  Heads<const E> dout;
+  const Wide<E>* lse;    // [B,H,T]
+  const Wide<E>* delta;  // [B,H,T]
+  Heads<E> dq, dk, dv;
+};
+
+// keys: whether the tile of a block's own is one of keys, else of queries; the others go by.
+constexpr TileSize backward_tile(int D, bool keys, bool plain) {
+  if (keys) return {D <= (plain ? 64 : 32) ? 2 : 1, plain && D == 96 ? 64 : 32};
+  return {plain || D < 128 ? 2 : 1, D <= (plain ? 64 : 32) ? 64 : 32};
+}
+
+template <class E> constexpr std::size_t backward_shared_bytes(int D, bool keys, bool plain) {
+  const TileSize tile = backward_tile(D, keys, plain);
+  return (2 * tile.own() + 4 * tile.others) * D * sizeof(E) +
+         2 * (keys ? 2 * tile.others : tile.own()) * sizeof(float);
+}
+
+template <class E, int D, bool keys, bool plain>
+__global__ void __launch_bounds__(kMmaThreads, 2)
+    attention_gradients_mma(AttentionInput<E> p, AttentionGradients<E> to) {
+  constexpr TileSize tile = backward_tile(D, keys, plain);
+  constexpr int M = tile.M, kOwn = tile.own(), kOthers = tile.others, N = kOthers / 8;
+  // Own queries and dout, others keys and values; or the other way round.
+  E *const own1 = dynamic_shared<E>(), *const own2 = own1 + kOwn * D;
+  E* const stages = own2 + kOwn * D;  // [2][2][kOthers, D]
+  // lse and delta of the queries: own ones [2][kOwn], or those that go by [2][2][kOthers].
+  constexpr int kQueries = keys ? kOthers : kOwn;
+  float* const numbers = reinterpret_cast<float*>(stages + 4 * kOthers * D);
+
+  const int owns = keys ? p.S : p.T, count = keys ? p.T : p.S;
+  const int tiles = (owns + kOwn - 1) / kOwn;
+  const Head head = p.head(int(blockIdx.x) / tiles);
+  const int index = int(blockIdx.x) % tiles;
+  // If causal, the first keys and the last queries have most to do: they begin first.
+  const int first = (keys ? index : tiles - 1 - index) * kOwn;
+  const int own = first + int(threadIdx.x) / 32 * 16 * M;  // the warp's first row
+  const int begin = keys ? p.first_query(first) / kOthers * kOthers : 0;
+  const int end = keys ? p.T : p.keys_seen(std::min(first + kOwn, p.T) - 1);
+  // The warp has nothing to do with others that end here, or begin there.
+  const int limit = own >= owns ? (keys ? INT_MAX : 0)
+                    : keys      ? p.first_query(own)
+                                : p.keys_seen(own + 16 * M - 1);
+  const float scale = p.scale * kLog2E;
+
+  const auto fetch = [&](int at) {
+    E* stage = stages + at / kOthers % 2 * 2 * kOthers * D;
+    copy_tile<kOthers, D>(stage, (keys ? p.q : p.k).rows(head, at, count));
+    copy_tile<kOthers, D>(stage + kOthers * D, (keys ? to.dout : p.v).rows(head, at, count));
+    commit_copies();
+  };
+  // lse or delta, and what is kept of it: of a query that sees nothing, what makes its weights 0.
+  const auto fetch_number = [&](int t, bool is_delta) {
+    if (t >= p.T) return -INFINITY;
+    return (is_delta ? to.delta : to.lse)[Index(head.index) * p.T + t];
+  };
+  const auto store_number = [&](int at, bool is_delta, float x) {
+    numbers[at] = x == -INFINITY ? (is_delta ? 0 : INFINITY) : is_delta ? x : x * kLog2E;
+  };
+
+  copy_tile<kOwn, D>(own1, (keys ? p.k : p.q).rows(head, first, owns));
+  copy_tile<kOwn, D>(own2, (keys ? p.v : to.dout).rows(head, first, owns));
+  fetch(begin);
+  // Of queries that go by, a thread fetches one number, and stores it when it has arrived.
+  const int thread = int(threadIdx.x);
+  float next_number = 0;
+  if constexpr (keys) next_number = fetch_number(begin + thread % kQueries, thread >= kQueries);
+  else
+    for (int i = thread; i < 2 * kQueries; i += kMmaThreads)
+      store_number(i, i >= kQueries, fetch_number(first + i % kQueries, i >= kQueries));
+
+  const auto rows_of = [&](const E* rows) {
+    return [rows = rows + (own - first) * D](int m, int k, unsigned(&operand)[4]) {
+      load_left<D>(operand, rows, m, k);
+    };
+  };
+
+  float grad1[M][D / 8][4] = {}, grad2[keys ? M : 1][D / 8][4] = {};
+  for (int at = begin; at < end; at += kOthers) {
+    const int parity = at / kOthers % 2, next = at + kOthers;
+    const float* const lse = numbers + (keys ? parity * 2 * kQueries : own - first);
+    if (keys && thread < 2 * kQueries)
+      store_number(parity * 2 * kQueries + thread, thread >= kQueries, next_number);
+    wait_copies<0>();
+    __syncthreads();  // the tile is here, and nobody reads the one before
+    if (next < end) fetch(next);
+    if (keys) next_number = fetch_number(next + thread % kQueries, thread >= kQueries);
+    if (keys ? next <= limit : at >= limit) continue;
+    const E* const stage = stages + parity * 2 * kOthers * D;
+
+    const Rules<keys, plain, M, N> rules(p, head, own, at);
+    float weights[M][N][4] = {}, ds[M][N][4] = {};
+    multiply_rows<E, D, 2>(weights, rows_of(own1), stage);
+    restrict_scores(p, own, at, rules, weights);
+    for_each_element<M, N>([&](int m, int n, int e) {
+      const float shift = lse[keys ? column_of(n, e) : row_of(m, e)];
+      weights[m][n][e] = fast_exp2(fmaf(weights[m][n][e], scale, -shift));
+    });
+    multiply_rows<E, D, 2>(ds, rows_of(own2), stage + kOthers * D);
+    for_each_element<M, N>([&](int m, int n, int e) {
+      float &weight = weights[m][n][e], &da = ds[m][n][e];
+      if (!plain) da = rules.keeps(m, n, e) ? da * p.kept : 0;
+      da = weight * (da - lse[kQueries + (keys ? column_of(n, e) : row_of(m, e))]);
+      if (!rules.keeps(m, n, e)) weight = 0;
+    });
+    if constexpr (keys) add_weighted<E, D>(grad2, weights, stage + kOthers * D);
+    add_weighted<E, D>(grad1, ds, stage);
+  }
+
+  const auto store = [&](const Heads<E>& heads, const auto& grad, float factor) {
+    if (heads.data)
+      store_tile<M, D>(heads.rows(head, first, owns), own - first, grad,
+                       [&](int, int) { return factor; });
+  };
+  store(keys ? to.dk : to.dq, grad1, p.scale);
+  if constexpr (keys) store(to.dv, grad2, p.kept);
+}
+
+}  // namespace triad::cuda

@@ -1,0 +1,136 @@
+// The instructions of tensor cores and what goes with them (PTX ISA 8.0, "warp level matrix
+// instructions"), each beside its meaning in plain C++. All 32 lanes of a warp call them together.
+//
+// An operand of 16-bit elements is held in pairs, the first in the low half. Of a matrix [8,8],
+// lane l holds the pair of row l / 4 at columns 2 (l % 4) and the next.
+#pragma once
+
+#include <cmath>
+
+#include <triad/backends/cuda/launch.h>
+#include <triad/core/dtype.h>
+
+namespace triad::cuda {
+
+// f(0), ..., f(N - 1), `by` of them a turn of the loop. Where the compiler knows all indices of an
+// array, its elements are registers.
+template <int N, int by = N, class F> __device__ void repeat(const F& f) {
+#ifdef __CUDACC__
+#pragma unroll(by)
+#endif
+  for (int i = 0; i < N; ++i) f(i);
+}
+
+// IEEE's half precision, as an element type of this file's instructions.
+struct float16 {
+  std::uint16_t bits;
+};
+
+#ifndef __CUDACC__
+namespace meaning {
+
+template <class E> E rounded(float x) {
+  if constexpr (std::is_same_v<E, float16>) return {std::bit_cast<std::uint16_t>(_Float16(x))};
+  else return E(x);
+}
+// One element of a pair.
+template <class E> float element(unsigned pair, int which) {
+  const auto bits = std::uint16_t(which ? pair >> 16 : pair);
+  if constexpr (std::is_same_v<E, float16>) return float(std::bit_cast<_Float16>(bits));
+  else return float(std::bit_cast<E>(bits));
+}
+
+struct Row {
+  std::uint16_t element[8];
+};
+struct Operands {
+  unsigned a[4], b[2];
+};
+
+}  // namespace meaning
+#endif
+
+// Two elements, each rounded to the nearest.
+template <class E> __device__ unsigned pair_of(float first, float second) {
+#ifdef __CUDACC__
+  unsigned pair;
+  if constexpr (std::is_same_v<E, float16>)
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(second), "f"(first));
+  else asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(second), "f"(first));
+  return pair;
+#else
+  return meaning::rounded<E>(first).bits | unsigned(meaning::rounded<E>(second).bits) << 16;
+#endif
+}
+
+// 2^x to 2 ulp; what is below 2^-126 is 0.
+__device__ inline float fast_exp2(float x) {
+#ifdef __CUDACC__
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+#else
+  return x < -126 ? 0 : std::exp2(x);
+#endif
+}
+
+// Four matrices [8,8] of 16-bit elements from shared memory: `row` is the address, a multiple of 16
+// bytes, of row lane % 8 of matrix lane / 8. With `transposed`, matrices come out so.
+template <bool transposed> __device__ void load_matrices(unsigned (&to)[4], const void* row) {
+#ifdef __CUDACC__
+  const unsigned from = unsigned(__cvta_generic_to_shared(row));
+  if constexpr (transposed)
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                 : "r"(from));
+  else
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                 : "r"(from));
+#else
+  check_aligned(row, 16);
+  meaning::Row own;
+  std::memcpy(&own, row, sizeof own);
+  const auto rows = simt::exchange(transposed ? "ldmatrix.trans" : "ldmatrix", own);
+  const int high = simt::lane / 4, low = simt::lane % 4 * 2;
+  for (int i = 0; i < 4; ++i) {
+    auto at = [&](int column) -> unsigned {
+      return transposed ? rows[8 * i + column].element[high] : rows[8 * i + high].element[column];
+    };
+    to[i] = at(low) | at(low + 1) << 16;
+  }
+#endif
+}
+
+// d [16,8] += a [16,16] b [16,8], in float. Of a: rows 0-7 then 8-15 of columns 0-7, then the same
+// of columns 8-15. Of b, as its transpose [8,16]: columns 0-7, 8-15. Of d, not in pairs: rows 0-7
+// twice, rows 8-15 twice.
+template <class E>
+__device__ void multiply_add(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+#ifdef __CUDACC__
+  if constexpr (std::is_same_v<E, float16>)
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
+        "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+  else
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+        "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+#else
+  const auto all =
+      simt::exchange("mma.m16n8k16", meaning::Operands{{a[0], a[1], a[2], a[3]}, {b0, b1}});
+  const int row = simt::lane / 4, column = simt::lane % 4 * 2;
+  for (int i = 0; i < 4; ++i) {  // of the four lanes that hold a row of a, and a column of b
+    const meaning::Operands left = all[row * 4 + i];
+    const meaning::Operands right[] = {all[column * 4 + i], all[column * 4 + 4 + i]};
+    for (int e = 0; e < 4; ++e)
+      for (int k = 0; k < 4; ++k)
+        d[e] += meaning::element<E>(left.a[e / 2 + k / 2 * 2], k % 2) *
+                meaning::element<E>(right[e % 2].b[k / 2], k % 2);
+  }
+#endif
+}
+
+}  // namespace triad::cuda
