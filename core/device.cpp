@@ -58,7 +58,8 @@ struct MemoryPool {
   Device device;
   std::shared_ptr<MemoryStats> stats = std::make_shared<MemoryStats>();  // of the device
   std::int64_t blocks = 0;                                               // that tensors hold
-  bool abandoned = false;  // a private one, without its PrivatePool
+  bool caches = kCacheBlocks;  // a private one does: replays write to blocks that nothing holds
+  bool abandoned = false;      // a private one, without its PrivatePool
   std::vector<void*> free[256] = {};
 
   void* from_system(std::size_t bytes) const {
@@ -81,7 +82,7 @@ struct MemoryPool {
       count(1, std::int64_t(bytes));
       return block;
     }
-    const std::size_t asked = kCacheBlocks ? size : std::max<std::size_t>(bytes, 1);
+    const std::size_t asked = caches ? size : std::max<std::size_t>(bytes, 1);
     for (int attempt = 0; attempt < 2 && size >= bytes; ++attempt) {  // else size overflowed
       if (void* block = from_system(asked)) {
         count(1, std::int64_t(bytes));
@@ -94,7 +95,7 @@ struct MemoryPool {
   }
 
   void give_back(void* block, std::size_t bytes) noexcept {
-    if (!kCacheBlocks) return to_system(block);
+    if (!caches) return to_system(block);
     const std::size_t number = number_of_size(bytes);
     try {
       free[number].push_back(block);
@@ -199,7 +200,7 @@ std::shared_ptr<Storage> Storage::borrow(void* data, std::size_t bytes,
 }
 
 PrivatePool::PrivatePool(Device device)
-    : pool_(new MemoryPool{device, LockedPool(device)->stats}) {}
+    : pool_(new MemoryPool{.device = device, .stats = LockedPool(device)->stats, .caches = true}) {}
 PrivatePool::~PrivatePool() {
   const LockedPool pool(pool_);
   pool->abandoned = true;

@@ -44,8 +44,8 @@ template <class F> auto on([[maybe_unused]] Device device, F&& f) {
 void set_num_threads(int threads);  // at least 1
 int get_num_threads();
 
-// Are launches recorded, to be replayed, instead of run (nn/cuda/graphed_step.h)? Then no value can be
-// read, and what depends on values cannot be checked.
+// Are launches recorded, to be replayed, instead of run (nn/cuda/graphed_step.h)? Then no value can
+// be read, and what depends on values cannot be checked.
 bool is_capturing();
 
 struct MemoryPool;  // blocks of one device, core/device.cpp

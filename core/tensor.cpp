@@ -27,7 +27,8 @@ void Tensor::check_dtype(DType asked) const {
   if (!defined()) throw_error<Error>("data: the tensor is undefined");
   if (asked != dtype_) throw_error<DTypeError>("data: the tensor is {}, not {}", dtype_, asked);
   if (device() != Device::cpu())
-    throw_error<DeviceError>("data: the tensor is on {}; write x.to(Device::cpu())", name(device()));
+    throw_error<DeviceError>("data: the tensor is on {}; write x.to(Device::cpu())",
+                             name(device()));
 }
 
 void Tensor::check_contiguous() const {
