@@ -14,7 +14,7 @@ double bound(DType dtype) { return dtype == triad::f32 ? 1e-6 : 2e-15; }
 
 Tensor like(const Tensor& x) { return triad::empty(x.shape(), x.dtype()); }
 
-template <class Kernel> Tensor run(Kernel kernel, const Tensor& x) {
+Tensor run(void (*kernel)(Cpu, const Tensor&, const Tensor&), const Tensor& x) {
   Tensor y = like(x);
   kernel(Cpu{}, x, y);
   return y;
