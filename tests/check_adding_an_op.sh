@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Follows docs/adding_an_op.md: makes its changes in a copy of the sources, builds what they touch,
 # links the rest from the build folder, and runs the tests of all ops. What the page says of the
-# number of places is counted, too. Use: check_adding_an_op.sh COMPILER CHECKOUT BUILD
+# number of places is counted, too. Use: check_adding_an_op.sh COMPILER CHECKOUT BUILD [LINKER FLAG...]
 set -euo pipefail
 
 compiler=$1 checkout=$2 build=$3
@@ -60,6 +60,6 @@ printf '%s\n' "${sources[@]}" | sort -u |
   xargs -P 2 -I{} sh -c 'o=$(echo {} | tr / _).o && exec "$@" -c {} -o "$o"' - \
     "$compiler" -std=c++20 -O1 -march=native -fopenmp -Wall -Wextra -Wno-stringop-overflow -I"$copy" \
     "-DTRIAD_SOURCE_DIR=\"$PWD\"" "-DTRIAD_BINARY_DIR=\"$copy\""
-"$compiler" -fopenmp ./*.o "$build/tests/libtriad_op_cases.a" "$build/libtriad.a" -ldnnl -lfmt -o op_cases
+"$compiler" -fopenmp ./*.o "$build/tests/libtriad_op_cases.a" "$build/libtriad.a" -ldnnl -lfmt "${@:4}" -o op_cases
 export OMP_WAIT_POLICY=passive
 ./op_cases --test-case-exclude='every op that computes is in the benchmark'
