@@ -64,7 +64,7 @@ TEST_CASE("tensors go to the device and come back") {
 }
 
 TEST_CASE("random numbers are those of the CPU") {
-  for (std::int64_t n : {1, 2, 3, 4, 5, 1027}) {
+  for (std::int64_t n : {1, 2, 3, 4, 5, 1027, 120'001}) {
     for (DType dtype : {f32, f64}) {
       const auto draw = [&](Device device) {
         manual_seed(5);
@@ -88,6 +88,31 @@ TEST_CASE("random numbers are those of the CPU") {
     manual_seed(6);
     CHECK(same_bits(y, dropout(x.to(kCuda), 0.3)));
   }
+}
+
+TEST_CASE("more elements than threads: every thread goes round") {
+  const std::int64_t n = 120'001;
+  const Tensor x = randn({n}), y = randn({n}), flags = x > 0.0, index = randint(0, 50, {400, 300});
+  const auto compute = [&](Device device) {
+    const Tensor a = x.to(device), b = y.to(device), c = flags.to(device), i = index.to(device);
+    const Tensor m = a.slice(0, 0, 120'000).reshape({400, 300});
+    return std::vector<Tensor>{a + b,
+                               a.slice(0, 1, kEnd, 2) * b.slice(0, 1, kEnd, 2),
+                               where(c, a, b),
+                               a.to(f64),
+                               m.transpose(0, 1).contiguous(),
+                               m.slice(1, 0, kEnd, 2).clone(),
+                               full({n}, 3, {.device = device}),
+                               arange(double(n), {.device = device}),
+                               sum(m, {0}),
+                               sum(m, {1}),
+                               gather(m, 1, i),
+                               max(m, 1).first,
+                               cumsum(m, 1)};
+  };
+  const auto here = compute(Device::cpu()), there = compute(kCuda);
+  for (std::size_t i = 0; i < here.size(); ++i)
+    CHECK_MESSAGE(largest_difference(here[i], there[i]) <= 2e-6 * largest(here[i]), "op ", i);
 }
 
 TEST_CASE("training goes as on the CPU, and a model saved on one loads on the other") {

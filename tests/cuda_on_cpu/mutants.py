@@ -24,17 +24,18 @@ SURVIVE = pathlib.Path(__file__).with_name("mutants_survive.txt")
 
 # Which tests look at a file: program, test cases.
 VALUES = ("test_op_cases", "values*,*schedules*")
+LARGE = ("test_cuda", "more elements*")
 GRADIENTS = ("test_op_case_gradients", "gradients of every type*")
 TESTS = {
     "attention.cu": [("test_cuda_attention", "*")],
-    "copy.cu": [VALUES],
-    "elementwise.cu": [VALUES],
+    "copy.cu": [LARGE, VALUES],
+    "elementwise.cu": [LARGE, VALUES],
     "fourier.cu": [("test_cuda_fourier", "*")],
-    "indexing.cu": [VALUES, GRADIENTS, ("test_cuda", "a captured step*")],
+    "indexing.cu": [LARGE, VALUES, GRADIENTS, ("test_cuda", "a captured step*")],
     "matmul.cu": [("test_cuda_matmul", "*")],
     "optimizers.cu": [("test_cuda", "training*,a captured step*")],
     "random.cu": [("test_cuda", "random*,a captured step*")],
-    "reduce.cu": [VALUES],
+    "reduce.cu": [LARGE, VALUES],
     "rows.cu": [VALUES, GRADIENTS],
 }
 # Headers are tried within a source that has all of their kernels.
@@ -155,7 +156,7 @@ def main():
     parser.add_argument("build")
     parser.add_argument("--every", type=int, default=7, help="take one of so many mutants")
     parser.add_argument("files", nargs="*", help="names in backends/cuda; else all")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     build = Build(options.build)
     excused = {}
     for line in SURVIVE.read_text().splitlines() if SURVIVE.exists() else []:
