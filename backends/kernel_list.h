@@ -127,6 +127,7 @@ std::int64_t fast_fft_size(TRIAD_TAG, std::int64_t n);
 
 // y[b,t,h,d] = sum over s < T of f_h[(t - s) mod n] v[b,s,h,d], t < T <= n, n = fast_fft_size(n).
 // v, y [B,T,H,D], any strides but 1 along D; spectrum [H, n/2+1], c128 whatever v is, is rfft(f).
+// On CUDA bf16 too.
 void cyclic_convolution(TRIAD_TAG, const Tensor& v, const Tensor& spectrum, std::int64_t n,
                         const Tensor& y);
 void cyclic_convolution_backward(TRIAD_TAG, const Tensor& dy, const Tensor& v,
