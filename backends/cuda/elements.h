@@ -69,6 +69,12 @@ template <int N> struct Axes {
   }
 };
 
+// The sizes of a tensor's rows, which lie along its last axis.
+inline Shape without_last(Shape shape) {
+  shape.erase(shape.rank() - 1);
+  return shape;
+}
+
 inline bool is_aligned(const void* data) {
   return reinterpret_cast<std::uintptr_t>(data) % 16 == 0;
 }

@@ -74,11 +74,6 @@ __global__ void find_range(Axes<1> axes, const Index* ids, Index* range) {
 
 // ---------------------------------------------------------------------- along the last axis
 
-Shape without_last(Shape shape) {
-  shape.erase(shape.rank() - 1);
-  return shape;
-}
-
 // The rows of x, of an index and of y.
 struct IndexedRows {
   Axes<3> rows;

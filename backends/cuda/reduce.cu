@@ -128,14 +128,9 @@ struct Rows {
   Axes<2> rows;
   Index length, x_step, y_step;
 
-  Rows(const Tensor& x, const Tensor& y, int y_axes)
-      : rows(leading(x.shape(), x.dim() - 1), {&x.strides(), &y.strides()}),
-        length(x.shape().back()), x_step(x.strides().back()),
-        y_step(y_axes == x.dim() ? y.strides().back() : 1) {}
-  static Shape leading(Shape shape, int axes) {
-    while (shape.rank() > axes) shape.erase(shape.rank() - 1);
-    return shape;
-  }
+  Rows(const Tensor& x, const Tensor& y)  // y may lack the last axis
+      : rows(without_last(x.shape()), {&x.strides(), &y.strides()}), length(x.shape().back()),
+        x_step(x.strides().back()), y_step(y.dim() == x.dim() ? y.strides().back() : 1) {}
 };
 
 template <class T> struct Candidate {
@@ -213,7 +208,7 @@ void cumsum_last(Cuda device, const Tensor& x, const Tensor& y) {
     if constexpr (is_complex_v<T> || std::is_same_v<T, bool>)
       throw DTypeError("cumsum: no numbers");
     else {
-      const Rows rows(x, y, y.dim());
+      const Rows rows(x, y);
       launch(blocks_for(device, rows.rows.count, dim3(32)), running_sum<T>, rows,
              data_of<T>(device, x), data_of<T>(device, y));
     }
@@ -224,7 +219,7 @@ void max_last(Cuda device, const Tensor& x, bool largest, const Tensor& y, const
   visit_wide(x.dtype(), [&]<class T>(T) {
     if constexpr (is_complex_v<T>) throw DTypeError("max: complex numbers have no order");
     else {
-      const Rows rows(x, y, y.dim());
+      const Rows rows(x, y);
       launch(blocks_for(device, rows.rows.count, threads_for(rows.length)), find_best<T>, rows,
              Better<T>{largest}, data_of<T>(device, x), data_of<T>(device, y),
              data_of<Index>(device, index));
