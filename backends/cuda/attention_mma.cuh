@@ -261,8 +261,12 @@ template <class E> constexpr std::size_t forward_shared_bytes(int D, bool plain)
   return (tile.own() + 4 * tile.others) * D * sizeof(E);
 }
 
-// Per query: the largest score so far, the sum of exp(scale (score - largest)) and the values' sum
-// weighted by these. A larger score scales the sums down.
+// Per query: the largest score so far, or one that is little smaller, the sum of exp(scale (score -
+// largest)) and the values' sum weighted by these. Sums are scaled down when a score makes a weight
+// of more than 2^kSpare: seldom after the first few tiles, which saves a product for every value at
+// each (as in FlashAttention-4). A weight's digits are the same whatever its size.
+constexpr float kSpare = 8;
+
 template <class E, int D, bool plain>
 __global__ void __launch_bounds__(kMmaThreads, 2)
     attend_mma(AttentionInput<E> p, Heads<E> out, float* lse) {
@@ -317,23 +321,32 @@ __global__ void __launch_bounds__(kMmaThreads, 2)
     multiply_rows<E, D, kKeepsQueries ? D / 16 : 2>(weights, query, stage);
     restrict_scores(p, first + own, s, rules, weights);
 
+    float top[M][2];
+    bool much_larger = false;
+    repeat<M * 2>([&](int i) {
+      float& most = top[i / 2][i % 2] = largest[i / 2][i % 2];
+      repeat<N * 2>([&](int j) { most = fmaxf(most, weights[i / 2][j / 2][2 * (i % 2) + j % 2]); });
+      most = fmaxf(most, __shfl_xor_sync(~0u, most, 1));
+      most = fmaxf(most, __shfl_xor_sync(~0u, most, 2));
+      much_larger |= (most - largest[i / 2][i % 2]) * scale > kSpare;  // from -inf, too
+    });
+    if (__any_sync(~0u, much_larger))
+      repeat<M * 2>([&](int i) {
+        float& before = largest[i / 2][i % 2];
+        const float by = before == -INFINITY ? 0 : fast_exp2((before - top[i / 2][i % 2]) * scale);
+        before = top[i / 2][i % 2];
+        sum[i / 2][i % 2] *= by;
+        repeat<D / 4>([&](int j) { values[i / 2][j / 2][2 * (i % 2) + j % 2] *= by; });
+      });
     repeat<M * 2>([&](int i) {
       const int m = i / 2, half = i % 2;
-      float top = largest[m][half];
-      repeat<N * 2>([&](int j) { top = fmaxf(top, weights[m][j / 2][2 * half + j % 2]); });
-      top = fmaxf(top, __shfl_xor_sync(~0u, top, 1));
-      top = fmaxf(top, __shfl_xor_sync(~0u, top, 2));
       // Of a query that has seen no key yet, all weights are exp(-inf - 0) = 0.
-      const float shift = top == -INFINITY ? 0 : top * scale;
-      const float factor = fast_exp2(largest[m][half] * scale - shift);
-      largest[m][half] = top;
-      sum[m][half] *= factor;
+      const float shift = largest[m][half] == -INFINITY ? 0 : largest[m][half] * scale;
       repeat<N * 2>([&](int j) {
         float& weight = weights[m][j / 2][2 * half + j % 2];
         weight = fast_exp2(fmaf(weight, scale, -shift));
         sum[m][half] += weight;
       });
-      repeat<D / 4>([&](int j) { values[m][j / 2][2 * half + j % 2] *= factor; });
     });
     for_each_element<M, N>([&](int m, int n, int e) {
       if (!rules.keeps(m, n, e)) weights[m][n][e] = 0;

@@ -14,13 +14,14 @@ namespace {
 using namespace cuda;
 
 template <class T>
-using Sum = std::conditional_t<std::is_floating_point_v<T>, double, std::uint64_t>;
-template <class T> using Total = std::conditional_t<std::is_same_v<T, bool>, Index, T>;
+using Sum = std::conditional_t<std::is_floating_point_v<Wide<T>>, double, std::uint64_t>;
+template <class T> using Total = std::conditional_t<std::is_same_v<T, bool>, Index, Wide<T>>;
 
 constexpr Index kChunk = 4096;
 
 template <class T, bool squared> __device__ Sum<T> summand(T x) {
-  return squared ? Sum<T>(x) * Sum<T>(x) : Sum<T>(x);
+  const auto value = Sum<T>(Wide<T>(x));
+  return squared ? value * value : value;
 }
 
 // The sum of chunk u % chunks of sequence u / chunks, for every u: into y if there is one chunk,
@@ -76,7 +77,7 @@ template <class T> struct ColumnElement {
   Index step;
   const T* x;
   __device__ Sum<T> operator()(Index matrix, Index row, Index column) const {
-    return Sum<T>(x[kept.place(matrix, 0) + summed.place(row, 0) + column * step]);
+    return summand<T, false>(x[kept.place(matrix, 0) + summed.place(row, 0) + column * step]);
   }
 };
 template <class T> struct ColumnResult {
@@ -188,6 +189,7 @@ template <class T> __global__ void running_sum(Rows rows, const T* x, T* y) {
 
 void sum(Cuda device, const Tensor& x, const Tensor& y) {
   if (x.numel() == 0) return fill(device, 0, y);
+  if (x.dtype() == bf16) return launch_sum<bfloat16>(device, x, y);
   visit_wide(x.dtype(), [&]<class T>(T) {
     if constexpr (is_complex_v<T>) throw DTypeError("sum: needs numbers that are not complex");
     else launch_sum<T>(device, x, y);
