@@ -130,9 +130,10 @@ template <int count, int D, class E> __device__ void copy_tile(E* tile, const Ro
   E* const to = tile + place<E, D>(row, chunk / 2 * 2, chunk % 2);
   repeat<count / step>([&](int i) {
     repeat<D / width>([&](int part) {
-      const bool there =
-          row + i * step < from.count && chunk * kChunk<E> + part * width < from.columns;
-      copy_later(to + i * step * D + part * width, there ? source + part * width : nullptr);
+      const bool inside = (part + 1) * width <= D - 32;  // a smaller D would do otherwise
+      const bool there = row + i * step < from.count &&
+                         (inside || chunk * kChunk<E> + part * width < from.columns);
+      copy_later(to + i * step * D + part * width, source + part * width, there);
     });
     source += step * from.stride;
   });

@@ -115,14 +115,19 @@ __global__ void __launch_bounds__(kMmaThreads, 2)
       const float shift = lse[keys ? column_of(n, e) : row_of(m, e)];
       weights[m][n][e] = fast_exp2(fmaf(weights[m][n][e], scale, -shift));
     });
+    if constexpr (keys) {
+      float kept[M][N][4];
+      for_each_element<M, N>([&](int m, int n, int e) {
+        kept[m][n][e] = rules.keeps(m, n, e) ? weights[m][n][e] : 0;
+      });
+      add_weighted<E, D>(grad2, kept, stage + kOthers * D);
+    }
     multiply_rows<E, D, 2>(ds, rows_of(own2), stage + kOthers * D);
     for_each_element<M, N>([&](int m, int n, int e) {
-      float &weight = weights[m][n][e], &da = ds[m][n][e];
+      float& da = ds[m][n][e];
       if (!plain) da = rules.keeps(m, n, e) ? da * p.kept : 0;
-      da = weight * (da - lse[kQueries + (keys ? column_of(n, e) : row_of(m, e))]);
-      if (!rules.keeps(m, n, e)) weight = 0;
+      da = weights[m][n][e] * (da - lse[kQueries + (keys ? column_of(n, e) : row_of(m, e))]);
     });
-    if constexpr (keys) add_weighted<E, D>(grad2, weights, stage + kOthers * D);
     add_weighted<E, D>(grad1, ds, stage);
   }
 
