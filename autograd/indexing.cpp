@@ -11,8 +11,12 @@ Tensor checked_indices(const char* op, const Tensor& x, const Tensor& ids, std::
     throw_error<DTypeError>("{}: needs i64 indices, got {}; write x.to(i64)", op, ids.dtype());
   Tensor index = ids.detach().to(i64);
   if (ids.numel() == 0 || is_capturing()) return index;  // kernels make NaN of others then
-  Tensor range = empty({2}, i64, ids.device());
-  on(ids.device(), [&](auto device) { kernels::index_range(device, index, range); });
+  Tensor range = empty({2}, i64, ids.device()), place = empty({1}, i64, ids.device());
+  const Tensor row = index.reshape({1, -1}), low = range.slice(0, 0, 1), high = range.slice(0, 1);
+  on(ids.device(), [&](auto device) {
+    kernels::max_last(device, row, false, low, place);
+    kernels::max_last(device, row, true, high, place);
+  });
   const auto ends = range.to_vector<std::int64_t>();
   if (ends[0] < 0 || ends[1] >= count)
     throw_error<IndexError>("{}: needs indices in 0..{}, got {}", op, count - 1,
@@ -43,7 +47,8 @@ Tensor embedding(const Tensor& ids, const Tensor& weight) {
   check_float("embedding", weight);
   if (weight.dim() != 2)
     throw_error<ShapeError>("embedding: needs weight [V,C], got {}", weight.shape());
-  Tensor flat = checked_indices("embedding", weight, ids, weight.size(0)).reshape({-1}).contiguous();
+  Tensor flat =
+      checked_indices("embedding", weight, ids, weight.size(0)).reshape({-1}).contiguous();
   Shape shape = ids.shape();
   shape.push_back(weight.size(1));
   return pick_rows("embedding", weight, flat).reshape(shape);

@@ -155,7 +155,7 @@ Tensor norm(const Tensor& x) {
   if (is_complex(x.dtype())) return norm(view_as_real(x));
   if (x.dtype() == bf16) return as_bf16(norm(x.to(f32)));
   Tensor squares = empty({}, f64, x.device());
-  on(x.device(), [&](auto device) { kernels::sum_of_squares(device, x, squares); });
+  on(x.device(), [&](auto device) { kernels::sum_of_squares(device, {packed(x)}, squares); });
   Tensor y = sqrt(squares).to(x.dtype());
   return record_unary("norm", y, x, [x, y](auto& g) {
     const Tensor zero = y == 0.0, one = scalar_like(1, y);  // in the place of a norm of zero

@@ -48,8 +48,6 @@ void sum(TRIAD_TAG, const Tensor& x, const Tensor& y);
 void max_last(TRIAD_TAG, const Tensor& x, bool largest, const Tensor& y, const Tensor& index);
 // y[..., i] = x[..., 0] + ... + x[..., i], in double; f32, f64 or i64.
 void cumsum_last(TRIAD_TAG, const Tensor& x, const Tensor& y);
-// sum of squares of all elements, into y, 0-d, f64.
-void sum_of_squares(TRIAD_TAG, const Tensor& x, const Tensor& y);
 
 // ------------------------------------------------------------------------- contiguous rows [R,C]
 
@@ -80,8 +78,6 @@ void cross_entropy_backward(TRIAD_TAG, const Tensor& logits, const Tensor& targe
 void embedding(TRIAD_TAG, const Tensor& weight, const Tensor& ids, const Tensor& y);
 // dweight is zeroed first.
 void embedding_backward(TRIAD_TAG, const Tensor& dy, const Tensor& ids, const Tensor& dweight);
-// The smallest and the largest of ids, i64 [2]; ids is not empty.
-void index_range(TRIAD_TAG, const Tensor& ids, const Tensor& range);
 
 // Rows of any strides and any type, index i64 [..., k] in range: y[..., j] = x[..., index[..., j]],
 void gather_last(TRIAD_TAG, const Tensor& x, const Tensor& index, const Tensor& y);
@@ -134,8 +130,11 @@ void cyclic_convolution_backward(TRIAD_TAG, const Tensor& dy, const Tensor& v,
                                  const Tensor& spectrum, std::int64_t n, const Tensor& dv,
                                  const Tensor& dspectrum);
 
-// ------------------------------------------------------------------------- optimizers, in place
+// ------------------------------------------------------------------------- optimizers
 
-// m, v: running means of the gradient and of its square. All contiguous.
-void adam_step(TRIAD_TAG, const AdamArgs& args, const Tensor& gradient, const Tensor& p,
-               const Tensor& m, const Tensor& v);
+// For lists that are not empty, of contiguous tensors. The sum of the squares of all elements of
+// all of them, in double, into y, 0-d, f64.
+void sum_of_squares(TRIAD_TAG, const std::vector<Tensor>& xs, const Tensor& y);
+// In place: x *= max_norm / (sqrt(squares) + 1e-6) where that is between 0 and 1; squares 0-d, f64.
+void clip(TRIAD_TAG, const Tensor& squares, double max_norm, const std::vector<Tensor>& xs);
+void adam_step(TRIAD_TAG, const std::vector<AdamUpdate>& updates);

@@ -27,6 +27,10 @@ struct AdamArgs {
   double l2;            // Adam: gradient += l2 * p
   std::int64_t step;    // of this update, from 1
 };
+struct AdamUpdate {
+  AdamArgs args;
+  Tensor gradient, p, m, v;  // m, v: running means of the gradient and of its square
+};
 
 #define TRIAD_TAG Cpu
 #include <triad/backends/kernel_list.h>

@@ -1,6 +1,7 @@
 // What tensors lie on and kernels run on: the devices' tags, their memory and threads.
 #pragma once
 
+#include <compare>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -23,7 +24,7 @@ struct Device {
 
   static Device cpu() { return {}; }
   static Device cuda(int index = 0) { return {Kind::cuda, index}; }
-  bool operator==(const Device&) const = default;
+  auto operator<=>(const Device&) const = default;
 };
 std::string name(Device device);  // "cpu", "cuda:0"
 

@@ -73,7 +73,11 @@ void Optimizer::zero_grad() {
   for (const Parameter& p : parameters_) p.leaf.set_grad({});
 }
 
+// What kernels can take together.
+template <class X> using Lists = std::map<std::pair<Device, DType>, std::vector<X>>;
+
 void Optimizer::step() {
+  Lists<Update> lists;
   for (Parameter& p : parameters_) {
     const Tensor gradient = p.leaf.grad();
     if (!gradient.defined()) continue;
@@ -81,15 +85,17 @@ void Optimizer::step() {
     const DType wide = wide_type(p.value.dtype());  // bf16: the update is f32's, then rounded
     Parameter in_wide = p;
     in_wide.value = p.value.to(wide);
-    update_(in_wide, gradient.detach().to(wide).contiguous(), lr_ * p.lr_factor);
-    if (wide != p.value.dtype()) p.value.copy_(in_wide.value);
-    else ++p.value.storage()->writes;  // by a kernel
+    lists[{gradient.device(), wide}].emplace_back(in_wide, gradient.detach().to(wide).contiguous(),
+                                                  lr_ * p.lr_factor);
   }
-}
-
-void Optimizer::count_steps(std::int64_t steps) {
-  for (Parameter& p : parameters_)
-    if (p.step > 0) p.step += steps;
+  for (const auto& [where, list] : lists) {
+    if (update_all_) update_all_(list);
+    for (const auto& [p, gradient, lr] : list) {
+      if (update_) update_(p, gradient, lr);
+      if (p.leaf.dtype() != p.value.dtype()) p.leaf.detach().copy_(p.value);
+      else ++p.value.storage()->writes;  // by a kernel
+    }
+  }
 }
 
 StateDict Optimizer::state_dict() const {
@@ -135,17 +141,19 @@ Adam::Adam(const char* type, const ParameterGroups& groups, const AdamOptions& o
     : Optimizer(type, groups, o.lr, o.weight_decay, {"exp_avg", "exp_avg_sq"}) {
   for (double beta : {o.betas.first, o.betas.second}) check_option("betas", beta, 0, 1);
   check_option("eps", o.eps, 0, kInfinity);
-  update_ = [o, decoupled](const Parameter& p, const Tensor& gradient, double lr) {
-    const kernels::AdamArgs args{.lr = lr,
-                                 .beta1 = o.betas.first,
-                                 .beta2 = o.betas.second,
-                                 .eps = o.eps,
-                                 .weight_decay = decoupled ? p.weight_decay : 0,
-                                 .l2 = decoupled ? 0 : p.weight_decay,
-                                 .step = p.step};
-    on(gradient.device(), [&](auto device) {
-      kernels::adam_step(device, args, gradient, p.value, p.state[0], p.state[1]);
-    });
+  update_all_ = [o, decoupled](const std::vector<Update>& updates) {
+    std::vector<kernels::AdamUpdate> list;
+    for (const auto& [p, gradient, lr] : updates) {
+      const kernels::AdamArgs args{.lr = lr,
+                                   .beta1 = o.betas.first,
+                                   .beta2 = o.betas.second,
+                                   .eps = o.eps,
+                                   .weight_decay = decoupled ? p.weight_decay : 0,
+                                   .l2 = decoupled ? 0 : p.weight_decay,
+                                   .step = p.step};
+      list.push_back({args, gradient, p.value, p.state[0], p.state[1]});
+    }
+    on(list[0].p.device(), [&](auto device) { kernels::adam_step(device, list); });
   };
 }
 
@@ -183,30 +191,30 @@ Muon::Muon(const ParameterGroups& groups, const MuonOptions& o)
   };
 }
 
-double clip_grad_norm(const std::vector<Tensor>& parameters, double max_norm) {
+Tensor clip_grad_norm(const std::vector<Tensor>& parameters, double max_norm) {
   if (!(max_norm > 0))
     throw_error<ValueError>("clip_grad_norm: needs max_norm > 0, got {}", max_norm);
-  std::vector<Tensor> gradients;
+  std::vector<std::pair<Tensor, Tensor>> gradients;  // each as it is, and for kernels
+  Lists<Tensor> lists;
   for (const Tensor& p : parameters)
-    if (Tensor g = p.grad(); g.defined()) gradients.push_back(g.detach());
-  if (gradients.empty()) return 0;
+    if (const Tensor g = p.grad().detach(); g.defined()) {
+      gradients.emplace_back(g, g.to(wide_type(g.dtype())).contiguous());
+      lists[{g.device(), wide_type(g.dtype())}].push_back(gradients.back().second);
+    }
   Tensor squares;
-  for (const Tensor& g : gradients) {
-    Tensor own = empty({}, f64, g.device()), x = g.to(wide_type(g.dtype()));
-    on(g.device(), [&](auto device) { kernels::sum_of_squares(device, x, own); });
+  for (const auto& [where, list] : lists) {
+    const Tensor own = empty({}, f64, where.first);
+    on(where.first, [&](auto device) { kernels::sum_of_squares(device, list, own); });
     squares = squares.defined() ? squares + own.to(squares.device()) : own;
   }
-  // PyTorch's 1e-6 keeps the factor below 1 where the norm is max_norm but for rounding.
-  if (is_capturing()) {  // the norm is not known here
-    const Tensor total = sqrt(squares), factor = clamp(max_norm / (total + 1e-6), {}, 1.0);
-    const Tensor safe = where(isfinite(total), factor, ones_like(factor));
-    for (const Tensor& g : gradients) g.copy_(g * safe.to(g.device()).to(g.dtype()));
-    return std::numeric_limits<double>::quiet_NaN();
+  for (const auto& [where, list] : lists) {
+    const Tensor near = squares.to(where.first);
+    on(where.first, [&](auto device) { kernels::clip(device, near, max_norm, list); });
   }
-  const double total = std::sqrt(squares.item<double>()), factor = max_norm / (total + 1e-6);
-  if (std::isfinite(total) && factor < 1)
-    for (const Tensor& gradient : gradients) gradient.copy_(gradient * factor);
-  return total;
+  for (const auto& [g, in_kernels] : gradients)
+    if (g.storage() != in_kernels.storage()) g.copy_(in_kernels);
+    else ++g.storage()->writes;
+  return squares.defined() ? sqrt(squares) : zeros({}, {.dtype = f64});
 }
 
 double constant_lr(std::int64_t step, const Schedule& s) {

@@ -9,6 +9,8 @@
 //   }
 #pragma once
 
+#include <tuple>
+
 #include <triad/nn/module.h>
 
 namespace triad::nn {
@@ -58,14 +60,16 @@ class Optimizer {
   // or there twice is a ValueError, as is a list with nothing left.
   Optimizer(const char* type, const ParameterGroups& groups, double lr, double weight_decay,
             std::vector<const char*> state_names);
-  // What a constructor sets: one parameter's step, which p.step counts already.
+  // What a constructor sets: one parameter's step, which p.step counts already, or that of several
+  // of one device and type, each with its gradient and lr.
   Function<void(const Parameter& p, const Tensor& gradient, double lr)> update_;
+  using Update = std::tuple<Parameter, Tensor, double>;
+  Function<void(const std::vector<Update>& updates)> update_all_;
   // Throws a ValueError unless low <= value < high.
   void check_option(const char* option, double value, double low, double high) const;
 
  private:
   friend class GraphedStep;
-  void count_steps(std::int64_t steps);  // which replays made, of the parameters that had some
 
   const char* type_;
   double lr_;
@@ -144,8 +148,9 @@ struct Muon : Optimizer {
 };
 
 // Scales all gradients down where their norm, as of one vector, exceeds max_norm, and returns that
-// norm as it was. If it is NaN or infinite they stay: skip the step. arXiv 1211.5063.
-double clip_grad_norm(const std::vector<Tensor>& parameters, double max_norm);
+// norm as it was, 0-d, f64, without waiting for it. If it is NaN or infinite they stay: skip the
+// step. arXiv 1211.5063.
+Tensor clip_grad_norm(const std::vector<Tensor>& parameters, double max_norm);
 
 // The learning rate as a function of the step, counted from 0:
 //   optimizer.set_lr(nn::cosine_lr(step, {.lr = 3e-4, .steps = 1000, .warmup_steps = 100}));

@@ -41,7 +41,7 @@ Tensor random_matrix(Shape shape, Lies lies, DType dtype) {
 }
 
 double bound(DType dtype) {  // of one rounding at the end, and some in the sum
-  return dtype == bf16 ? 0x1p-8 : dtype == f32 ? 4 * 0x1p-24 : 4 * 0x1p-53;
+  return dtype == bf16 ? 0x1p-8 : dtype == f32 ? 4 * 0x1p-24 : 6 * 0x1p-53;
 }
 
 // a and b with their batch axes expanded.

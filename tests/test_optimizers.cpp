@@ -343,21 +343,23 @@ TEST_CASE("clip_grad_norm") {
   }
   const double expected = std::sqrt(squares);
 
-  CHECK(nn::clip_grad_norm(parameters, 2 * expected) == doctest::Approx(expected).epsilon(1e-9));
+  CHECK(nn::clip_grad_norm(parameters, 2 * expected).item<double>() ==
+        doctest::Approx(expected).epsilon(1e-9));
   for (std::size_t i : {0, 1}) CHECK(values(parameters[i].grad()) == before[i]);
 
-  CHECK(nn::clip_grad_norm(parameters, 0.5) == doctest::Approx(expected).epsilon(1e-9));
+  CHECK(nn::clip_grad_norm(parameters, 0.5).item<double>() ==
+        doctest::Approx(expected).epsilon(1e-9));
   for (std::size_t i : {0, 1}) {
     const Values after = values(parameters[i].grad());
     for (std::size_t j = 0; j < after.size(); ++j)
       CHECK(after[j] == doctest::Approx(before[i][j] * 0.5 / (expected + 1e-6)).epsilon(1e-6));
   }
-  CHECK(nn::clip_grad_norm(parameters, 0.5) == doctest::Approx(0.5).epsilon(1e-5));
+  CHECK(nn::clip_grad_norm(parameters, 0.5).item<double>() == doctest::Approx(0.5).epsilon(1e-5));
 
   Values bad = values(parameters[1].grad());
   bad[1] = std::numeric_limits<double>::infinity();
   parameters[1].set_grad(from_vector(bad, {3}).to(f32));
-  CHECK(std::isinf(nn::clip_grad_norm(parameters, 0.5)));
+  CHECK(std::isinf(nn::clip_grad_norm(parameters, 0.5).item<double>()));
   CHECK(values(parameters[1].grad()) == bad);
   CHECK(message_of<ValueError>([&] { nn::clip_grad_norm(parameters, 0); }) ==
         "clip_grad_norm: needs max_norm > 0, got 0");

@@ -3,8 +3,6 @@
 // The gradient of an embedding adds each row of dy to the row of the table that it came from, in
 // order and in double. Threads share the columns, in tiles of kColumns, so the result depends
 // neither on their number nor on who is first.
-#include <limits>
-
 #include <triad/backends/cpu/strided.h>
 
 namespace triad::kernels {
@@ -81,29 +79,13 @@ void topk_last(Cpu, const Tensor& x, bool largest, const Tensor& index) {
         for (Index j = 0; j < in.length; ++j) order[j] = {from[j * in.step], j};
         auto above = [](T a, T b) { return a > b || (a != a && b == b); };
         auto before = [&](const auto& a, const auto& b) {
-          if (largest ? above(a.first, b.first) : above(b.first, a.first)) return true;
-          return !(largest ? above(b.first, a.first) : above(a.first, b.first)) &&
-                 a.second < b.second;
+          if (above(a.first, b.first)) return largest;
+          return above(b.first, a.first) ? !largest : a.second < b.second;
         };
         std::partial_sort(order.begin(), order.begin() + out.length, order.end(), before);
         for (Index j = 0; j < out.length; ++j) to[j * out.step] = order[j].second;
       });
   });
-}
-
-void index_range(Cpu, const Tensor& ids, const Tensor& range) {
-  Index low = std::numeric_limits<Index>::max(), high = -low - 1;
-  auto see = [&](Index, const Index* id, Index n) {
-    Index least = low, most = high;  // of their own: low might lie among the ids, for all one knows
-    for (Index k = 0; k < n; ++k) {
-      least = std::min(least, id[k]);
-      most = std::max(most, id[k]);
-    }
-    low = least, high = most;
-  };
-  for_runs(ids.first<Index>(), ids.shape(), ids.strides(), 0, ids.numel(), see);
-  range.first<Index>()[0] = low;
-  range.first<Index>()[1] = high;
 }
 
 }  // namespace triad::kernels

@@ -1,5 +1,6 @@
 // The matrix product: the batch in its simplest shape, then oneDNN or our own blocked product.
 #include <triad/backends/cpu/gemm_tile.h>
+#include <triad/backends/cpu/strided.h>
 #include <triad/backends/matmul_shape.h>
 
 #include <array>
@@ -158,14 +159,10 @@ void multiply_in_blocks(const MatrixProduct& p, const T* a, const T* b, const T*
   const Index threads = small ? 1 : std::min<Index>(tasks, get_num_threads());
 #pragma omp parallel for schedule(dynamic) num_threads(int(threads))
   for (Index task = 0; task < tasks; ++task) {
-    Index index = task / blocks;
-    const T *a_matrix = a, *b_matrix = b;
+    const Index index = task / blocks;
+    const T* a_matrix = a + place_of(index, p.batch, p.a_batch, p.batch.rank());
+    const T* b_matrix = b + place_of(index, p.batch, p.b_batch, p.batch.rank());
     T* c_matrix = c + index * p.M * p.N;
-    for (int axis = p.batch.rank() - 1; axis >= 0; --axis) {
-      a_matrix += index % p.batch[axis] * p.a_batch[axis];
-      b_matrix += index % p.batch[axis] * p.b_batch[axis];
-      index /= p.batch[axis];
-    }
     const Index i = task % blocks / column_blocks * kRows;
     const Index j = task % blocks % column_blocks * kColumns;
     multiply_block(p, a_matrix + i * p.a_row, b_matrix + j * p.b_column, bias ? bias + j : nullptr,

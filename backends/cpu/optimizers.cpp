@@ -4,8 +4,8 @@
 
 namespace triad::kernels {
 // Adam: Kingma and Ba, arXiv 1412.6980; AdamW: Loshchilov and Hutter, arXiv 1711.05101.
-void adam_step(Cpu, const AdamArgs& args, const Tensor& gradient, const Tensor& p, const Tensor& m,
-               const Tensor& v) {
+static void adam_step(const AdamArgs& args, const Tensor& gradient, const Tensor& p,
+                      const Tensor& m, const Tensor& v) {
   visit_float("adam_step", p.dtype(), [&]<class T>(T) {
     using X = Vec<T>;
     const double correction1 = 1 - std::pow(args.beta1, double(args.step));
@@ -29,6 +29,16 @@ void adam_step(Cpu, const AdamArgs& args, const Tensor& gradient, const Tensor& 
       for_each_register<T>(end - begin, [&](Index i, auto part) { update(begin + i, part); });
     });
   });
+}
+
+void adam_step(Cpu, const std::vector<AdamUpdate>& updates) {
+  for (const auto& [args, gradient, p, m, v] : updates) adam_step(args, gradient, p, m, v);
+}
+
+void clip(Cpu, const Tensor& squares, double max_norm, const std::vector<Tensor>& xs) {
+  const double factor = max_norm / (std::sqrt(*squares.first<double>()) + 1e-6);
+  if (factor > 0 && factor < 1)
+    for (const Tensor& x : xs) binary_scalar(Cpu{}, Binary::mul, x, factor, false, x);
 }
 
 }  // namespace triad::kernels

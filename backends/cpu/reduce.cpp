@@ -173,14 +173,16 @@ void sum(Cpu, const Tensor& x, const Tensor& y) {
   });
 }
 
-void sum_of_squares(Cpu, const Tensor& x, const Tensor& y) {
-  if (x.numel() == 0) return fill(Cpu{}, 0, y);
-  const Loop loop = Pair(x.shape(), x.strides(), x.strides()).loop();
-  Axes summed;
-  for (int i = 0; i < loop.rank; ++i) summed.add(loop, i);
-  visit_float("sum_of_squares", x.dtype(), [&]<class T>(T) {
-    sum_sequences<sum_of<T, true>>(summed, Axes(), x.first<T>(), y.first<double>());
+void sum_of_squares(Cpu, const std::vector<Tensor>& xs, const Tensor& y) {
+  double total = 0, own = 0;
+  visit_float("sum_of_squares", xs[0].dtype(), [&]<class T>(T) {
+    for (const Tensor& x : xs) {
+      if (x.numel() == 0) continue;
+      sum_sequences<sum_of<T, true>>(Axes{{x.numel()}, {1}, {}}, Axes(), x.first<T>(), &own);
+      total += own;
+    }
   });
+  *y.first<double>() = total;
 }
 
 void cumsum_last(Cpu, const Tensor& x, const Tensor& y) {

@@ -90,15 +90,6 @@ template <class E> struct AttentionInput {
 
 // ---------------------------------------------------------------------- tiles in shared memory
 
-#ifndef TRIAD_F32_STEPS
-#define TRIAD_F32_STEPS 4
-#endif
-#ifndef TRIAD_F32_M
-#define TRIAD_F32_M 1
-#endif
-#ifndef TRIAD_F32_WIDE
-#define TRIAD_F32_WIDE 32
-#endif
 constexpr int kMmaWarps = 4, kMmaThreads = 32 * kMmaWarps;
 constexpr float kLog2E = 1.44269504f;
 
@@ -187,7 +178,7 @@ __device__ void load_left(unsigned (&to)[4], const E* tile, int m, int k) {
 // the steps of two chunks, so many at once.
 template <class E, int D, int unroll, int M, int N, class Own>
 __device__ void multiply_rows(float (&acc)[M][N][4], const Own& own, const E* other) {
-  constexpr int steps = D / kChunk<E> / 2, steps_of_sum = sizeof(E) == 4 ? TRIAD_F32_STEPS : steps;
+  constexpr int steps = D / kChunk<E> / 2, steps_of_sum = sizeof(E) == 4 ? 4 : steps;
   const int lane = lane_index();
   repeat<steps / steps_of_sum, 1>([&](int part) {
     float sum[M][N][4] = {};
@@ -314,8 +305,8 @@ struct TileSize {
   constexpr int own() const { return 16 * M * kMmaWarps; }
 };
 constexpr TileSize forward_tile(int D, bool plain, bool floats) {
-  if (floats) return {D <= 64 ? TRIAD_F32_M : 1, D <= TRIAD_F32_WIDE ? 64 : 32};
-  return {plain || D < 128 ? 2 : 1, D <= (plain ? 64 : 32) ? 64 : 32};
+  if (floats) return {1, D <= 64 ? 64 : 32};
+  return {plain || D < 128 ? 2 : 1, plain || D == 32 ? 64 : 32};
 }
 
 template <class E> constexpr std::size_t forward_shared_bytes(int D, bool plain) {

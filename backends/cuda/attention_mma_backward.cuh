@@ -24,7 +24,7 @@ template <class E> struct AttentionGradients {
 
 // keys: whether the tile of a block's own is one of keys, else of queries; the others go by.
 constexpr TileSize backward_tile(int D, bool keys, bool plain, bool floats) {
-  if (floats) return {D <= 64 && !(keys && D > 32) ? TRIAD_F32_M : 1, D <= 64 || !keys ? 32 : 16};
+  if (floats) return {1, D <= 64 || !keys ? 32 : 16};
   if (keys) return {D <= (plain ? 64 : 32) ? 2 : 1, plain && D == 96 ? 64 : 32};
   return {plain || D < 128 ? 2 : 1, D <= (plain ? 64 : 32) ? 64 : 32};
 }

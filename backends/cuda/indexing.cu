@@ -1,8 +1,6 @@
 // Elements picked by index, and the transpose of that, without atomics: the same bits every time.
 #include <triad/backends/cuda/reduce.h>
 
-#include <limits>
-
 namespace triad::kernels {
 namespace {
 
@@ -54,24 +52,6 @@ __global__ void add_rows(Index R, Index V, Index C, const T* dy, const Index* id
     if (left + 32 * k < C) dweight[id * C + left + 32 * k] = T(sum[k]);
 }
 
-struct Range {
-  Index low, high;
-};
-struct Widest {
-  __device__ Range operator()(Range a, Range b) const {
-    return {b.low < a.low ? b.low : a.low, b.high > a.high ? b.high : a.high};
-  }
-};
-__global__ void find_range(Axes<1> axes, const Index* ids, Index* range) {
-  Range seen{std::numeric_limits<Index>::max(), std::numeric_limits<Index>::min()};
-  for (Index i = threadIdx.x; i < axes.count; i += blockDim.x) {
-    const Index id = ids[axes.place(i, 0)];
-    seen = Widest()(seen, {id, id});
-  }
-  seen = block_reduce(seen, Widest());
-  if (threadIdx.x == 0) range[0] = seen.low, range[1] = seen.high;
-}
-
 // ---------------------------------------------------------------------- along the last axis
 
 // The rows of x, of an index and of y.
@@ -112,29 +92,6 @@ __global__ void scatter_add(IndexedRows rows, const T* x, const Index* index, T*
   }
 }
 
-template <class T> struct Entry {
-  T value;
-  Index place;
-};
-
-// Is a before b? NaN is the largest; of equal elements the first is first.
-template <class T> struct Before {
-  bool largest;
-  __device__ static bool above(T a, T b) { return a > b || (a != a && b == b); }
-  __device__ bool operator()(Entry<T> a, Entry<T> b) const {
-    if (above(a.value, b.value)) return largest;
-    if (above(b.value, a.value)) return !largest;
-    return a.place < b.place;
-  }
-};
-template <class T> struct First {
-  Before<T> before;
-  __device__ Entry<T> operator()(Entry<T> a, Entry<T> b) const {
-    if (a.place < 0 || b.place < 0) return a.place < 0 ? b : a;
-    return before(b, a) ? b : a;
-  }
-};
-
 // A block per row. Each round finds the first of all that come after the one found before.
 template <class T> __global__ void top(IndexedRows rows, First<T> first, const T* x, Index* index) {
   for (Index row = blockIdx.x; row < rows.rows.count; row += gridDim.x) {
@@ -144,7 +101,7 @@ template <class T> __global__ void top(IndexedRows rows, First<T> first, const T
       Entry<T> best{T(), -1};
       for (Index j = threadIdx.x; j < rows.x_length; j += blockDim.x) {
         const Entry<T> entry{from[j * rows.x_step], j};
-        if (last.place < 0 || first.before(last, entry)) best = first(best, entry);
+        if (last.place < 0 || first.comes_before(last, entry)) best = first(best, entry);
       }
       last = block_reduce(best, first);
       if (threadIdx.x == 0) index[rows.rows.place(row, 1) + k * rows.index_step] = last.place;
@@ -174,12 +131,6 @@ void embedding_backward(Cuda device, const Tensor& dy, const Tensor& ids, const 
   });
 }
 
-void index_range(Cuda device, const Tensor& ids, const Tensor& range) {
-  launch({device, dim3(1), threads_for(ids.numel())}, find_range,
-         Axes<1>(ids.shape(), {&ids.strides()}), data_of<Index>(device, ids),
-         data_of<Index>(device, range));
-}
-
 void gather_last(Cuda device, const Tensor& x, const Tensor& index, const Tensor& y) {
   const IndexedRows rows(x, index, y);
   visit_elements(x.dtype(), [&]<class T>() {
@@ -202,7 +153,7 @@ void topk_last(Cuda device, const Tensor& x, bool largest, const Tensor& index) 
     if constexpr (!is_complex_v<T>)
       launch({device, dim3(unsigned(std::min<Index>(rows.rows.count, 1 << 20))),
               threads_for(rows.x_length)},
-             top<T>, rows, First<T>{{largest}}, data_of<T>(device, x),
+             top<T>, rows, First<T>{largest, largest}, data_of<T>(device, x),
              data_of<Index>(device, index));
   });
 }

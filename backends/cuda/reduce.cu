@@ -19,14 +19,9 @@ template <class T> using Total = std::conditional_t<std::is_same_v<T, bool>, Ind
 
 constexpr Index kChunk = 4096;
 
-template <class T, bool squared> __device__ Sum<T> summand(T x) {
-  const auto value = Sum<T>(Wide<T>(x));
-  return squared ? value * value : value;
-}
-
 // The sum of chunk u % chunks of sequence u / chunks, for every u: into y if there is one chunk,
 // else into partial[u].
-template <bool squared, class T, class Y>
+template <class T, class Y>
 __global__ void sum_sequences(Axes<1> summed, Axes<2> kept, Index chunks, const T* x,
                               Sum<T>* partial, Y* y) {
   for (Index unit = blockIdx.x; unit < kept.count * chunks; unit += gridDim.x) {
@@ -35,7 +30,7 @@ __global__ void sum_sequences(Axes<1> summed, Axes<2> kept, Index chunks, const 
     const T* from = x + kept.place(sequence, 0);
     Sum<T> sum = 0;
     for (Index i = first + threadIdx.x; i < end; i += blockDim.x)
-      sum += summand<T, squared>(from[summed.place(i, 0)]);
+      sum += Sum<T>(Wide<T>(from[summed.place(i, 0)]));
     sum = block_reduce(sum, Plus());
     if (threadIdx.x != 0) continue;
     if (chunks > 1) partial[unit] = sum;
@@ -57,14 +52,14 @@ Grid blocks_for(Cuda device, Index count, dim3 threads) {
   return {device, dim3(unsigned(std::min(count, 32 * Index(multiprocessors(device))))), threads};
 }
 
-template <bool squared, class T, class Y>
+template <class T, class Y>
 void launch_sequences(Cuda device, const Axes<1>& summed, const Axes<2>& kept, const T* x, Y* y) {
   const Index chunks = ceil_div(summed.count, kChunk), units = kept.count * chunks;
   const auto memory = Storage::allocate(std::size_t(chunks > 1 ? units : 0) * sizeof(Sum<T>),
                                         Device::cuda(device.index));
   auto* partial = reinterpret_cast<Sum<T>*>(memory->data());
   launch(blocks_for(device, units, threads_for(std::min(summed.count, kChunk))),
-         sum_sequences<squared, T, Y>, summed, kept, chunks, x, partial, y);
+         sum_sequences<T, Y>, summed, kept, chunks, x, partial, y);
   if (chunks > 1)
     launch(blocks_for(device, kept.count, threads_for(chunks)), add_chunks<T, Y>, kept, chunks,
            partial, y);
@@ -77,7 +72,15 @@ template <class T> struct ColumnElement {
   Index step;
   const T* x;
   __device__ Sum<T> operator()(Index matrix, Index row, Index column) const {
-    return summand<T, false>(x[kept.place(matrix, 0) + summed.place(row, 0) + column * step]);
+    return Sum<T>(Wide<T>(x[kept.place(matrix, 0) + summed.place(row, 0) + column * step]));
+  }
+};
+// The same without loops, which would keep a thread from reading ahead.
+template <class T> struct StridedElement {
+  const T* x;
+  Index matrix_step, row_step, step;
+  __device__ Sum<T> operator()(Index matrix, Index row, Index column) const {
+    return Sum<T>(Wide<T>(x[matrix * matrix_step + row * row_step + column * step]));
   }
 };
 template <class T> struct ColumnResult {
@@ -116,10 +119,14 @@ template <class T> void launch_sum(Cuda device, const Tensor& x, const Tensor& y
   const Axes<2> others(kept, {&kept_from, &kept_to});
   const T* data = data_of<T>(device, x);
   auto* result = data_of<Total<T>>(device, y);
-  if (!columns) return launch_sequences<false>(device, along, others, data, result);
-  reduce_columns<Sum<T>>(device, others.count, along.count, all.size[inner],
-                         ColumnElement<T>{along, others, all.stride[0][inner], data},
-                         ColumnResult<T>{others, all.stride[1][inner], result});
+  if (!columns) return launch_sequences(device, along, others, data, result);
+  const Index step = all.stride[0][inner], matrix_step = others.rank ? others.stride[0][0] : 0;
+  const auto reduce = [&](auto element) {
+    reduce_columns<Sum<T>>(device, others.count, along.count, all.size[inner], element,
+                           ColumnResult<T>{others, all.stride[1][inner], result});
+  };
+  if (along.rank > 1 || others.rank > 1) reduce(ColumnElement<T>{along, others, step, data});
+  else reduce(StridedElement<T>{data, matrix_step, along.rank ? along.stride[0][0] : 0, step});
 }
 
 // ---------------------------------------------------------------------- along the last axis
@@ -134,31 +141,14 @@ struct Rows {
         x_step(x.strides().back()), y_step(y.dim() == x.dim() ? y.strides().back() : 1) {}
 };
 
-template <class T> struct Candidate {
-  T value;
-  Index place;
-};
-
-// Which of two is looked for: NaN, else the larger (smaller), the first of equal ones.
-template <class T> struct Better {
-  bool largest;
-  __device__ Candidate<T> operator()(Candidate<T> a, Candidate<T> b) const {
-    if (a.place < 0 || b.place < 0) return a.place < 0 ? b : a;
-    const bool a_nan = a.value != a.value, b_nan = b.value != b.value;
-    if (a_nan || b_nan) return a_nan && (!b_nan || a.place < b.place) ? a : b;
-    if (a.value == b.value) return a.place < b.place ? a : b;
-    return (a.value > b.value) == largest ? a : b;
-  }
-};
-
 template <class T>
-__global__ void find_best(Rows rows, Better<T> better, const T* x, T* y, Index* index) {
+__global__ void find_best(Rows rows, First<T> first, const T* x, T* y, Index* index) {
   for (Index row = blockIdx.x; row < rows.rows.count; row += gridDim.x) {
     const T* from = x + rows.rows.place(row, 0);
-    Candidate<T> best{T(), -1};
+    Entry<T> best{T(), -1};
     for (Index j = threadIdx.x; j < rows.length; j += blockDim.x)
-      best = better(best, {from[j * rows.x_step], j});
-    best = block_reduce(best, better);
+      best = first(best, {from[j * rows.x_step], j});
+    best = block_reduce(best, first);
     if (threadIdx.x != 0) continue;
     y[row] = best.value;
     index[row] = best.place;
@@ -196,15 +186,6 @@ void sum(Cuda device, const Tensor& x, const Tensor& y) {
   });
 }
 
-void sum_of_squares(Cuda device, const Tensor& x, const Tensor& y) {
-  if (x.numel() == 0) return fill(device, 0, y);
-  visit_float("sum_of_squares", x.dtype(), [&]<class T>(T) {
-    launch_sequences<true>(device, Axes<1>(x.shape(), {&x.strides()}),
-                           Axes<2>({}, {&x.strides(), &x.strides()}), data_of<T>(device, x),
-                           data_of<double>(device, y));
-  });
-}
-
 void cumsum_last(Cuda device, const Tensor& x, const Tensor& y) {
   visit_wide(x.dtype(), [&]<class T>(T) {
     if constexpr (is_complex_v<T> || std::is_same_v<T, bool>)
@@ -223,7 +204,7 @@ void max_last(Cuda device, const Tensor& x, bool largest, const Tensor& y, const
     else {
       const Rows rows(x, y);
       launch(blocks_for(device, rows.rows.count, threads_for(rows.length)), find_best<T>, rows,
-             Better<T>{largest}, data_of<T>(device, x), data_of<T>(device, y),
+             First<T>{largest, true}, data_of<T>(device, x), data_of<T>(device, y),
              data_of<Index>(device, index));
     }
   });

@@ -14,6 +14,25 @@ struct Larger {  // of a number and NaN, the number
   template <class T> __device__ T operator()(T a, T b) const { return b > a ? b : a; }
 };
 
+// An element of a row; none where its place is negative.
+template <class T> struct Entry {
+  T value;
+  Index place;
+};
+// Which of two comes first: the larger (smaller), NaN before or after all, of equal ones the first.
+template <class T> struct First {
+  bool largest, nan_first;
+  __device__ bool comes_before(Entry<T> a, Entry<T> b) const {
+    const bool a_nan = a.value != a.value, b_nan = b.value != b.value;
+    if (a_nan != b_nan) return a_nan == nan_first;
+    return a_nan || a.value == b.value ? a.place < b.place : (a.value > b.value) == largest;
+  }
+  __device__ Entry<T> operator()(Entry<T> a, Entry<T> b) const {
+    if (a.place < 0 || b.place < 0) return a.place < 0 ? b : a;
+    return comes_before(b, a) ? b : a;
+  }
+};
+
 // The value of the lane whose number differs in the bits of `mask`; of any type.
 template <class T> __device__ T shuffle_xor(T value, int mask) {
   if constexpr (std::is_arithmetic_v<T>) return __shfl_xor_sync(kAllLanes, value, mask);

@@ -21,18 +21,18 @@ inline dim3 threads_of_row(Index C) {
 // The columns of rows of E, by vectors: which are a thread's, turn by turn.
 template <class E> struct Columns {
   static constexpr int N = 16 / sizeof(E);
-  Index C;
+  int C;
   bool vectors;  // all rows are made of them
 
-  __device__ Columns(Index C, bool aligned) : C(C), vectors(aligned && C % N == 0) {}
-  __device__ Index at(Index first, int i) const {
-    return first + (Index(i / N) * blockDim.x + threadIdx.x) * N + i % N;
+  __device__ Columns(int C, bool aligned) : C(C), vectors(aligned && C % N == 0) {}
+  __device__ int at(int first, int i) const {
+    return first + int((i / N * blockDim.x + threadIdx.x) * N) + i % N;
   }
   // read(first) and f(first) for every turn; what one turn has read, the next call finds.
   bool held = false;
   template <class Read, class F> __device__ void turns(const Read& read, const F& f) {
-    const Index step = kHeld * Index(blockDim.x);
-    for (Index first = 0; first < C; first += step) {
+    const int step = kHeld * int(blockDim.x);
+    for (int first = 0; first < C; first += step) {
       if (!held) read(first);
       f(first);
     }
@@ -40,14 +40,14 @@ template <class E> struct Columns {
   }
   // One value from f(i) of the turn's 16, and `none` behind the row's end.
   template <class Op, class S, class F, int from = 0, int count = kHeld>
-  __device__ S combined(Index first, Op op, S none, const F& f) const {
+  __device__ S combined(int first, Op op, S none, const F& f) const {
     if constexpr (count > 1)
       return op(combined<Op, S, F, from, count / 2>(first, op, none, f),
                 combined<Op, S, F, from + count / 2, count / 2>(first, op, none, f));
     else return at(first, from) < C ? f(from) : none;
   }
   // y = f(column, i)
-  template <class F> __device__ void write(E* y, Index first, const F& f) const {
+  template <class F> __device__ void write(E* y, int first, const F& f) const {
     for (int i = 0; i < kHeld; i += N) {
       Vector<E, N> to;
       for (int j = 0; j < N; ++j)
@@ -67,10 +67,10 @@ template <class T> struct Held {
 
   // Without a row, all is `none`.
   template <class E>
-  __device__ void read(const Columns<E>& columns, const T* row, Index first, Wide<T> none = {}) {
+  __device__ void read(const Columns<E>& columns, const T* row, int first, Wide<T> none = {}) {
     constexpr int N = std::min<int>(16 / sizeof(T), Columns<E>::N);
     for (int i = 0; i < kHeld; i += N) {
-      const Index column = columns.at(first, i);
+      const int column = columns.at(first, i);
       if (row && columns.vectors && column < columns.C) {
         const auto from = load_vector<N>(row + column);
         for (int j = 0; j < N; ++j) at[i + j] = Wide<T>(from.at[j]);
@@ -98,7 +98,7 @@ template <class T> struct Pair {
 template <class E, class Read, class F>
 __device__ Pair<double> row_sums(Columns<E>& columns, const Read& read, const F& f) {
   Pair<double> sum;
-  columns.turns(read, [&](Index first) {
+  columns.turns(read, [&](int first) {
     const auto turn = columns.combined(first, Plus(), Pair<Wide<E>>(), f);
     sum = sum + Pair<double>{double(turn.a), double(turn.b)};
   });
@@ -128,7 +128,7 @@ __device__ SoftmaxSums<Wide<E>> softmax_sums(Columns<E>& columns, const Held<E>&
                                              const Read& read) {
   using W = Wide<E>;
   SoftmaxSums<W> sums;
-  columns.turns(read, [&](Index first) {
+  columns.turns(read, [&](int first) {
     SoftmaxSums<W> turn;
     turn.top = columns.combined(first, Larger(), turn.top, [&](int i) { return x[i]; });
     const W shift = turn.shift();
@@ -139,17 +139,16 @@ __device__ SoftmaxSums<Wide<E>> softmax_sums(Columns<E>& columns, const Held<E>&
   return block_reduce(sums, Merge());
 }
 
-template <bool logarithm, class E>
-__global__ void softmax_rows(Index R, Index C, const E* x, E* y) {
+template <bool logarithm, class E> __global__ void softmax_rows(Index R, int C, const E* x, E* y) {
   using W = Wide<E>;
   for (Index r = blockIdx.x; r < R; r += gridDim.x) {
     Columns<E> columns(C, all_aligned({x, y}));
     Held<E> in;
-    const auto read = [&](Index first) { in.read(columns, x + r * C, first); };
+    const auto read = [&](int first) { in.read(columns, x + r * C, first); };
     const auto [top, sum] = softmax_sums(columns, in, read);
     const W rest = logarithm ? W(log(sum)) : W(1 / sum);
-    columns.turns(read, [&, top = top](Index first) {
-      columns.write(y + r * C, first, [&](Index, int i) {
+    columns.turns(read, [&, top = top](int first) {
+      columns.write(y + r * C, first, [&](int, int i) {
         return logarithm ? in[i] - top - rest : math::exp(in[i] - top) * rest;
       });
     });
@@ -157,18 +156,18 @@ __global__ void softmax_rows(Index R, Index C, const E* x, E* y) {
 }
 
 template <class E>
-__global__ void softmax_rows_backward(Index R, Index C, const E* dy, const E* y, E* dx) {
+__global__ void softmax_rows_backward(Index R, int C, const E* dy, const E* y, E* dx) {
   using W = Wide<E>;
   for (Index r = blockIdx.x; r < R; r += gridDim.x) {
     Columns<E> columns(C, all_aligned({dy, y, dx}));
     Held<E> g, p;
-    const auto read = [&](Index first) {
+    const auto read = [&](int first) {
       g.read(columns, dy + r * C, first);
       p.read(columns, y + r * C, first);
     };
     const W dot = W(row_sums(columns, read, [&](int i) { return Pair<W>{g[i] * p[i]}; }).a);
-    columns.turns(read, [&](Index first) {
-      columns.write(dx + r * C, first, [&](Index, int i) { return p[i] * (g[i] - dot); });
+    columns.turns(read, [&](int first) {
+      columns.write(dx + r * C, first, [&](int, int i) { return p[i] * (g[i] - dot); });
     });
   }
 }
@@ -176,7 +175,7 @@ __global__ void softmax_rows_backward(Index R, Index C, const E* dy, const E* y,
 // A target outside the row, which the op has not been able to see while a step is captured, gives
 // NaN.
 template <class E>
-__global__ void cross_entropy_rows(Index R, Index C, const E* logits, const Index* target,
+__global__ void cross_entropy_rows(Index R, int C, const E* logits, const Index* target,
                                    Index ignore_index, Wide<E>* losses, Wide<E>* logsumexp) {
   using W = Wide<E>;
   for (Index r = blockIdx.x; r < R; r += gridDim.x) {
@@ -184,7 +183,7 @@ __global__ void cross_entropy_rows(Index R, Index C, const E* logits, const Inde
     Columns<E> columns(C, all_aligned({logits}));
     Held<E> in;
     const auto [top, sum] =
-        softmax_sums(columns, in, [&](Index first) { in.read(columns, x, first); });
+        softmax_sums(columns, in, [&](int first) { in.read(columns, x, first); });
     if (threadIdx.x != 0) continue;
     const Index t = target[r];
     const double rest = log(sum);
@@ -198,7 +197,7 @@ __global__ void cross_entropy_rows(Index R, Index C, const E* logits, const Inde
 }
 
 template <class E>
-__global__ void cross_entropy_rows_backward(Index R, Index C, const E* logits, const Index* target,
+__global__ void cross_entropy_rows_backward(Index R, int C, const E* logits, const Index* target,
                                             const Wide<E>* logsumexp, const Wide<E>* scale,
                                             E* dlogits) {
   using W = Wide<E>;
@@ -207,9 +206,9 @@ __global__ void cross_entropy_rows_backward(Index R, Index C, const E* logits, c
     const Index t = target[r];
     Columns<E> columns(C, all_aligned({logits, dlogits}));
     Held<E> in;
-    columns.turns([&](Index first) { in.read(columns, logits + r * C, first); },
-                  [&](Index first) {
-                    columns.write(dlogits + r * C, first, [&](Index c, int i) {
+    columns.turns([&](int first) { in.read(columns, logits + r * C, first); },
+                  [&](int first) {
+                    columns.write(dlogits + r * C, first, [&](int c, int i) {
                       const W p = factor == 0 ? W(0) : math::exp(in[i] - lse) * factor;
                       return c == t ? p - factor : p;
                     });
@@ -222,33 +221,32 @@ __global__ void cross_entropy_rows_backward(Index R, Index C, const E* logits, c
 // and LeVeque, "Algorithms for computing the sample variance", 1983).
 
 template <class E>
-__global__ void layer_norm_rows(Index R, Index C, const E* x, const Wide<E>* weight,
+__global__ void layer_norm_rows(Index R, int C, const E* x, const Wide<E>* weight,
                                 const Wide<E>* bias, double eps, E* y, Wide<E>* mean,
                                 Wide<E>* rstd) {
   using W = Wide<E>;
   for (Index r = blockIdx.x; r < R; r += gridDim.x) {
     Columns<E> columns(C, all_aligned({x, weight, bias, y}));
     Held<E> in;
-    const auto read = [&](Index first) { in.read(columns, x + r * C, first); };
-    const W estimate =
-        W(row_sums(columns, read, [&](int i) { return Pair<W>{in[i]}; }).a / double(C));
+    const auto read = [&](int first) { in.read(columns, x + r * C, first); };
+    const W estimate = W(row_sums(columns, read, [&](int i) { return Pair<W>{in[i]}; }).a * share);
     const auto left = row_sums(columns, read, [&](int i) {
       const W d = in[i] - estimate;
       return Pair<W>{d, d * d};
     });
-    const double correction = left.a / double(C);
-    const double variance = left.b / double(C) - correction * correction;
+    const double correction = left.a * share;
+    const double variance = left.b * share - correction * correction;
     const double scale = 1 / sqrt((variance > 0 || variance != variance ? variance : 0) + eps);
     if (threadIdx.x == 0) {
       mean[r] = W(double(estimate) + correction);
       rstd[r] = W(scale);
     }
     const W factor = W(scale), offset = W(-correction * scale);
-    columns.turns(read, [&](Index first) {
+    columns.turns(read, [&](int first) {
       Held<W> w, b;
       w.read(columns, weight, first, 1);
       b.read(columns, bias, first);
-      columns.write(y + r * C, first, [&](Index, int i) {
+      columns.write(y + r * C, first, [&](int, int i) {
         return math::fma(math::fma(in[i] - estimate, factor, offset), w[i], b[i]);
       });
     });
@@ -257,14 +255,14 @@ __global__ void layer_norm_rows(Index R, Index C, const E* x, const Wide<E>* wei
 
 // With h = (x - mean) rstd and g = dy weight: dx = rstd (g - mean(g) - h mean(g h)).
 template <class E>
-__global__ void layer_norm_rows_backward(Index R, Index C, const E* dy, const E* x,
+__global__ void layer_norm_rows_backward(Index R, int C, const E* dy, const E* x,
                                          const Wide<E>* weight, const Wide<E>* mean,
                                          const Wide<E>* rstd, E* dx) {
   using W = Wide<E>;
   for (Index r = blockIdx.x; r < R; r += gridDim.x) {
     Columns<E> columns(C, all_aligned({dy, x, weight, dx}));
     Held<E> g, h;
-    const auto read = [&](Index first) {
+    const auto read = [&](int first) {
       Held<W> w;
       g.read(columns, dy + r * C, first);
       h.read(columns, x + r * C, first);
@@ -272,10 +270,10 @@ __global__ void layer_norm_rows_backward(Index R, Index C, const E* dy, const E*
       for (int i = 0; i < kHeld; ++i) g.at[i] *= w[i], h.at[i] = (h[i] - mean[r]) * rstd[r];
     };
     const auto sums = row_sums(columns, read, [&](int i) { return Pair<W>{g[i], g[i] * h[i]}; });
-    const W a = W(sums.a / double(C)), b = W(sums.b / double(C));
-    columns.turns(read, [&](Index first) {
+    const W a = W(sums.a / C), b = W(sums.b / C);
+    columns.turns(read, [&](int first) {
       columns.write(dx + r * C, first,
-                    [&](Index, int i) { return math::fma(-h[i], b, g[i] - a) * rstd[r]; });
+                    [&](int, int i) { return math::fma(-h[i], b, g[i] - a) * rstd[r]; });
     });
   }
 }
@@ -302,7 +300,10 @@ template <class W> struct ParameterResult {
 template <class F> void for_rows(const char* op, Cuda device, const Tensor& x, const F& f) {
   const Index R = x.shape()[0], C = x.shape()[1];
   const Grid grid{device, dim3(unsigned(std::min<Index>(R, 1 << 20))), threads_of_row(C)};
-  const auto run = [&](auto kernel, const auto&... args) { launch(grid, kernel, R, C, args...); };
+  if (C > 1 << 30) throw DeviceError(std::string(op) + ": too long a row for a CUDA device");
+  const auto run = [&](auto kernel, const auto&... args) {
+    launch(grid, kernel, R, int(C), args...);
+  };
   if (x.dtype() == bf16) f(bfloat16{}, run);
   else visit_float(op, x.dtype(), [&]<class E>(E) { f(E{}, run); });
 }

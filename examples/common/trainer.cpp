@@ -39,7 +39,8 @@ Metrics Trainer::step() {
   const double value = loss.item<double>();
   check_finite("loss", value, done_ + 1);
   loss.backward();
-  check_finite("norm of the gradient", nn::clip_grad_norm(parameters_, kMaxNorm), done_ + 1);
+  const Tensor norm = nn::clip_grad_norm(parameters_, kMaxNorm);
+  check_finite("norm of the gradient", norm.item<double>(), done_ + 1);
   optimizer_.step();
   ++done_;
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
