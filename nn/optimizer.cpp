@@ -78,18 +78,14 @@ void Optimizer::step() {
     const Tensor gradient = p.leaf.grad();
     if (!gradient.defined()) continue;
     ++p.step;
-    const DType wide = wide_type(p.value.dtype());  // bf16: the update is f32's, then rounded
+    const DType wide =
+        wide_type(p.value.dtype());  // of bf16 and f16 the update is f32's, then rounded
     Parameter in_wide = p;
     in_wide.value = p.value.to(wide);
     update_(in_wide, gradient.detach().to(wide).contiguous(), lr_ * p.lr_factor);
     if (wide != p.value.dtype()) p.value.copy_(in_wide.value);
     else ++p.value.storage()->writes;  // by a kernel
   }
-}
-
-void Optimizer::count_steps(std::int64_t steps) {
-  for (Parameter& p : parameters_)
-    if (p.step > 0) p.step += steps;
 }
 
 StateDict Optimizer::state_dict() const {
@@ -197,16 +193,57 @@ double clip_grad_norm(const std::vector<Tensor>& parameters, double max_norm) {
     squares = squares.defined() ? squares + own.to(squares.device()) : own;
   }
   // PyTorch's 1e-6 keeps the factor below 1 where the norm is max_norm but for rounding.
-  if (is_capturing()) {  // the norm is not known here
-    const Tensor total = sqrt(squares), factor = clamp(max_norm / (total + 1e-6), {}, 1.0);
-    const Tensor safe = where(isfinite(total), factor, ones_like(factor));
-    for (const Tensor& g : gradients) g.copy_(g * safe.to(g.device()).to(g.dtype()));
-    return std::numeric_limits<double>::quiet_NaN();
+  const Tensor total = sqrt(squares), factor = clamp(max_norm / (total + 1e-6), {}, 1.0);
+  const Tensor safe = where(isfinite(total), factor, ones_like(factor));
+  for (const Tensor& g : gradients) g.copy_(g * safe.to(g.device()).to(g.dtype()));
+  // While a step is captured the norm is not known here.
+  return is_capturing() ? std::numeric_limits<double>::quiet_NaN() : total.item<double>();
+}
+
+GradScaler::GradScaler(const GradScalerOptions& o)
+    : options_(o), scale_(full({}, o.init_scale, {.dtype = f64})),
+      growth_tracker_(zeros({}, {.dtype = i64})) {
+  if (!(o.init_scale > 0 && o.growth_factor > 1 && o.backoff_factor > 0 && o.backoff_factor < 1 &&
+        o.growth_interval > 0))
+    throw_error<ValueError>(
+        "GradScaler: needs init_scale > 0, growth_factor > 1, 0 < backoff_factor < 1 and "
+        "growth_interval > 0, got {}, {}, {} and {}",
+        o.init_scale, o.growth_factor, o.backoff_factor, o.growth_interval);
+}
+
+Tensor GradScaler::scale(const Tensor& loss) const {
+  if (is_capturing()) throw Error("GradScaler: a captured step cannot be skipped: use bf16 there");
+  return loss * get_scale();
+}
+
+void GradScaler::unscale_(Optimizer& optimizer) {
+  if (is_finite_.contains(&optimizer))
+    throw ValueError("GradScaler: unscale_ comes once before each update, and not after step");
+  Tensors leaves;
+  for (const auto& p : optimizer.parameters_) {
+    if (p.value.dtype() == f16)
+      throw_error<DTypeError>("GradScaler: needs parameters in f32, {} is f16", p.name);
+    leaves.push_back(p.leaf);
+    if (const Tensor g = p.leaf.grad(); g.defined()) g.copy_(g.detach() / get_scale());
   }
-  const double total = std::sqrt(squares.item<double>()), factor = max_norm / (total + 1e-6);
-  if (std::isfinite(total) && factor < 1)
-    for (const Tensor& gradient : gradients) gradient.copy_(gradient * factor);
-  return total;
+  is_finite_[&optimizer] = std::isfinite(clip_grad_norm(leaves, kInfinity));  // clips nothing
+}
+
+bool GradScaler::step(Optimizer& optimizer) {
+  if (!is_finite_.contains(&optimizer)) unscale_(optimizer);
+  if (is_finite_[&optimizer]) optimizer.step();
+  return is_finite_[&optimizer];
+}
+
+void GradScaler::update() {
+  if (is_finite_.empty()) throw ValueError("GradScaler: update comes after a step");
+  const bool finite = std::ranges::all_of(is_finite_, [](auto& entry) { return entry.second; });
+  is_finite_.clear();
+  const std::int64_t steps = finite ? growth_tracker_.item<std::int64_t>() + 1 : 0;
+  const bool grows = steps >= options_.growth_interval;
+  growth_tracker_.fill_(grows ? 0 : double(steps));
+  const double factor = grows ? options_.growth_factor : finite ? 1 : options_.backoff_factor;
+  if (get_scale() * factor <= std::numeric_limits<float>::max()) scale_.fill_(get_scale() * factor);
 }
 
 double constant_lr(std::int64_t step, const Schedule& s) {
@@ -225,7 +262,7 @@ EMA::EMA(Module& model, double decay) : model_(model), decay_(decay) {
   if (!(decay >= 0 && decay <= 1))
     throw_error<ValueError>("EMA: needs decay in 0..1, got {}", decay);
   for (const auto& [name, t] : model.state_dict())
-    means_[name] = t.dtype() == bf16 ? t.to(f32) : t.clone();
+    means_[name] = is_narrow(t.dtype()) ? t.to(f32) : t.clone();
 }
 
 void EMA::update() {

@@ -62,7 +62,8 @@ Tensor GraphedStep::operator()(const Tensors& batch) {
     own.copy_(batch[i]);
   }
   captured_->step.replay(lr);
-  if (!is_first) optimizer_.count_steps(1);
+  for (auto& p : optimizer_.parameters_)
+    if (!is_first && p.step > 0) ++p.step;
 #endif
   return captured_->loss;
 }
