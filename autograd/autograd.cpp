@@ -11,7 +11,8 @@
 
 namespace triad {
 
-static thread_local bool enabled = true, anomaly = false, autocast = false;
+static thread_local bool enabled = true, anomaly = false;
+static thread_local DType autocast = f32;
 static std::atomic<std::uint64_t> nodes_made{0};
 
 static void check_no_nan(const Tensor& x, const std::string& what) {
@@ -77,8 +78,11 @@ Tensor record_fused(const char* name, Tensor out, const Tensors& inputs, Rule ru
 bool grad_enabled() { return enabled; }
 NoGradGuard::NoGradGuard() : FlagGuard(enabled, false) {}
 DetectAnomaly::DetectAnomaly() : FlagGuard(anomaly, true) {}
-Autocast::Autocast() : FlagGuard(autocast, true) {}
-bool autocast_enabled() { return autocast; }
+Autocast::Autocast(DType dtype) : FlagGuard(autocast, dtype) {
+  if (wide_type(dtype) != f32)
+    throw_error<DTypeError>("Autocast: needs bf16, f16 or f32, got {}", dtype);
+}
+DType autocast_dtype() { return autocast; }
 
 // ---------------------------------------------------------------------- backward
 

@@ -77,34 +77,36 @@ Tensor record_fused(const char* name, Tensor out, const Tensors& inputs, Rule ru
 bool grad_enabled();
 
 // While it, or one of those below, lives, a flag of this thread is set; then what it was before.
-class FlagGuard {
+template <class Flag> class FlagGuard {
  public:
-  FlagGuard(bool& flag, bool on) : flag_(flag), before_(std::exchange(flag, on)) {}
+  FlagGuard(Flag& flag, Flag on) : flag_(flag), before_(std::exchange(flag, on)) {}
   ~FlagGuard() { flag_ = before_; }
   FlagGuard(const FlagGuard&) = delete;
 
  private:
-  bool& flag_;
-  bool before_;
+  Flag& flag_;
+  Flag before_;
 };
 
 // Ops record no history.
-struct NoGradGuard : FlagGuard {
+struct NoGradGuard : FlagGuard<bool> {
   NoGradGuard();
 };
 
 // A NaN that an op or its rule makes is a ValueError that names it.
-struct DetectAnomaly : FlagGuard {
+struct DetectAnomaly : FlagGuard<bool> {
   DetectAnomaly();
 };
 
-// linear, matmul and scaled_dot_product_attention take their f32 inputs in bf16; softmax, norms,
-// losses and sums of bf16 give f32, and so does arithmetic of both. Parameters stay f32, as do
-// their gradients: that is mixed-precision training (Micikevicius et al. 2018, arXiv 1710.03740).
-struct Autocast : FlagGuard {
-  Autocast();
+// linear, matmul and scaled_dot_product_attention take their inputs, but f64, in `dtype`; softmax,
+// norms, losses and sums of bf16 or f16 give f32, as does arithmetic of two types. Parameters stay
+// f32, as do their gradients: that is mixed-precision training (Micikevicius et al. 2018, arXiv
+// 1710.03740). f16 needs an nn::GradScaler. Under Autocast(f32) all is as without.
+struct Autocast : FlagGuard<DType> {
+  explicit Autocast(DType dtype = bf16);
 };
-bool autocast_enabled();
+DType autocast_dtype();  // f32 where there is none
+inline bool autocast_enabled() { return autocast_dtype() != f32; }
 
 // no_grad([&] { return model(x); })
 template <class F> auto no_grad(F&& f) {

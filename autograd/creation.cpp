@@ -18,7 +18,7 @@ static Tensor create(const Shape& shape, const TensorOptions& options, Write wri
   return y.requires_grad_(options.requires_grad);
 }
 
-// Random numbers of a floating type, drawn in f32 for bf16.
+// Random numbers of a floating type, drawn in f32 for narrow ones.
 template <class Kernel>
 static Tensor drawn(const char* op, const Shape& shape, const TensorOptions& options,
                     Kernel kernel) {

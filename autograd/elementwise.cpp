@@ -45,7 +45,8 @@ constexpr UnaryOp kUnary[] = {
   {"gelu"},
   {"gelu", [](auto& x) {
     constexpr double a = 0.7978845608028653559, b = 0.044715 * a;  // u = a x + b x^3
-    Tensor squares = square(x), t = tanh(x * (squares * b + a));
+    Tensor squares = clamp(square(x), {}, 1e4);  // in f16 infinite; t is 1 long before
+    Tensor t = tanh(x * (squares * b + a));
     return (1.0 + t + x * (1.0 - square(t)) * (squares * (3 * b) + a)) * 0.5;
   }},
   {"softplus", sigmoid},

@@ -16,7 +16,7 @@ Tensor operator/(const Tensor& a, const Tensor& b);  // no integers
 Tensor maximum(const Tensor& a, const Tensor& b);
 Tensor minimum(const Tensor& a, const Tensor& b);
 
-// With a number, in the type that is computed in: for bf16 that is f32.
+// With a number, in the type that is computed in: for bf16 and f16 that is f32.
 Tensor operator+(const Tensor& a, double b);
 Tensor operator-(const Tensor& a, double b);
 Tensor operator*(const Tensor& a, double b);

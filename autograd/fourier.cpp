@@ -63,7 +63,7 @@ static Tensor along(const char* name, const Tensor& x, std::int64_t axis, std::i
   return op(last).transpose(i, -1);
 }
 
-// In bf16 nothing is left of a spectrum: only f32, f64 and the complex types of both.
+// In narrow types little is left of a spectrum: only f32, f64 and the complex types of both.
 static Tensor to_complex(const char* name, const Tensor& x) {
   check_defined(name, x);
   if (!is_complex(x.dtype())) check_precise(name, x);
@@ -158,8 +158,8 @@ static std::int64_t fast_fft_size(const Tensor& x, std::int64_t n) {
 // y_t = sum over s < T of f_h[(t - s) mod n] v_s, spectrum = rfft(f) [H,n/2+1] in c128.
 static Tensor cyclic_convolution(const char* name, const Tensor& v, const Tensor& spectrum,
                                  std::int64_t n) {
-  if (v.dtype() == bf16 && v.device() == Device::cpu())  // which has no such kernel
-    return cyclic_convolution(name, v.to(f32), spectrum, n).to(bf16);
+  if (is_narrow(v.dtype()) && v.device() == Device::cpu())  // which has no such kernel
+    return cyclic_convolution(name, v.to(f32), spectrum, n).to(v.dtype());
   Tensor y = empty_like(v), input = with_packed_rows(v), filter = spectrum.detach().contiguous();
   on(v.device(), [&](auto device) { kernels::cyclic_convolution(device, input, filter, n, y); });
   auto rule = [v, spectrum, filter, n](const Tensor& g) {

@@ -28,7 +28,7 @@ Tensor checked_indices(const char* op, const Tensor& x, const Tensor& ids, std::
 static Tensor pick_rows(const char* name, const Tensor& table, const Tensor& index);
 
 static Tensor add_rows(const char* name, const Tensor& g, const Tensor& index, std::int64_t V) {
-  if (g.dtype() == bf16) return add_rows(name, g.to(f32), index, V).to(bf16);
+  if (is_narrow(g.dtype())) return add_rows(name, g.to(f32), index, V).to(g.dtype());
   Tensor y = empty({V, g.size(1)}, g.dtype(), g.device()), rows = g.detach().contiguous();
   on(g.device(), [&](auto device) { kernels::embedding_backward(device, rows, index, y); });
   return record_unary(name, y, g, [=](auto& gg) { return pick_rows(name, gg, index); });

@@ -28,7 +28,7 @@ static void check_same_sizes(const char* op, const Tensor& input, const Tensor& 
 
 Tensor softmax(const Tensor& x, std::int64_t axis) {
   check_float("softmax", x);
-  if (is_widened(x)) return as_bf16(softmax(x.to(f32), axis));
+  if (is_widened(x)) return rounded(softmax(x.to(f32), axis), x);
   if (const int i = normalize_axis("softmax", axis, x.dim()); i != x.dim() - 1)
     return softmax(x.transpose(i, -1), -1).transpose(i, -1);
   Tensor rows = as_rows(x), y = empty_like(rows);
@@ -43,7 +43,7 @@ Tensor softmax(const Tensor& x, std::int64_t axis) {
 
 Tensor log_softmax(const Tensor& x, std::int64_t axis) {
   check_float("log_softmax", x);
-  if (x.dtype() == bf16) return as_bf16(log_softmax(x.to(f32), axis));
+  if (is_narrow(x.dtype())) return rounded(log_softmax(x.to(f32), axis), x);
   if (const int i = normalize_axis("log_softmax", axis, x.dim()); i != x.dim() - 1)
     return log_softmax(x.transpose(i, -1), -1).transpose(i, -1);
   Tensor rows = as_rows(x), y = empty_like(rows);
@@ -84,14 +84,14 @@ Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, dou
       throw_error<ShapeError>("layer_norm: needs weight and bias [{}] for x {}, got {}", x.size(-1),
                               x.shape(), p.shape());
   }
-  if (is_widened(x)) return as_bf16(layer_norm(x.to(f32), in_f32(weight), in_f32(bias), eps));
+  if (is_widened(x)) return rounded(layer_norm(x.to(f32), in_f32(weight), in_f32(bias), eps), x);
   return normalized_rows(x, in_wide(weight), in_wide(bias), eps);
 }
 
 Tensor dropout(const Tensor& x, double p, bool training) {
   check_float("dropout", x);
   if (!(p >= 0 && p < 1)) throw_error<ValueError>("dropout: needs 0 <= p < 1, got {}", p);
-  if (x.dtype() == bf16) return dropout(x.to(f32), p, training).to(bf16);
+  if (is_narrow(x.dtype())) return dropout(x.to(f32), p, training).to(x.dtype());
   return training && p > 0 ? dropout_with(x, p, next_stream()) : x;
 }
 
@@ -99,7 +99,7 @@ Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps) {
   check_float("rms_norm", x);
   if (mixes(x, weight)) return rms_norm(x.to(f32), weight, eps);
   if (weight.defined()) check_same_type("rms_norm", x, weight);
-  if (x.dtype() == bf16) return as_bf16(rms_norm(x.to(f32), in_f32(weight), eps));
+  if (is_narrow(x.dtype())) return rounded(rms_norm(x.to(f32), in_f32(weight), eps), x);
   if (x.dim() < 1 || (weight.defined() && weight.shape() != Shape{x.size(-1)}))
     throw_error<ShapeError>("rms_norm: needs x [...,C] and weight [C], got {} and {}", x.shape(),
                             weight.shape());
@@ -115,7 +115,8 @@ Tensor causal_conv1d(const Tensor& x, const Tensor& weight, const Tensor& bias) 
     throw_error<ShapeError>(
         "causal_conv1d: needs x [B,T,C], weight [C,K], bias [C], got {}, {}, {}", x.shape(),
         weight.shape(), bias.shape());
-  if (x.dtype() == bf16) return causal_conv1d(x.to(f32), weight.to(f32), in_f32(bias)).to(bf16);
+  if (is_narrow(x.dtype()))
+    return causal_conv1d(x.to(f32), weight.to(f32), in_f32(bias)).to(x.dtype());
   const std::int64_t T = x.size(1), K = weight.size(1);
   Tensor wide = pad(x, {0, 0, K - 1, 0}), y;
   for (std::int64_t k = 0; k < K; ++k) {
@@ -131,8 +132,8 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& target, std::int64_t ig
                      double label_smoothing) {
   check_float("cross_entropy", logits);
   check_defined("cross_entropy", target);
-  if (logits.dtype() == bf16 && (label_smoothing != 0 || logits.device() == Device::cpu()))
-    return as_bf16(cross_entropy(logits.to(f32), target, ignore_index, label_smoothing));
+  if (is_narrow(logits.dtype()) && (label_smoothing != 0 || logits.device() == Device::cpu()))
+    return rounded(cross_entropy(logits.to(f32), target, ignore_index, label_smoothing), logits);
   if (logits.dim() < 1 || target.shape() != Shape(logits.shape().begin(), logits.shape().end() - 1))
     throw_error<ShapeError>("cross_entropy: needs logits [...,C] and target [...], got {} and {}",
                             logits.shape(), target.shape());

@@ -18,13 +18,13 @@ inline void check_type(const char* op, const Tensor& x, bool fits, const char* n
   check_defined(op, x);
   if (!fits) throw_error<DTypeError>("{}: needs {}, got {}; write {}", op, needs, x.dtype(), cast);
 }
-inline void check_float(const char* op, const Tensor& x) {  // f32, f64 or bf16
+inline void check_float(const char* op, const Tensor& x) {  // f32, f64, bf16 or f16
   check_type(op, x, is_floating_point(x.dtype()), "f32 or f64",
              is_complex(x.dtype()) ? "real(x) or abs(x)" : "x.to(f32)");
 }
 inline void check_precise(const char* op, const Tensor& x) {  // f32 or f64
   check_float(op, x);
-  check_type(op, x, x.dtype() != bf16, "f32 or f64", "x.to(f32)");
+  check_type(op, x, !is_narrow(x.dtype()), "f32 or f64", "x.to(f32)");
 }
 inline void check_complex(const char* op, const Tensor& x) {  // c64 or c128
   check_type(op, x, is_complex(x.dtype()), "complex numbers",
@@ -59,25 +59,25 @@ inline void check_same_type(const char* op, const Tensor& a, const Tensor& b) { 
 Tensor checked_indices(const char* op, const Tensor& x, const Tensor& indices, std::int64_t count);
 
 // Under Autocast: do the types of a sum differ by it? Is an operand of a product to be narrowed?
+inline bool are_cast(const Tensor& a, const Tensor& b) {
+  return autocast_enabled() && wide_type(a.dtype()) == f32 && wide_type(b.dtype()) == f32;
+}
 inline bool mixes(const Tensor& a, const Tensor& b) {
-  const auto differ = [&](DType one, DType other) {
-    return a.dtype() == one && b.dtype() == other;
-  };
-  return autocast_enabled() && (differ(f32, bf16) || differ(bf16, f32));
+  return a.dtype() != b.dtype() && are_cast(a, b);
 }
 inline bool narrows(const Tensor& a, const Tensor& b) {
-  const bool both = autocast_enabled() && a.dtype() == f32 && b.dtype() == f32;
-  return a.defined() && b.defined() && (both || mixes(a, b));
+  const auto fits = [to = autocast_dtype()](const Tensor& x) { return x.dtype() == to; };
+  return a.defined() && b.defined() && are_cast(a, b) && !(fits(a) && fits(b));
 }
-// What was computed in f32 for a bf16 input: rounded, but for under Autocast.
-inline Tensor as_bf16(const Tensor& y) { return autocast_enabled() ? y : y.to(bf16); }
-
-// The same, of what may be no bf16; and whether rows of x have no kernel in its own type.
+// What was computed in f32 for a narrow x: rounded to its type, but for under Autocast.
 inline Tensor rounded(const Tensor& y, const Tensor& x) {
-  return x.dtype() == bf16 ? as_bf16(y) : y;
+  return autocast_enabled() || !is_narrow(x.dtype()) ? y : y.to(x.dtype());
 }
+
+// Whether rows of x have no kernel in its own type: narrow ones on the CPU, and under Autocast,
+// where f32 is wanted.
 inline bool is_widened(const Tensor& x) {
-  return x.dtype() == bf16 && (x.device() == Device::cpu() || autocast_enabled());
+  return is_narrow(x.dtype()) && (x.device() == Device::cpu() || autocast_enabled());
 }
 
 // record() for an op of one input, by a function from the gradient of `out` to that of x.
@@ -98,7 +98,7 @@ inline Tensor with_packed_rows(const Tensor& x) {
 // Of optional arguments, which may be undefined: in a type; contiguous and without history.
 inline Tensor in_wide(const Tensor& x) { return x.defined() ? x.to(wide_type(x.dtype())) : x; }
 inline Tensor in_f32(const Tensor& x) { return x.defined() ? x.to(f32) : x; }
-inline Tensor in_bf16(const Tensor& x) { return x.defined() ? x.to(bf16) : x; }
+inline Tensor narrowed(const Tensor& x) { return x.defined() ? x.to(autocast_dtype()) : x; }
 inline Tensor packed(const Tensor& x) { return x.defined() ? x.detach().contiguous() : x; }
 // A 0-d tensor of x's dtype, on x's device.
 inline Tensor scalar_like(double value, const Tensor& x) {

@@ -50,7 +50,7 @@ static Tensor complex_product(const Tensor& a, const Tensor& b) {
 }
 
 Tensor matmul(const Tensor& a, const Tensor& b) {
-  if (narrows(a, b)) return matmul(a.to(bf16), b.to(bf16));
+  if (narrows(a, b)) return matmul(narrowed(a), narrowed(b));
   check_inexact("matmul", a);
   check_same_type("matmul", a, b);
   if (a.dim() == 0 || b.dim() == 0)
@@ -67,7 +67,7 @@ Tensor matmul(const Tensor& a, const Tensor& b) {
 }
 
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
-  if (narrows(x, weight)) return linear(x.to(bf16), weight.to(bf16), in_bf16(bias));
+  if (narrows(x, weight)) return linear(narrowed(x), narrowed(weight), narrowed(bias));
   check_float("linear", x);
   check_same_type("linear", x, weight);
   if (bias.defined()) check_same_type("linear", x, bias);
@@ -236,9 +236,7 @@ void check_shapes(const Tensor& q, const Tensor& k, const Tensor& v, const Tenso
 
 Tensor full_mask(const Tensor& mask, const Shape& q, const Shape& k) {
   if (!mask.defined()) return mask;
-  if (mask.dtype() != boolean)
-    throw_error<DTypeError>("{}: needs a bool mask, true where a query may attend, got {}",
-                            kAttention, mask.dtype());
+  check_bool(kAttention, mask);
   const Shape full{q[0], q[1], q[2], k[2]};
   Layout wide = mask.layout();
   if (mask.dim() == 3) wide = unsqueezed(wide, 1);
@@ -260,10 +258,10 @@ Tensor full_mask(const Tensor& mask, const Shape& q, const Shape& k) {
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v,
                  const AttentionOptions& options) {
   check_shapes(q, k, v, options.out);
-  if (q.dtype() == bf16 && q.device() == Device::cpu()) {  // which has no such kernel
+  if (is_narrow(q.dtype()) && q.device() == Device::cpu()) {  // which has no such kernel
     AttentionOptions wide = options;
     wide.out = {};
-    return attention(q.to(f32), k.to(f32), v.to(f32), wide).to(bf16);
+    return attention(q.to(f32), k.to(f32), v.to(f32), wide).to(q.dtype());
   }
   if (options.token_mask.defined()) {
     check_bool(kAttention, options.token_mask);
@@ -307,9 +305,8 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v,
 
 Tensor scaled_dot_product_attention(const Tensor& q, const Tensor& k, const Tensor& v,
                                     const AttentionOptions& options) {
-  const bool narrow = narrows(q, k) || narrows(q, v);
-  return narrow ? attention(q.to(bf16), k.to(bf16), v.to(bf16), options)
-                : attention(q, k, v, options);
+  return narrows(q, k) || narrows(q, v) ? attention(narrowed(q), narrowed(k), narrowed(v), options)
+                                        : attention(q, k, v, options);
 }
 
 }  // namespace triad

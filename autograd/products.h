@@ -27,7 +27,7 @@ struct AttentionOptions {
   bool is_causal = false;  // query t sees keys s <= t + S - T: itself and the past
   std::optional<double> scale = {};  // of q k^T; 1/sqrt(D) unless given
   Tensor token_mask = {};            // bool [B,S], true = a real token, false = padding
-  Tensor out = {};                   // where to write, [B,H,T,D] without history (not in bf16)
+  Tensor out = {};  // where to write, [B,H,T,D] without history (not in bf16 and f16)
 };
 
 // dropout(softmax(scale q k^T + restrictions)) v, by tiles with the running softmax of Milakov &

@@ -64,12 +64,13 @@ const Axes& all_axes() {
 Tensor sum(const Tensor& x, const Axes& axes, bool keepdim) {
   check_defined("sum", x);
   const Reduced to("sum", x, axes);
-  if (x.dtype() == bf16 && x.device() == Device::cpu())  // which has no such kernel
-    return as_bf16(sum(x.to(f32), axes, keepdim));
-  if (x.dtype() == i32) return sum(x.to(i64), axes, keepdim);
+  const DType wide = wide_type(x.dtype());
+  // On CUDA a kernel reads narrow ones.
+  if (wide != x.dtype() && (x.dtype() == i32 || x.device() == Device::cpu()))
+    return rounded(sum(x.to(wide), axes, keepdim), x);
   if (is_complex(x.dtype()))
     return complex(sum(real(x), axes, keepdim), sum(imag(x), axes, keepdim));
-  Tensor y = empty(to.kept, x.dtype() == boolean ? i64 : wide_type(x.dtype()), x.device());
+  Tensor y = empty(to.kept, x.dtype() == boolean ? i64 : wide, x.device());
   on(x.device(), [&](auto device) { kernels::sum(device, x, y); });
   if (!keepdim) y = y.with_layout(contiguous_layout(to.dropped));
   auto rule = [kept = to.kept, from = x.shape(), type = x.dtype()](auto& g) {
@@ -80,14 +81,14 @@ Tensor sum(const Tensor& x, const Axes& axes, bool keepdim) {
 
 Tensor mean(const Tensor& x, const Axes& axes, bool keepdim) {
   check_inexact("mean", x);
-  if (x.dtype() == bf16) return as_bf16(mean(x.to(f32), axes, keepdim));
+  if (is_narrow(x.dtype())) return rounded(mean(x.to(f32), axes, keepdim), x);
   const double count = double(Reduced("mean", x, axes).count);
   return sum(x, axes, keepdim) / count;
 }
 
 Tensor var(const Tensor& x, const Axes& axes, bool keepdim, double correction) {
   check_float("var", x);
-  if (x.dtype() == bf16) return as_bf16(var(x.to(f32), axes, keepdim, correction));
+  if (is_narrow(x.dtype())) return rounded(var(x.to(f32), axes, keepdim, correction), x);
   const double divisor = double(Reduced("var", x, axes).count) - correction;
   return sum(square(x - mean(x, axes, true)), axes, keepdim) / (divisor > 0 ? divisor : 0.0);
 }
@@ -134,8 +135,8 @@ Tensor logsumexp(const Tensor& x, const Axes& axes, bool keepdim) {
 
 Tensor cumsum(const Tensor& x, std::int64_t axis) {
   check_number("cumsum", x);
-  if (x.dtype() == bf16) return as_bf16(cumsum(x.to(f32), axis));
-  if (x.dtype() == i32) return cumsum(x.to(i64), axis);
+  if (const DType wide = wide_type(x.dtype()); wide != x.dtype())
+    return rounded(cumsum(x.to(wide), axis), x);
   if (is_complex(x.dtype())) return complex(cumsum(real(x), axis), cumsum(imag(x), axis));
   const int along = normalize_axis("cumsum", axis, x.dim());
   Tensor last = x.detach().transpose(along, -1), y = empty_like(last);
@@ -153,7 +154,7 @@ Tensor norm(const Tensor& x, const Axes& axes, bool keepdim) {
 Tensor norm(const Tensor& x) {
   check_inexact("norm", x);
   if (is_complex(x.dtype())) return norm(view_as_real(x));
-  if (x.dtype() == bf16) return as_bf16(norm(x.to(f32)));
+  if (is_narrow(x.dtype())) return rounded(norm(x.to(f32)), x);
   Tensor squares = empty({}, f64, x.device());
   on(x.device(), [&](auto device) { kernels::sum_of_squares(device, {packed(x)}, squares); });
   Tensor y = sqrt(squares).to(x.dtype());

@@ -154,6 +154,7 @@ Tensor Tensor::to(DType dtype) const {
 Tensor Tensor::to(Device target) const {
   check_defined("to", *this);
   if (target == device()) return *this;
+  if (target.kind == device().kind) return to(Device::cpu()).to(target);  // two CUDA devices
   Tensor x = detach().contiguous(), y = empty(shape(), dtype(), target);
   copy_bytes(y.first_byte(), target, x.first_byte(), device(),
              std::size_t(numel()) * item_size(dtype()));

@@ -3,8 +3,8 @@
 // A kernel computes and nothing else. The op above it has checked shapes, dtypes and devices and
 // has allocated the outputs; tensors come without history. Unless a comment says otherwise:
 //   * inputs may have any strides, outputs are contiguous and hold nothing yet;
-//   * all tensors of one call have the same dtype, f32 or f64 where nothing else is said; bf16 and
-//     i32 come where they are named, else ops cast them to their wide_type;
+//   * all tensors of one call have the same dtype, f32 or f64 where nothing else is said; bf16, f16
+//     and i32 come where they are named, else ops cast them to their wide_type;
 //   * an output that is an undefined Tensor is not wanted and not computed;
 //   * results do not depend on the number of threads.
 // Symbols: B batch, T and S sequence lengths, H heads, D channels of a head, R rows, C columns.
@@ -12,7 +12,7 @@
 // ------------------------------------------------------------------------- elementwise
 
 // y = f(x). neg, abs, square and sign also of i64; neg, square, conj, exp and abs (to real numbers)
-// also of complex. This and the two below also take bf16 and i32, computed in their wide_type.
+// also of complex. This and the two below also take bf16, f16 and i32, computed in wide_type.
 void unary(TRIAD_TAG, Unary f, const Tensor& x, const Tensor& y);
 // y = f(a, b), a and b already expanded to y's shape. Logical operators take bool, min and max
 // return NaN where either is NaN; complex numbers have no order.
@@ -90,16 +90,16 @@ void topk_last(TRIAD_TAG, const Tensor& x, bool largest, const Tensor& index);
 
 // c[...,M,N] = a[...,M,K] b[...,K,N] (+ bias[N] when defined). Batch axes of a and b are already
 // expanded to c's (stride 0 repeats). One of the last two strides of a and of b is 1: a transposed
-// matrix is read as it lies. bias contiguous. bf16 too, summed in f32. f32 and bf16 may depend on
-// the number of threads (oneDNN may split K by it), f64 does not.
+// matrix is read as it lies. bias contiguous. bf16 and f16 too, summed in f32. All but f64 may
+// depend on the number of threads: oneDNN may split K by it.
 void matmul(TRIAD_TAG, const Tensor& a, const Tensor& b, const Tensor& bias, const Tensor& c);
 
 // ------------------------------------------------------------------------- attention
 
 // out = dropout(softmax(scale q k^T + restrictions)) v. q [B,H,T,D], k and v [B,H,S,D], out
 // [B,H,T,D] are views of any strides but 1 along D. lse [B,H,T], contiguous: log-sum-exp of the
-// scaled scores, -inf in a row that may attend to nothing, whose out is zero. On CUDA bf16 too,
-// with lse in f32.
+// scaled scores, -inf in a row that may attend to nothing, whose out is zero. On CUDA bf16
+// and f16 too, with lse in f32.
 void attention(TRIAD_TAG, const Tensor& q, const Tensor& k, const Tensor& v,
                const AttentionArgs& args, const Tensor& out, const Tensor& lse);
 // The gradients, views like q, k and v, from recomputed weights.
@@ -123,7 +123,7 @@ std::int64_t fast_fft_size(TRIAD_TAG, std::int64_t n);
 
 // y[b,t,h,d] = sum over s < T of f_h[(t - s) mod n] v[b,s,h,d], t < T <= n, n = fast_fft_size(n).
 // v, y [B,T,H,D], any strides but 1 along D; spectrum [H, n/2+1], c128 whatever v is, is rfft(f).
-// On CUDA bf16 too.
+// On CUDA bf16 and f16 too.
 void cyclic_convolution(TRIAD_TAG, const Tensor& v, const Tensor& spectrum, std::int64_t n,
                         const Tensor& y);
 void cyclic_convolution_backward(TRIAD_TAG, const Tensor& dy, const Tensor& v,

@@ -221,12 +221,7 @@ void copy_bytes(void* to, Device to_device, const void* from, Device from_device
   if (is_cpu(to_device) && is_cpu(from_device)) std::memcpy(to, from, bytes);
   else if constexpr (kCuda) {
     if (is_cpu(to_device)) cuda::copy_to_host(from_device.index, to, from, bytes);
-    else if (is_cpu(from_device)) cuda::copy_to_device(to_device.index, to, from, bytes);
-    else {  // from one CUDA device to another
-      std::vector<std::byte> between(bytes);
-      cuda::copy_to_host(from_device.index, between.data(), from, bytes);
-      cuda::copy_to_device(to_device.index, to, between.data(), bytes);
-    }
+    else cuda::copy_to_device(to_device.index, to, from, bytes);
   }
 }
 

@@ -80,30 +80,7 @@ class Storage {
   std::shared_ptr<void> owner_;  // empty: the block goes back to the pool
 };
 
-// Memory of a device apart from all other: what this thread allocates on it while a Use lives comes
-// from blocks that nothing else is given, before or after. They go back to the system with the last
-// tensor that holds one.
-class PrivatePool {
- public:
-  explicit PrivatePool(Device device);
-  ~PrivatePool();
-  PrivatePool(const PrivatePool&) = delete;
-
-  class Use {
-   public:
-    explicit Use(const PrivatePool& pool);
-    ~Use();
-    Use(const Use&) = delete;
-
-   private:
-    MemoryPool* before_;
-  };
-
- private:
-  MemoryPool* pool_;
-};
-
-// Copies between the memories of any two devices.
+// Copies between the memories of two devices, of which one is the CPU.
 void copy_bytes(void* to, Device to_device, const void* from, Device from_device,
                 std::size_t bytes);
 

@@ -9,15 +9,13 @@
 #include <triad/core/error.h>
 #include <triad/core/layout.h>
 
-template <> struct fmt::formatter<triad::Shape> : fmt::formatter<std::string> {
-  auto format(const triad::Shape& shape, format_context& ctx) const {
-    return fmt::formatter<std::string>::format(shape.str(), ctx);
-  }
-};
-
-template <> struct fmt::formatter<triad::DType> : fmt::formatter<std::string> {
-  auto format(triad::DType dtype, format_context& ctx) const {
-    return fmt::formatter<std::string>::format(triad::name(dtype), ctx);
+template <class T>
+requires std::is_same_v<T, triad::Shape> || std::is_same_v<T, triad::DType>
+struct fmt::formatter<T> : fmt::formatter<std::string> {
+  static std::string text(const triad::Shape& shape) { return shape.str(); }
+  static std::string text(triad::DType dtype) { return triad::name(dtype); }
+  auto format(const T& x, format_context& context) const {
+    return fmt::formatter<std::string>::format(text(x), context);
   }
 };
 

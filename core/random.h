@@ -6,6 +6,7 @@
 // the seed, the random ops before and i alone. Dropout draws its mask again in backward.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 
 #include <triad/core/dtype.h>
@@ -44,9 +45,15 @@ struct RandomStream {
 };
 
 // The generator that randn, rand and dropout draw from: a seed and the number of streams taken.
-RandomStream next_stream();
-RandomStream random_state();                // to save in a checkpoint, and
-void set_random_state(RandomStream state);  // to continue from it
+struct Generator {
+  static inline std::atomic<std::uint64_t> seed, stream;
+};
+inline RandomStream next_stream() { return {Generator::seed, Generator::stream++}; }
+// To save in a checkpoint, and to continue from it.
+inline RandomStream random_state() { return {Generator::seed, Generator::stream}; }
+inline void set_random_state(RandomStream state) {
+  Generator::seed = state.seed, Generator::stream = state.stream;
+}
 inline void manual_seed(std::uint64_t seed) { set_random_state({.seed = seed}); }
 
 }  // namespace triad

@@ -6,7 +6,8 @@
 namespace triad {
 
 const char* name(DType dtype) {
-  constexpr const char* kNames[] = {"f32", "f64", "bf16", "c64", "c128", "i32", "i64", "bool"};
+  constexpr const char* kNames[] = {"f32",  "f64", "bf16", "f16", "c64",
+                                    "c128", "i32", "i64",  "bool"};
   return kNames[int(dtype)];
 }
 

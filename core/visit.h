@@ -17,7 +17,7 @@ template <class To, class From> TRIAD_HD To converted(From x) {
   else if constexpr (is_complex_v<To> && is_complex_v<From>) return To(x);
   else if constexpr (is_complex_v<From>) return converted<To>(x.real());
   else if constexpr (is_complex_v<To>) return To(converted<typename To::value_type>(x));
-  else if constexpr (std::is_same_v<To, bfloat16>) return To(float(x));
+  else if constexpr (is_narrow(dtype_of<To>())) return To(float(x));
   else return To(x);
 }
 
@@ -35,22 +35,23 @@ template <class F> auto visit_float(const char* op, DType dtype, F&& f) {
   throw DTypeError(std::string(op) + ": needs f32 or f64, got " + name(dtype));
 }
 
-// Calls f(T{}) with the C++ type of a dtype that is its own wide_type: all that kernels compute in.
+// Calls f(T{}) with the C++ type of a real dtype that kernels compute in: its own wide_type.
 template <class F> auto visit_wide(DType dtype, F&& f) {
   switch (dtype) {
     case f32: return f(float{});
     case f64: return f(double{});
-    case c64: return f(std::complex<float>{});
-    case c128: return f(std::complex<double>{});
     case i64: return f(std::int64_t{});
     case boolean: return f(bool{});
-    default: throw DTypeError(std::string("no kernel computes in ") + name(dtype));
+    default: throw DTypeError(std::string("this kernel does not compute in ") + name(dtype));
   }
 }
 
-// The same for every dtype.
+// With that of any dtype.
 template <class F> auto visit_any(DType dtype, F&& f) {
   if (dtype == bf16) return f(bfloat16{});
+  if (dtype == f16) return f(float16{});
+  if (dtype == c64) return f(std::complex<float>{});
+  if (dtype == c128) return f(std::complex<double>{});
   if (dtype == i32) return f(std::int32_t{});
   return visit_wide(dtype, f);
 }

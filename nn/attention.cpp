@@ -10,7 +10,6 @@
 namespace triad::nn {
 
 constexpr const char* kHeadNames[] = {"standard", "spectral", "holonomy"};
-constexpr const char* kAllowed = "standard, spectral, holonomy";
 constexpr int kMaxHeads = 1024;  // of one entry: a mistyped count should not fill the memory
 
 static std::string_view trimmed(std::string_view text) {
@@ -30,13 +29,6 @@ static void check_input(const char* layer, const Tensor& x, std::int64_t M) {
   if (x.dim() != 3 || x.size(2) != M || x.numel() == 0)
     throw_error<ShapeError>("{}: needs x [B,T,{}] with B and T at least 1, got {}", layer, M,
                             x.shape());
-}
-
-static std::int64_t number_of(const std::vector<HeadType>& types) {
-  if (types.empty())
-    throw_error<ValueError>("HybridAttentionLayer: needs at least one head; allowed are {}",
-                            kAllowed);
-  return std::int64_t(types.size());
 }
 
 // The initial log-gain: a gentle low-pass slope, smoothed by a 5-tap kernel with reflected ends.
@@ -68,7 +60,7 @@ static std::unique_ptr<HeadGroup> make_heads(HeadType type, std::int64_t count, 
           HolonomyAttention::Options{d_head, count, o.causal, o.dropout});
   }
   throw_error<ValueError>("HybridAttentionLayer: unknown head type {}; allowed are {}", int(type),
-                          kAllowed);
+                          fmt::join(kHeadNames, ", "));
 }
 
 // ---------------------------------------------------------------------- types of heads
@@ -91,7 +83,7 @@ std::vector<HeadType> heads(const std::string& text) {
     const auto type = std::ranges::find(kHeadNames, word) - kHeadNames;
     if (type == std::ssize(kHeadNames))
       throw_error<ValueError>("heads: unknown head type '{}' in '{}'; allowed are {}", word, text,
-                              kAllowed);
+                              fmt::join(kHeadNames, ", "));
     types.insert(types.end(), std::size_t(count), HeadType(type));
   }
   return types;
@@ -214,7 +206,7 @@ std::string SpectralAttention::options_text() const {
 // ---------------------------------------------------------------------- heads of several types
 
 HybridAttentionLayer::HybridAttentionLayer(const Options& o)
-    : head_types(o.head_types), n_heads(number_of(head_types)),
+    : head_types(o.head_types), n_heads(std::ssize(head_types)),
       d_head(head_size("HybridAttentionLayer", o.d_model, "the number of heads", n_heads)),
       causal(o.causal), residual(o.residual), W_qkv(o.d_model, 3 * o.d_model),
       W_o(o.d_model, o.d_model), drop(o.dropout) {
@@ -263,10 +255,6 @@ std::vector<HybridAttentionLayer::QKV> HybridAttentionLayer::project(const Tenso
 Tensor HybridAttentionLayer::forward(const Tensor& x, const AttentionMasks& masks) {
   check_input("HybridAttentionLayer", x, n_heads * d_head);
   const Tensor& mask = masks.mask;
-  if (mask.defined() && attention_modules.contains(HeadType::spectral))
-    throw ValueError(
-        "HybridAttentionLayer: spectral heads honour no mask [T,T]; use the option causal, or a "
-        "token_mask");
   const std::int64_t mask_heads = mask.defined() && mask.dim() == 4 ? mask.size(1) : 1;
   if (mask_heads != 1 && mask_heads != n_heads)
     throw_error<ShapeError>("HybridAttentionLayer: needs a mask for 1 or {} heads, got {}", n_heads,
@@ -288,7 +276,6 @@ Tensor HybridAttentionLayer::forward(const Tensor& x, const AttentionMasks& mask
 
 Tensor HybridAttentionLayer::step(const Tensor& x, LayerCache& cache) {
   check_input("HybridAttentionLayer", x, n_heads * d_head);
-  if (!causal) throw ValueError("step: needs a causal layer");
   NoGradGuard guard;
   cache.groups.resize(groups_.size(), {.capacity = cache.capacity});
   const std::vector<QKV> inputs = project(x);

@@ -82,7 +82,6 @@ struct StandardAttention : HeadGroup {
                                         cache.values.slice(2, 0, cache.length));
   }
   void visit(Visitor& visitor) override { visitor("drop", drop); }
-  std::string type_name() const override { return "StandardAttention"; }
   std::string options_text() const override { return causal ? "causal" : ""; }
 
   bool causal;
@@ -108,7 +107,6 @@ struct HolonomyAttention : StandardAttention {
     return StandardAttention::step(matmul(q, curvature), k, v, cache);
   }
   void visit(Visitor& visitor) override { visitor("curvature", curvature, "drop", drop); }
-  std::string type_name() const override { return "HolonomyAttention"; }
 
   Tensor curvature;  // [n_heads, d_head, d_head], starts as 0.02 N(0,1)
 };
@@ -143,7 +141,6 @@ class SpectralAttention : public SelfAttention {
     if (alpha) visitor("alpha", *alpha);
     visitor("drop", drop);
   }
-  std::string type_name() const override { return "SpectralAttention"; }
   std::string options_text() const override;
 
   const std::int64_t n_heads, d_head;
@@ -177,7 +174,6 @@ struct SpectralHeads : HeadGroup {
   }
   bool uses_keys_and_values() const override { return false; }
   void visit(Visitor& visitor) override { visitor("spectral_attn", spectral_attn); }
-  std::string type_name() const override { return "SpectralHeads"; }
 
   SpectralAttention spectral_attn;
 };
@@ -208,7 +204,6 @@ class HybridAttentionLayer : public SelfAttention {
       visitor(std::string("attention_modules.") + name(type), *heads);
     visitor("drop", drop);
   }
-  std::string type_name() const override { return "HybridAttentionLayer"; }
   std::string options_text() const override;
 
   const std::vector<HeadType> head_types;  // as given

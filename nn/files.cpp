@@ -7,8 +7,6 @@
 
 #include <cerrno>
 #include <cstdio>
-#include <fstream>
-#include <iterator>
 #include <system_error>
 #include <utility>
 
@@ -37,20 +35,8 @@ struct OpenFile {
 }  // namespace
 
 std::string read_file(const fs::path& path) {
-  std::error_code error;
-  const fs::file_type type = fs::status(path, error).type();
-  if (type == fs::file_type::directory) fail(path, "read", EISDIR);
-  // A pipe or a device may never end.
-  if (type != fs::file_type::regular && type != fs::file_type::not_found && !error)
-    throw FileError(path.string() + ": cannot read: it is not a regular file");
-  errno = 0;
-  std::ifstream file(path, std::ios::binary);
-  if (!file) fail(path, "read", errno ? errno : EIO);
-  try {
-    return std::string((std::istreambuf_iterator<char>(file)), {});
-  } catch (const std::ios_base::failure&) {
-    fail(path, "read", EIO);
-  }
+  const MappedFile file = map_file(path);
+  return {file.data.get(), file.size};
 }
 
 MappedFile map_file(const fs::path& path) {
@@ -59,7 +45,9 @@ MappedFile map_file(const fs::path& path) {
   struct stat info;
   if (file.descriptor < 0 || fstat(file.descriptor, &info) != 0) fail(path, "read");
   if (S_ISDIR(info.st_mode)) fail(path, "read", EISDIR);
-  const std::size_t size = S_ISREG(info.st_mode) ? std::size_t(info.st_size) : 0;
+  if (!S_ISREG(info.st_mode))  // a pipe or a device may never end
+    throw FileError(path.string() + ": cannot read: it is not a regular file");
+  const auto size = std::size_t(info.st_size);
   if (size == 0) return {};  // an empty file cannot be mapped
   // Writable and private: a write makes a copy of the page.
   void* data = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE, file.descriptor, 0);

@@ -12,7 +12,7 @@ namespace triad::nn {
 std::string read_file(const std::filesystem::path& path);
 
 // A file as memory, for as long as `data` lives: nothing is read before it is used, and writing to
-// it changes neither the file nor another mapping. What is not a regular file appears empty.
+// it changes neither the file nor another mapping.
 struct MappedFile {
   std::shared_ptr<char> data = {};
   std::size_t size = 0;

@@ -19,7 +19,6 @@ struct Linear : Layer {
   // The same for output features [begin, end) alone: what is not needed is not computed.
   Tensor forward_rows(const Tensor& x, std::int64_t begin, std::int64_t end);
   void visit(Visitor& visitor) override { visitor("weight", weight, "bias", bias); }
-  std::string type_name() const override { return "Linear"; }
   std::string options_text() const override;
 
   Tensor weight, bias;
@@ -32,7 +31,6 @@ struct Embedding : Layer {
 
   Tensor forward(const Tensor& ids) override { return embedding(ids, weight); }
   void visit(Visitor& visitor) override { visitor("weight", weight); }
-  std::string type_name() const override { return "Embedding"; }
   std::string options_text() const override;
 
   Tensor weight;
@@ -45,7 +43,6 @@ struct LayerNorm : Layer {
 
   Tensor forward(const Tensor& x) override { return layer_norm(x, weight, bias, eps); }
   void visit(Visitor& visitor) override { visitor("weight", weight, "bias", bias); }
-  std::string type_name() const override { return "LayerNorm"; }
   std::string options_text() const override;
 
   Tensor weight, bias;
@@ -58,7 +55,6 @@ struct RMSNorm : Layer {
       : weight(parameter(ones({features}))), eps(eps) {}
   Tensor forward(const Tensor& x) override { return rms_norm(x, weight, eps); }
   void visit(Visitor& visitor) override { visitor("weight", weight); }
-  std::string type_name() const override { return "RMSNorm"; }
   std::string options_text() const override;
 
   Tensor weight;
@@ -69,29 +65,23 @@ struct Dropout : Layer {
   explicit Dropout(double p = 0.5);
   Tensor forward(const Tensor& x) override { return dropout(x, p, training()); }
   void visit(Visitor&) override {}
-  std::string type_name() const override { return "Dropout"; }
   std::string options_text() const override;
 
   double p;
 };
 
 // Activations: what Sequential needs between two Linear.
-struct ActivationName {
-  char text[10];
-};
-
-template <Tensor (*function)(const Tensor&), ActivationName name> struct Activation : Layer {
+template <Tensor (*function)(const Tensor&)> struct Activation : Layer {
   Tensor forward(const Tensor& x) override { return function(x); }
   void visit(Visitor&) override {}
-  std::string type_name() const override { return name.text; }
 };
 
-using ReLU = Activation<relu, ActivationName{"ReLU"}>;
-using GELU = Activation<gelu, ActivationName{"GELU"}>;
-using SiLU = Activation<silu, ActivationName{"SiLU"}>;
-using Tanh = Activation<tanh, ActivationName{"Tanh"}>;
-using Sigmoid = Activation<sigmoid, ActivationName{"Sigmoid"}>;
-using Softplus = Activation<softplus, ActivationName{"Softplus"}>;
+struct ReLU : Activation<relu> {};
+struct GELU : Activation<gelu> {};
+struct SiLU : Activation<silu> {};
+struct Tanh : Activation<tanh> {};
+struct Sigmoid : Activation<sigmoid> {};
+struct Softplus : Activation<softplus> {};
 
 // The feed-forward part of a transformer: fc1 to 4M, exact GELU, fc2 back to M, dropout.
 struct MLP : Layer {
@@ -100,7 +90,6 @@ struct MLP : Layer {
 
   Tensor forward(const Tensor& x) override { return drop(fc2(gelu(fc1(x)))); }
   void visit(Visitor& visitor) override { visitor("fc1", fc1, "fc2", fc2, "drop", drop); }
-  std::string type_name() const override { return "MLP"; }
 
   Linear fc1, fc2;
   Dropout drop;
@@ -121,7 +110,6 @@ template <class T = Layer, class Base = Module> class ModuleList : public Base {
   void visit(Visitor& visitor) override {
     for (std::size_t i = 0; i < size(); ++i) visitor(std::to_string(i), *modules_[i]);
   }
-  std::string type_name() const override { return "ModuleList"; }
 
  private:
   std::vector<std::unique_ptr<T>> modules_;
@@ -135,7 +123,6 @@ struct Sequential : ModuleList<Layer, Layer> {
     for (auto& layer : *this) y = (*layer)(y);
     return y;
   }
-  std::string type_name() const override { return "Sequential"; }
 };
 
 // Like ModuleList, under names, in the order of insertion: for (auto& [name, module] : dict) ...
@@ -156,7 +143,6 @@ template <class T = Layer> class ModuleDict : public Module {
   void visit(Visitor& visitor) override {
     for (auto& [name, module] : modules_) visitor(name, *module);
   }
-  std::string type_name() const override { return "ModuleDict"; }
 
  private:
   T* find(const std::string& name) const {

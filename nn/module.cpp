@@ -1,9 +1,13 @@
 #include <triad/nn/module.h>
 
+#include <cxxabi.h>
+
 #include <algorithm>
+#include <cstring>
 #include <set>
 #include <string_view>
 #include <tuple>
+#include <typeinfo>
 
 #include <triad/core/format.h>
 
@@ -146,6 +150,13 @@ void Module::to(Device device) { move_tensors(*this, device); }
 void Module::zero_grad() {
   for (const Tensor& p : parameters())
     if (p.requires_grad()) p.set_grad({});
+}
+
+std::string Module::type_name() const {
+  const std::shared_ptr<char> whole(
+      abi::__cxa_demangle(typeid(*this).name(), nullptr, nullptr, nullptr), std::free);
+  const std::string name(whole.get(), std::strcspn(whole.get(), "<"));  // not what templates are of
+  return name.substr(name.rfind(':') + 1);
 }
 
 std::string Module::str() const {

@@ -56,8 +56,8 @@ class Module {
   Module& operator=(Module&&) = default;
 
   virtual void visit(Visitor& visitor) = 0;
-  virtual std::string type_name() const { return "Module"; }  // "Linear"
-  virtual std::string options_text() const { return ""; }     // what the summary shows in brackets
+  virtual std::string type_name() const;                   // "Linear": that of the class
+  virtual std::string options_text() const { return ""; }  // what the summary shows in brackets
 
   // By dotted name, in the order of visit(). One that has two names (tied) comes under the first.
   NamedTensors named_parameters() const;

@@ -82,7 +82,8 @@ void Optimizer::step() {
     const Tensor gradient = p.leaf.grad();
     if (!gradient.defined()) continue;
     ++p.step;
-    const DType wide = wide_type(p.value.dtype());  // bf16: the update is f32's, then rounded
+    const DType wide =
+        wide_type(p.value.dtype());  // of bf16 and f16 the update is f32's, then rounded
     Parameter in_wide = p;
     in_wide.value = p.value.to(wide);
     lists[{gradient.device(), wide}].emplace_back(in_wide, gradient.detach().to(wide).contiguous(),
@@ -217,6 +218,53 @@ Tensor clip_grad_norm(const std::vector<Tensor>& parameters, double max_norm) {
   return squares.defined() ? sqrt(squares) : zeros({}, {.dtype = f64});
 }
 
+GradScaler::GradScaler(const GradScalerOptions& o)
+    : options_(o), scale_(full({}, o.init_scale, {.dtype = f64})),
+      growth_tracker_(zeros({}, {.dtype = i64})) {
+  if (!(o.init_scale > 0 && o.growth_factor > 1 && o.backoff_factor > 0 && o.backoff_factor < 1 &&
+        o.growth_interval > 0))
+    throw_error<ValueError>(
+        "GradScaler: needs init_scale > 0, growth_factor > 1, 0 < backoff_factor < 1 and "
+        "growth_interval > 0, got {}, {}, {} and {}",
+        o.init_scale, o.growth_factor, o.backoff_factor, o.growth_interval);
+}
+
+Tensor GradScaler::scale(const Tensor& loss) const {
+  if (is_capturing()) throw Error("GradScaler: a captured step cannot be skipped: use bf16 there");
+  return loss * get_scale();
+}
+
+void GradScaler::unscale_(Optimizer& optimizer) {
+  if (is_finite_.contains(&optimizer))
+    throw ValueError("GradScaler: unscale_ comes once before each update, and not after step");
+  Tensors leaves;
+  for (const auto& p : optimizer.parameters_) {
+    if (p.value.dtype() == f16)
+      throw_error<DTypeError>("GradScaler: needs parameters in f32, {} is f16", p.name);
+    leaves.push_back(p.leaf);
+    if (const Tensor g = p.leaf.grad(); g.defined()) g.copy_(g.detach() / get_scale());
+  }
+  is_finite_[&optimizer] =
+      std::isfinite(clip_grad_norm(leaves, kInfinity).item<double>());  // clips nothing
+}
+
+bool GradScaler::step(Optimizer& optimizer) {
+  if (!is_finite_.contains(&optimizer)) unscale_(optimizer);
+  if (is_finite_[&optimizer]) optimizer.step();
+  return is_finite_[&optimizer];
+}
+
+void GradScaler::update() {
+  if (is_finite_.empty()) throw ValueError("GradScaler: update comes after a step");
+  const bool finite = std::ranges::all_of(is_finite_, [](auto& entry) { return entry.second; });
+  is_finite_.clear();
+  const std::int64_t steps = finite ? growth_tracker_.item<std::int64_t>() + 1 : 0;
+  const bool grows = steps >= options_.growth_interval;
+  growth_tracker_.fill_(grows ? 0 : double(steps));
+  const double factor = grows ? options_.growth_factor : finite ? 1 : options_.backoff_factor;
+  if (get_scale() * factor <= std::numeric_limits<float>::max()) scale_.fill_(get_scale() * factor);
+}
+
 double constant_lr(std::int64_t step, const Schedule& s) {
   const Schedule endless{.lr = s.lr, .steps = s.warmup_steps + 1, .warmup_steps = s.warmup_steps};
   return scheduled("constant_lr", step, endless, [](double) { return 1.0; });
@@ -233,7 +281,7 @@ EMA::EMA(Module& model, double decay) : model_(model), decay_(decay) {
   if (!(decay >= 0 && decay <= 1))
     throw_error<ValueError>("EMA: needs decay in 0..1, got {}", decay);
   for (const auto& [name, t] : model.state_dict())
-    means_[name] = t.dtype() == bf16 ? t.to(f32) : t.clone();
+    means_[name] = is_narrow(t.dtype()) ? t.to(f32) : t.clone();
 }
 
 void EMA::update() {

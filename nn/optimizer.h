@@ -1,4 +1,4 @@
-// Optimizers, schedules of the learning rate, means of weights: PyTorch's names, defaults, results.
+// Optimizers, and what goes with them: PyTorch's names, defaults, results.
 //
 //   nn::AdamW optimizer(nn::decay_groups(model, 0.1), {.lr = 3e-4});
 //   for (...) {
@@ -21,7 +21,11 @@ struct ParameterGroup {
   std::optional<double> weight_decay = {};  // the optimizer's, unless given here
   double lr_factor = 1;                     // times the optimizer's lr
 };
-using ParameterGroups = std::vector<ParameterGroup>;
+struct ParameterGroups : std::vector<ParameterGroup> {
+  using vector::vector;
+  ParameterGroups(const vector& groups) : vector(groups) {}
+  ParameterGroups(const NamedTensors& all) : vector{{all}} {}
+};
 
 // What decays, and what must not: vectors (biases, weights of norms), position embeddings
 // (pos.weight) and spectral filters (log_gain, phase) are in the second group, with weight_decay 0.
@@ -70,6 +74,7 @@ class Optimizer {
 
  private:
   friend class GraphedStep;
+  friend class GradScaler;
 
   const char* type_;
   double lr_;
@@ -87,7 +92,6 @@ struct SGDOptions {
 // p -= lr (g + momentum b). Sutskever et al. 2013.
 struct SGD : Optimizer {
   explicit SGD(const ParameterGroups& groups, const SGDOptions& options = {});
-  explicit SGD(const NamedTensors& p, const SGDOptions& o = {}) : SGD(ParameterGroups{{p}}, o) {}
 };
 
 struct AdamOptions {
@@ -102,7 +106,6 @@ struct AdamOptions {
 struct Adam : Optimizer {
   explicit Adam(const ParameterGroups& groups, const AdamOptions& options = {})
       : Adam("Adam", groups, options, false) {}
-  explicit Adam(const NamedTensors& p, const AdamOptions& o = {}) : Adam(ParameterGroups{{p}}, o) {}
 
  protected:
   // Decoupled from the gradient is the weight decay.
@@ -120,8 +123,6 @@ struct AdamWOptions {
 struct AdamW : Adam {
   explicit AdamW(const ParameterGroups& groups, const AdamWOptions& o = {})
       : Adam("AdamW", groups, {o.lr, o.betas, o.eps, o.weight_decay}, true) {}
-  explicit AdamW(const NamedTensors& p, const AdamWOptions& o = {})
-      : AdamW(ParameterGroups{{p}}, o) {}
 };
 
 struct LionOptions {
@@ -132,7 +133,6 @@ struct LionOptions {
 // p -= lr sign(beta1 m + (1 - beta1) g), then m = beta2 m + (1 - beta2) g. arXiv 2302.06675.
 struct Lion : Optimizer {
   explicit Lion(const ParameterGroups& groups, const LionOptions& options = {});
-  explicit Lion(const NamedTensors& p, const LionOptions& o = {}) : Lion(ParameterGroups{{p}}, o) {}
 };
 
 struct MuonOptions {
@@ -144,13 +144,46 @@ struct MuonOptions {
 // from 0.7 to 1.2, by a Newton-Schulz iteration. K. Jordan 2024, kellerjordan.github.io/posts/muon.
 struct Muon : Optimizer {
   explicit Muon(const ParameterGroups& groups, const MuonOptions& options = {});
-  explicit Muon(const NamedTensors& p, const MuonOptions& o = {}) : Muon(ParameterGroups{{p}}, o) {}
 };
 
 // Scales all gradients down where their norm, as of one vector, exceeds max_norm, and returns that
 // norm as it was, 0-d, f64, without waiting for it. If it is NaN or infinite they stay: skip the
 // step. arXiv 1211.5063.
 Tensor clip_grad_norm(const std::vector<Tensor>& parameters, double max_norm);
+
+struct GradScalerOptions {
+  double init_scale = 65536, growth_factor = 2, backoff_factor = 0.5;
+  std::int64_t growth_interval = 2000;
+};
+
+// For training under Autocast(f16): a factor on the loss keeps small gradients above 2^-24. A step
+// whose gradients are not finite is skipped and the scale goes down; after growth_interval others
+// in a row it goes up. arXiv 1710.03740, section 3.2.
+//
+//   scaler.scale(loss).backward();
+//   scaler.unscale_(optimizer);  // where gradients are clipped or looked at
+//   nn::clip_grad_norm(model.parameters(), 1.0);
+//   scaler.step(optimizer);
+//   scaler.update();
+//
+// Another order is a ValueError, a parameter in f16 a DTypeError.
+class GradScaler {
+ public:
+  explicit GradScaler(const GradScalerOptions& options = {});
+  Tensor scale(const Tensor& loss) const;
+  void unscale_(Optimizer& optimizer);
+  // unscale_, unless done, then optimizer.step(), or false: it was skipped and has changed nothing.
+  bool step(Optimizer& optimizer);
+  void update();  // after the step of every optimizer
+  double get_scale() const { return scale_.item<double>(); }
+  StateDict state_dict() const { return {{"scale", scale_}, {"_growth_tracker", growth_tracker_}}; }
+  void load_state_dict(const StateDict& s) { load_state("GradScaler", state_dict(), s, true); }
+
+ private:
+  GradScalerOptions options_;
+  Tensor scale_, growth_tracker_;               // how many steps ago it changed
+  std::map<const Optimizer*, bool> is_finite_;  // those unscaled since the last update
+};
 
 // The learning rate as a function of the step, counted from 0:
 //   optimizer.set_lr(nn::cosine_lr(step, {.lr = 3e-4, .steps = 1000, .warmup_steps = 100}));
@@ -170,8 +203,8 @@ double cosine_lr(std::int64_t step, const Schedule& schedule);
 // The running mean of a module's weights, often better than the last ones: ema.update() after each
 // optimizer.step(), and auto averaged = ema.average_parameters() before an evaluation.
 //
-// Of all that state_dict() names: floating types are averaged (bf16 in f32), others copied. The
-// model must outlive this, not move, and be on its device before.
+// Of all that state_dict() names: floating types are averaged (bf16 and f16 in f32), others copied.
+// The model must outlive this, not move, and be on its device before.
 class EMA {
  public:
   explicit EMA(Module& model, double decay = 0.999);

@@ -28,8 +28,8 @@ struct NamedDType {
   DType dtype;
 };
 // In the order of the reference implementation, which is also that of growing alignment.
-constexpr NamedDType kDTypes[] = {{"BOOL", boolean}, {"BF16", bf16}, {"I32", i32}, {"F32", f32},
-                                  {"C64", c64},      {"F64", f64},   {"I64", i64}};
+constexpr NamedDType kDTypes[] = {{"BOOL", boolean}, {"F16", f16}, {"BF16", bf16}, {"I32", i32},
+                                  {"F32", f32},      {"C64", c64}, {"F64", f64},   {"I64", i64}};
 
 // A name for a message: in one line, printable, and not longer than a line.
 std::string quoted(const std::string& name) {
@@ -84,8 +84,8 @@ Entry parse_entry(const std::string& name, const json& value) {
 
   const auto* known = std::ranges::find_if(kDTypes, [&](auto& type) { return dtype == type.name; });
   if (known == std::end(kDTypes))
-    bad("tensor {} has dtype {}; F32, F64, BF16, C64, I32, I64 and BOOL can be read", quoted(name),
-        dtype.is_string() ? quoted(dtype.get<std::string>()) : dtype.type_name());
+    bad("tensor {} has dtype {}; F32, F64, BF16, F16, C64, I32, I64 and BOOL can be read",
+        quoted(name), dtype.is_string() ? quoted(dtype.get<std::string>()) : dtype.type_name());
   if (!shape.is_array() || shape.size() > std::size_t(kMaxRank))
     bad("tensor {} needs a shape of at most {} sizes", quoted(name), kMaxRank);
   Shape sizes;

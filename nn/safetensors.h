@@ -19,9 +19,9 @@ void save_safetensors(const std::string& path, const std::map<std::string, Tenso
                       const std::map<std::string, std::string>& metadata = {});
 
 // The tensors see the file itself, mapped into memory: nothing is read before it is used, and
-// writing to them changes neither the file nor other tensors. F32, F64, BF16, C64, I32, I64 and
-// BOOL are read; another dtype, or damage anywhere in the structure, is a FileError that names it.
-// (Nothing guards against a file that is shortened while it is mapped. Replacing it is safe.)
+// writing to them changes neither the file nor other tensors. F32, F64, BF16, F16, C64, I32, I64
+// and BOOL are read; another dtype, or damage anywhere in the structure, is a FileError that names
+// it. (Nothing guards against a file that is shortened while it is mapped. Replacing it is safe.)
 std::map<std::string, Tensor> load_safetensors(
     const std::string& path, std::map<std::string, std::string>* metadata = nullptr);
 

@@ -10,8 +10,8 @@ static std::unique_ptr<SelfAttention> without_residual(HybridAttentionLayer::Opt
   return std::make_unique<HybridAttentionLayer>(options);
 }
 
-template <class Options>
-static const Options& checked(const char* model, const Options& o, std::int64_t classes) {
+static const TransformerOptions& checked(const char* model, const TransformerOptions& o,
+                                         std::int64_t classes) {
   const char* names[] = {"vocab_size", "d_model", "layers", "max_seq_len", "classes"};
   const std::int64_t sizes[] = {o.vocab_size, o.d_model, o.layers, o.max_seq_len, classes};
   for (int i = 0; i < 5; ++i)
@@ -41,10 +41,9 @@ TransformerBlock::TransformerBlock(std::int64_t d_model, std::unique_ptr<SelfAtt
   if (!this->attn) throw ValueError("TransformerBlock: needs an attention, got none");
 }
 
-template <class Options>
 Transformer::Transformer(const char* model, const Options& o, bool causal,
                          const Linear::Options& head)
-    : tok(checked(model, o, head.out_features).vocab_size, o.d_model),
+    : options(checked(model, o, head.out_features)), tok(o.vocab_size, o.d_model),
       pos(o.max_seq_len, o.d_model), drop(o.dropout), norm(o.d_model), head(head) {
   for (std::int64_t i = 0; i < o.layers; ++i)
     blocks.emplace_back(TransformerBlock::Options{.d_model = o.d_model,
@@ -65,7 +64,7 @@ Tensor Transformer::embed(const Tensor& ids, std::int64_t first) {
 }
 
 TransformerLM::TransformerLM(const Options& o)
-    : Transformer("TransformerLM", o, true, {o.d_model, o.vocab_size, false}), options(o) {
+    : Transformer("TransformerLM", o, true, {o.d_model, o.vocab_size, false}) {
   NoGradGuard guard;
   for (const auto& [name, p] : named_parameters()) {
     if (name.ends_with(".weight") && p.dim() == 2) p.copy_(randn(p.shape()) * 0.02);
@@ -93,7 +92,7 @@ std::string TransformerLM::options_text() const {
 }
 
 TransformerClassifier::TransformerClassifier(const Options& o)
-    : Transformer("TransformerClassifier", o, false, {o.d_model, o.classes}), options(o) {}
+    : Transformer("TransformerClassifier", o, false, {o.d_model, o.classes}) {}
 
 Tensor TransformerClassifier::operator()(const Tensor& ids, const Tensor& token_mask) {
   Tensor x = features(ids, {.token_mask = token_mask});

@@ -24,7 +24,6 @@ struct TransformerBlock : Module {
   void visit(Visitor& visitor) override {
     visitor("norm1", norm1, "attn", *attn, "norm2", norm2, "mlp", mlp);
   }
-  std::string type_name() const override { return "TransformerBlock"; }
 
   LayerNorm norm1, norm2;
   std::unique_ptr<SelfAttention> attn;
@@ -37,9 +36,20 @@ struct DecodeCache {
   std::int64_t length = 0;
 };
 
+struct TransformerOptions {
+  std::int64_t vocab_size = 0, d_model = 0, layers = 0;
+  std::vector<HeadType> head_types = {};
+  std::int64_t max_seq_len = 0;
+  std::int64_t classes = 0;  // of a classifier
+  double dropout = 0;
+  bool tie_weights = false;  // of a language model: head.weight is tok.weight
+};
+
 // What the models below share: token and position embeddings, blocks, a norm and a head.
 class Transformer : public Module {
  public:
+  using Options = TransformerOptions;
+
   void visit(Visitor& visitor) override {
     visitor("tok", tok, "pos", pos, "drop", drop);
     for (std::size_t i = 0; i < blocks.size(); ++i)
@@ -47,6 +57,7 @@ class Transformer : public Module {
     visitor("norm", norm, "head", head);
   }
 
+  const Options options;
   Embedding tok, pos;
   Dropout drop;
   std::vector<TransformerBlock> blocks;
@@ -54,7 +65,6 @@ class Transformer : public Module {
   Linear head;
 
  protected:
-  template <class Options>
   Transformer(const char* model, const Options& options, bool causal, const Linear::Options& head);
   Tensor embed(const Tensor& ids, std::int64_t first = 0);  // tok[ids] + pos[first, first + T)
   // What the blocks and the norm make of them, [B,T,d_model].
@@ -68,39 +78,20 @@ class Transformer : public Module {
 // Token ids i64 [B,T] -> logits [B,T,vocab_size], T <= max_seq_len; position t sees ids 0..t.
 // Weights start as 0.02 N(0,1), positions as 0.01 N(0,1), biases at 0.
 struct TransformerLM : Transformer {
-  struct Options {
-    std::int64_t vocab_size = 0, d_model = 0, layers = 0;
-    std::vector<HeadType> head_types = {};
-    std::int64_t max_seq_len = 0;
-    double dropout = 0;
-    bool tie_weights = false;  // head.weight is tok.weight
-  };
   explicit TransformerLM(const Options& options);
 
   Tensor operator()(const Tensor& ids) { return head(features(ids)); }
   // One more token a sequence, ids [B,1] -> logits [B,1,vocab_size]; in eval mode, without history.
   Tensor step(const Tensor& ids, DecodeCache& cache);
-  std::string type_name() const override { return "TransformerLM"; }
   std::string options_text() const override;
-
-  const Options options;
 };
 
 // Token ids i64 [B,T] and, with padding, token_mask bool [B,T] -> logits [B,classes]: the mean over
 // real tokens of what the blocks make of them, then a Linear. Padding alone gives head.bias.
 struct TransformerClassifier : Transformer {
-  struct Options {
-    std::int64_t vocab_size = 0, d_model = 0, layers = 0;
-    std::vector<HeadType> head_types = {};
-    std::int64_t max_seq_len = 0, classes = 0;
-    double dropout = 0;
-  };
   explicit TransformerClassifier(const Options& options);
 
   Tensor operator()(const Tensor& ids, const Tensor& token_mask = {});
-  std::string type_name() const override { return "TransformerClassifier"; }
-
-  const Options options;
 };
 
 // Does a language model see the future? One that does copies its answers, at a splendid loss.

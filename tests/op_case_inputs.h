@@ -20,7 +20,7 @@ using op_cases::Inputs;
 using op_cases::Memory;
 using op_cases::Numbers;
 
-inline constexpr DType kInexactTypes[] = {f32, f64, bf16, c64, c128};
+inline constexpr DType kInexactTypes[] = {f32, f64, bf16, f16, c64, c128};
 
 inline std::string type_name(DType dtype) { return name(dtype); }  // which doctest prints as text
 

@@ -54,13 +54,15 @@ Shape with(Shape shape, std::int64_t axis, std::int64_t size);  // that size at 
 // ---------------------------------------------------------------------- a case
 
 using Types = std::vector<DType>;
-inline const Types kFloats{triad::f32, triad::f64, triad::bf16};
+inline const Types kFloats{triad::f32, triad::f64, triad::bf16, triad::f16};
 inline const Types kTransformed{triad::f32, triad::f64, triad::c64, triad::c128};
-inline const Types kInexact{triad::f32, triad::f64, triad::bf16, triad::c64, triad::c128};
-inline const Types kOrdered{triad::f32, triad::f64, triad::bf16, triad::i32, triad::i64};
-inline const Types kNumbers{triad::f32,  triad::f64, triad::bf16, triad::c64,
-                            triad::c128, triad::i32, triad::i64};
-inline const Types kAll{triad::f32,  triad::f64, triad::bf16, triad::c64,
+inline const Types kInexact{triad::f32, triad::f64, triad::bf16,
+                            triad::f16, triad::c64, triad::c128};
+inline const Types kOrdered{triad::f32, triad::f64, triad::bf16,
+                            triad::f16, triad::i32, triad::i64};
+inline const Types kNumbers{triad::f32, triad::f64,  triad::bf16, triad::f16,
+                            triad::c64, triad::c128, triad::i32,  triad::i64};
+inline const Types kAll{triad::f32,  triad::f64, triad::bf16, triad::f16,    triad::c64,
                         triad::c128, triad::i32, triad::i64,  triad::boolean};
 inline const Types kBool{triad::boolean};
 

@@ -108,6 +108,7 @@ template <class F> Tensor with_type(DType dtype, F f) {
     case f32: return f(float{});
     case f64: return f(double{});
     case bf16: return f(bfloat16{});
+    case f16: return f(float16{});
     case c64: return f(std::complex<float>{});
     case c128: return f(std::complex<double>{});
     case i32: return f(std::int32_t{});

@@ -260,7 +260,7 @@ void rest(Cases& cases) {
     for (C x : v) total += std::exp(x.real());
     return C(std::log(total));
   });
-  for (Case& c : own) c.bound = 4;  // several roundings to bf16
+  for (Case& c : own) c.bound = 4;  // several roundings to bf16 and f16
   append(cases, own);
 }
 

@@ -70,8 +70,7 @@ void attention(Cases& cases) {
                     const Tensor x = zeros({1, 2, 3, 4});
                     op(x, x, x, {.attn_mask = zeros({3, 3})});
                   },
-                  "scaled_dot_product_attention: needs a bool mask, true where a query may attend, "
-                  "got f32"),
+                  "scaled_dot_product_attention: needs bool, got f32; write x != 0"),
               wrong<ShapeError>(
                   [] {
                     const Tensor x = zeros({1, 2, 3, 4});

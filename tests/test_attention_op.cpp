@@ -245,7 +245,7 @@ TEST_CASE("errors") {
       [&] {
         with({.attn_mask = zeros({5, 7})});
       },
-      op + "needs a bool mask, true where a query may attend, got f32");
+      op + "needs bool, got f32; write x != 0");
   check_error<ShapeError>(
       [&] {
         with({.token_mask = zeros({2, 5}, {.dtype = boolean})});

@@ -1,4 +1,4 @@
-// Mixed precision: what runs in bf16 under Autocast, and that training in it learns as in f32.
+// Mixed precision: what runs in bf16 or f16 under Autocast, and that training learns as in f32.
 #include <triad/tests/module_checks.h>
 #include <triad/tests/test_device.h>
 
@@ -7,7 +7,7 @@ using enum nn::HeadType;
 
 namespace {
 
-double last_loss(bool mixed) {
+double last_loss(DType type) {  // f32: without Autocast; f16: with a GradScaler
   manual_seed(1);
   nn::TransformerLM model({.vocab_size = 17,
                            .d_model = 32,
@@ -16,6 +16,7 @@ double last_loss(bool mixed) {
                            .max_seq_len = 16});
   model.to(test_device());
   nn::AdamW optimizer(nn::decay_groups(model, 0.01), {.lr = 3e-3});
+  nn::GradScaler scaler;
   double last = 0;
   for (int step = 0; step < (is_simulated() ? 6 : 60); ++step) {
     std::vector<std::int64_t> text;  // 5 times the token before it, plus 3
@@ -25,12 +26,17 @@ double last_loss(bool mixed) {
     optimizer.zero_grad();
     Tensor loss;
     {
-      std::optional<Autocast> guard;
-      if (mixed) guard.emplace();
+      const Autocast guard(type);
       loss = cross_entropy(model(ids.slice(1, 0, 16)), ids.slice(1, 1));
     }
-    loss.backward();
-    optimizer.step();
+    if (type == f16) {
+      scaler.scale(loss).backward();
+      CHECK(scaler.step(optimizer));
+      scaler.update();
+    } else {
+      loss.backward();
+      optimizer.step();
+    }
     last = loss.item<double>();
     CHECK(loss.dtype() == f32);
   }
@@ -47,41 +53,67 @@ TEST_CASE("what is narrowed, what is widened, and what is left alone") {
   const auto made = [](const Shape& shape, DType dtype) {
     return randn(shape).to(dtype).to(test_device());
   };
-  const Tensor a = made({4, 4}, f32), b = made({4, 4}, f32), h = made({4, 4}, bf16);
+  const Tensor a = made({4, 4}, f32), b = made({4, 4}, f32);
   const Tensor q = made({1, 2, 4, 8}, f32);
   CHECK(!autocast_enabled());
-  {
-    const Autocast guard;
+  for (DType type : {bf16, f16}) {
+    const Tensor h = made({4, 4}, type), other = made({4, 4}, type == f16 ? bf16 : f16);
+    const Autocast guard(type);
     CHECK(autocast_enabled());
-    CHECK(matmul(a, b).dtype() == bf16);
-    CHECK(matmul(h, b).dtype() == bf16);
-    CHECK(linear(a, b, a.select(0, 0)).dtype() == bf16);
-    CHECK(scaled_dot_product_attention(q, q, q).dtype() == bf16);
+    CHECK(autocast_dtype() == type);
+    CHECK(matmul(a, b).dtype() == type);
+    CHECK(matmul(h, b).dtype() == type);
+    CHECK(matmul(other, other).dtype() == type);
+    CHECK(linear(a, b, a.select(0, 0)).dtype() == type);
+    CHECK(linear(other, h).dtype() == type);
+    CHECK(scaled_dot_product_attention(q, q, q).dtype() == type);
+    CHECK(scaled_dot_product_attention(q.to(type), q.to(type), q).dtype() == type);
     CHECK(matmul(a.to(f64), b.to(f64)).dtype() == f64);
     CHECK((h + a).dtype() == f32);
     CHECK((a * h).dtype() == f32);
-    CHECK((h + h).dtype() == bf16);
+    CHECK((h - other).dtype() == f32);
+    CHECK((h + h).dtype() == type);
     CHECK(where(a > 0.0, a, h).dtype() == f32);
+    CHECK(where(a > 0.0, other, h).dtype() == f32);
     CHECK(cat({h, a, h}).dtype() == f32);
-    CHECK(gelu(h).dtype() == bf16);
+    CHECK(cat({h, other}).dtype() == f32);
+    CHECK(gelu(h).dtype() == type);
     CHECK(softmax(h, -1).dtype() == f32);
     CHECK(layer_norm(h, a.select(0, 0), b.select(0, 0)).dtype() == f32);
     CHECK(sum(h).dtype() == f32);
+    CHECK(sum(a.to(i32)).dtype() == i64);
+    CHECK_THROWS_AS(h + a.to(f64), DTypeError);
+    {
+      const Autocast off(f32);
+      CHECK(!autocast_enabled());
+      CHECK(matmul(a, b).dtype() == f32);
+      CHECK_THROWS_AS(h + a, DTypeError);
+    }
     // The gradients are of the leaves' type.
     Tensor x = a.detach().clone().requires_grad_(), w = b.detach().clone().requires_grad_();
     sum(square(linear(x, w))).backward();
     CHECK(x.grad().dtype() == f32);
     CHECK(w.grad().dtype() == f32);
     const Tensor want = matmul(2.0 * linear(a, b), b);
-    CHECK(largest_difference(x.grad(), want) < 0.05 * largest(want));
+    CHECK(largest_difference(x.grad(), want) < (type == f16 ? 0.01 : 0.05) * largest(want));
   }
+  CHECK(!autocast_enabled());
+  const Tensor h = a.to(bf16);
   CHECK(matmul(a, b).dtype() == f32);
   CHECK(softmax(h, -1).dtype() == bf16);
   CHECK_THROWS_AS(h + a, DTypeError);
+  {
+    const Autocast by_default;
+    CHECK(autocast_dtype() == bf16);
+  }
+  CHECK(message_of<DTypeError>([] { Autocast guard(f64); }) ==
+        "Autocast: needs bf16, f16 or f32, got f64");
+  CHECK(!autocast_enabled());
 }
 
 TEST_CASE("a model trained in mixed precision learns what it learns in f32") {
-  const double f32_loss = last_loss(false), mixed_loss = last_loss(true);
-  MESSAGE("losses ", f32_loss, " in f32, ", mixed_loss, " under Autocast");
-  CHECK(mixed_loss == doctest::Approx(f32_loss).epsilon(0.05));
+  const double f32_loss = last_loss(f32), bf16_loss = last_loss(bf16), f16_loss = last_loss(f16);
+  MESSAGE("losses ", f32_loss, " in f32, ", bf16_loss, " in bf16, ", f16_loss, " in f16");
+  CHECK(bf16_loss == doctest::Approx(f32_loss).epsilon(0.05));
+  CHECK(f16_loss == doctest::Approx(f32_loss).epsilon(0.02));
 }

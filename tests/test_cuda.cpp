@@ -46,7 +46,7 @@ std::vector<double> train(nn::TransformerLM& model, Device device, int steps) {
 }  // namespace
 
 TEST_CASE("tensors go to the device and come back") {
-  for (DType dtype : {f32, f64, bf16, c64, c128, i32, i64, boolean}) {
+  for (DType dtype : {f32, f64, bf16, f16, c64, c128, i32, i64, boolean}) {
     const Tensor x = (randn({5, 7}) * 3.0).to(dtype), y = x.to(kCuda);
     CHECK(y.device() == kCuda);
     CHECK(same_bits(y.to(Device::cpu()).to(c128).to(f64), x.to(c128).to(f64)));

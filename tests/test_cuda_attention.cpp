@@ -87,13 +87,14 @@ constexpr Values Results::*kParts[] = {&Results::out, &Results::lse, &Results::d
                                        &Results::dv};
 constexpr const char* kNames[] = {"out", "lse", "dq", "dk", "dv"};
 
-// One set of inputs, whose numbers bf16 can hold exactly when that is the dtype.
+// One set of inputs, whose numbers the dtype can hold exactly.
 struct Inputs {
   Case c;
+  DType dtype;
   Values q, k, v, dout;
   kernels::AttentionArgs args;  // with masks on the CPU
 
-  Inputs(const Case& c, DType dtype) : c(c) {
+  Inputs(const Case& c, DType dtype) : c(c), dtype(dtype) {
     unsigned seed = unsigned(c.T * 1000 + c.S * 10 + c.D);
     const auto random = [&](std::int64_t T) { return normals(c.B * c.H * T * c.D, dtype, seed++); };
     q = random(c.T), k = random(c.S), v = random(c.S), dout = random(c.T);
@@ -111,10 +112,11 @@ struct Inputs {
     if (c.token_mask) args.token_mask = coins({c.B, c.S}, seed++);
   }
 
-  // The definition; with `rounds`, as by products of bf16, whose operands are rounded.
+  // The definition; with `rounds`, as by products whose operands are rounded to the dtype.
   Results naive(bool rounds) const {
     const auto [B, H, T, S, D] = std::tuple(c.B, c.H, c.T, c.S, c.D);
-    const auto round = [&](double x) { return rounds ? double(bfloat16(float(x))) : x; };
+    const auto narrow = [&](float x) { return dtype == f16 ? float(float16(x)) : bfloat16(x); };
+    const auto round = [&](double x) { return rounds ? double(narrow(float(x))) : x; };
     Results r{Values(q.size()), Values(std::size_t(B * H * T)), Values(q.size()), Values(k.size()),
               Values(k.size())};
     const auto mask = c.mask ? args.mask.to_vector<bool>() : std::vector<bool>();
@@ -242,10 +244,10 @@ void check(const Case& c, DType dtype) {
         CHECK(have == first.*kParts[i]);
         continue;
       }
-      const double bound = dtype == f64 ? 1e-14 : 4e-6;
+      const double unit = dtype == f16 ? 0x1p-10 : 0x1p-7, bound = dtype == f64 ? 1e-14 : 4e-6;
       if (i == 1) check_rows(have, want, nullptr, 1, bound);  // lse
-      else if (dtype == bf16)  // dq and dk take a sum of products with the rounded out
-        check_rows(have, want, &(rounded.*kParts[i]), c.D, i == 0 || i == 4 ? 0x1p-7 : 0x1p-6);
+      else if (is_narrow(dtype))  // dq and dk take a sum of products with the rounded out
+        check_rows(have, want, &(rounded.*kParts[i]), c.D, i == 0 || i == 4 ? unit : 2 * unit);
       else check_rows(have, want, nullptr, c.D, bound * (i == 0 ? 1 : 4));
     }
   }
@@ -264,7 +266,7 @@ bool is_missing() {
 
 TEST_CASE("CUDA: attention is its definition at every length and width") {
   if (is_missing()) return;
-  for (DType dtype : {f32, f64, bf16}) {
+  for (DType dtype : {f32, f64, bf16, f16}) {
     check({.B = 1, .H = 2, .T = 1, .S = 1, .D = 8}, dtype);
     check({.B = 2, .H = 1, .T = 1, .S = 67, .D = 13, .causal = true}, dtype);
     check({.B = 1, .H = 1, .T = 37, .S = 37, .D = 1, .packed = true}, dtype);
@@ -278,7 +280,7 @@ TEST_CASE("CUDA: attention is its definition at every length and width") {
 
 TEST_CASE("CUDA: attention on tensor cores, every head size") {
   if (is_missing()) return;
-  for (DType dtype : {f32, bf16}) {
+  for (DType dtype : {f32, bf16, f16}) {
     for (std::int64_t D : {32, 64, 96, 128}) {
       check({.B = 1, .H = 1, .T = 131, .S = 37, .D = D, .packed = true}, dtype);
       check({.B = 1, .H = 2, .T = 37, .S = 67, .D = D, .causal = true, .packed = true}, dtype);
@@ -303,7 +305,7 @@ TEST_CASE("CUDA: attention under masks and dropout") {
       check({.B = 1, .H = 2, .T = 37, .S = 67, .D = D, .causal = true, .dropout = 0.3}, dtype);
     }
   for (std::int64_t D : {32, 96, 128})
-    for (DType dtype : {f32, bf16})
+    for (DType dtype : {f32, f16})
       check({.B = 1, .H = 1, .T = 67, .S = 67, .D = D, .mask = true, .dropout = 0.2}, dtype);
 }
 
@@ -338,7 +340,7 @@ TEST_CASE("CUDA: a gradient that is not wanted is not computed, and the others d
 
 TEST_CASE("CUDA: attention with large scores does not overflow") {
   if (is_missing()) return;
-  for (DType dtype : {f32, f64, bf16}) {
+  for (DType dtype : {f32, f64, bf16, f16}) {
     const Inputs inputs({.B = 1, .H = 1, .T = 67, .S = 67, .D = 32, .scale = 1e4}, dtype);
     const Results got = inputs.on_device(dtype), want = inputs.naive(false);
     // A score of 1e5 has an error of 1e-2 in f32, and so has the logarithm of a weight.
@@ -392,7 +394,7 @@ TEST_CASE("what a product on tensor cores means, in both formats") {
     Values d(128);
     float got[128];
     simt::run(dim3(1), dim3(32), 0,
-              [&] { half ? multiply<cuda::float16>(got) : multiply<bfloat16>(got); });
+              [&] { half ? multiply<float16>(got) : multiply<bfloat16>(got); });
     for (int i = 0; i < 128; ++i) {
       for (int k = 0; k < 16; ++k) d[i] += left_element(i / 8, k) * right_element(k, i % 8);
       CHECK(double(got[i]) == d[i]);

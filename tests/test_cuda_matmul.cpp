@@ -41,7 +41,8 @@ Tensor random_matrix(Shape shape, Lies lies, DType dtype) {
 }
 
 double bound(DType dtype) {  // of one rounding at the end, and some in the sum
-  return dtype == bf16 ? 0x1p-8 : dtype == f32 ? 4 * 0x1p-24 : 6 * 0x1p-53;
+  if (is_narrow(dtype)) return dtype == bf16 ? 0x1p-8 : 0x1p-11;
+  return dtype == f32 ? 4 * 0x1p-24 : 6 * 0x1p-53;
 }
 
 // a and b with their batch axes expanded.
@@ -76,7 +77,7 @@ void check(const Tensor& a, const Tensor& b, const Tensor& bias) {
 
 void check_all(const Shape& a, Lies a_lies, const Shape& b, Lies b_lies, const Shape& batch,
                bool with_bias) {
-  for (DType dtype : {f32, f64, bf16}) {
+  for (DType dtype : {f32, f64, bf16, f16}) {
     const auto with_batch = [&](const Tensor& x) {
       Shape shape = batch;
       shape.push_back(x.size(-2));
@@ -118,7 +119,7 @@ TEST_CASE("matmul on CUDA of batches, either side repeated along any axis") {
 
 TEST_CASE("matmul on CUDA of head views of packed memory") {
   if (no_device()) return;
-  for (DType dtype : {f32, f64, bf16}) {
+  for (DType dtype : {f32, f64, bf16, f16}) {
     const Tensor packed = random({2, 9, 3, 4, 8}, dtype);  // [B,T,3,H,D]
     const Tensor q = packed.select(2, 1).permute({0, 2, 1, 3}), q_transposed = q.transpose(2, 3);
     check(q, random({4, 8, 8}, dtype).expand({2, 4, 8, 8}), {});
@@ -131,7 +132,7 @@ TEST_CASE("matmul on CUDA of head views of packed memory") {
 
 TEST_CASE("matmul on CUDA of expanded vectors, whose rows or columns overlap") {
   if (no_device()) return;
-  for (DType dtype : {f32, f64, bf16}) {
+  for (DType dtype : {f32, f64, bf16, f16}) {
     const Tensor rows = random({1, 20}, dtype).expand({10, 20});  // strides [0,1]
     const Tensor columns = rows.transpose(0, 1);                  // strides [1,0]
     const Tensor bias = random({6}, dtype);
@@ -149,7 +150,7 @@ TEST_CASE("matmul on CUDA of expanded vectors, whose rows or columns overlap") {
 
 TEST_CASE("matmul on CUDA over an empty inner axis is the bias, an empty result is nothing") {
   if (no_device()) return;
-  for (DType dtype : {f32, f64, bf16}) {
+  for (DType dtype : {f32, f64, bf16, f16}) {
     const TensorOptions there{.dtype = dtype, .device = kCuda};
     for (const Tensor& bias : {Tensor(), random({4}, dtype)}) {
       check(zeros({3, 0}, there), zeros({0, 4}, there), bias);
@@ -163,7 +164,7 @@ TEST_CASE("matmul on CUDA over an empty inner axis is the bias, an empty result 
 
 TEST_CASE("matmul on CUDA passes NaN and infinity on") {
   if (no_device()) return;
-  for (DType dtype : {f32, f64, bf16}) {
+  for (DType dtype : {f32, f64, bf16, f16}) {
     const Tensor a = random({20, 30}, dtype), b = random({30, 40}, dtype);
     a.select(0, 3).select(0, 5).fill_(kNan);
     b.select(0, 7).select(0, 9).fill_(kernel_checks::kInf);

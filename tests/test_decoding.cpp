@@ -102,7 +102,7 @@ TEST_CASE("steps that cannot be taken") {
     nn::LayerCache empty{.capacity = 4};
     CHECK(message_of<ValueError>([&] {
             layer.step(randn({1, 1, 16}), empty);
-          }) == "step: needs a causal layer");
+          }) == "step: needs causal attention");
   }
   for (const Types& types : kMixtures) {
     nn::HybridAttentionLayer layer({.d_model = 16, .head_types = types, .causal = true});

@@ -10,7 +10,7 @@ using namespace op_test;
 namespace {
 
 using C = std::complex<double>;
-constexpr DType kAll[] = {f32, f64, bf16, c64, c128, i32, i64, boolean};
+constexpr DType kAll[] = {f32, f64, bf16, f16, c64, c128, i32, i64, boolean};
 
 std::vector<C> numbers(const Tensor& z) { return z.to(c128).to_vector<C>(); }
 
@@ -49,6 +49,59 @@ TEST_CASE("bf16 is a float rounded to 8 bits, to nearest even") {
     }
 }
 
+TEST_CASE("f16: all of its numbers, and what is rounded to them, ties to even") {
+  // What the bits mean: sign, exponent, and a fraction of 10 bits.
+  const auto meaning = [](std::uint32_t bits) {
+    const int exponent = int(bits >> 10 & 31), fraction = int(bits & 1023);
+    double size =
+        std::ldexp(exponent == 0 ? fraction : 1024 + fraction, std::max(exponent, 1) - 25);
+    if (exponent == 31) size = fraction == 0 ? kInf : kNan;
+    return bits >> 15 ? -size : size;
+  };
+  const auto of_bits = [](std::uint32_t bits) {
+    return std::bit_cast<float16>(std::uint16_t(bits));
+  };
+  std::uint32_t wrong = 0;
+  for (std::uint32_t bits = 0; bits < 0x10000; ++bits) {
+    const double x = meaning(bits);
+    const float16 half = of_bits(bits), again{float(half)};
+    if (std::isnan(x)) {
+      wrong += !std::isnan(float(half)) || !std::isnan(float(again));
+      continue;
+    }
+    wrong +=
+        float(half) != x || std::signbit(float(half)) != bool(bits >> 15) || again.bits != bits;
+    // Between this one and the next, away from zero; above the last of them lies 2^16.
+    if (std::isinf(x)) continue;
+    const std::uint32_t next = bits + 1;
+    const double above = (next & 0x7fff) == 0x7c00 ? std::copysign(65536.0, x) : meaning(next);
+    const float middle = float((x + above) / 2), out = std::copysign(float(kInf), middle);
+    wrong += float16(middle).bits != (bits % 2 == 0 ? bits : next);
+    wrong += float16(std::nextafter(middle, out)).bits != next;
+    wrong += float16(std::nextafter(middle, 0.0f)).bits != bits;
+  }
+  CHECK(wrong == 0);
+  CHECK(float16(65519.99f).bits == 0x7bff);
+  CHECK(float16(65520.0f).bits == 0x7c00);
+  CHECK(float16(-3.4e38f).bits == 0xfc00);
+  CHECK(float16(0x1p-25f).bits == 0);
+  CHECK(float16(0x1.8p-25f).bits == 1);
+  CHECK(float16(-0x1p-149f).bits == 0x8000);
+  // PyTorch: torch.tensor([0.1, 1/3, 1e-7, 2049., 2051., 1e5]).half().view(torch.int16)
+  const float examples[] = {0.1f, 1 / 3.0f, 1e-7f, 2049, 2051, 1e5f};
+  const std::uint16_t torch[] = {0x2e66, 0x3555, 0x0002, 0x6800, 0x6802, 0x7c00};
+  for (int i = 0; i < 6; ++i) CHECK(float16(examples[i]).bits == torch[i]);
+  // Tensors are converted by the same function, a register at a time.
+  std::vector<float16> all;
+  for (std::uint32_t bits = 0; bits < 0x10000; ++bits) all.push_back(of_bits(bits));
+  const std::vector<float> wide = from_vector(all).to(f32).to_vector<float>();
+  const std::vector<float16> back = from_vector(wide).to(f16).to_vector<float16>();
+  for (std::uint32_t bits = 0; bits < 0x10000; ++bits)
+    wrong += std::isnan(meaning(bits)) ? !std::isnan(float(back[bits])) : back[bits].bits != bits;
+  CHECK(wrong == 0);
+  CHECK(from_vector(std::vector{of_bits(0x3555)}).str() == "f16[1] [0.3333]");
+}
+
 TEST_CASE("casts between all types") {
   const Values numbers{0, 1, -2, 3, 100, -7};
   for (DType from : kAll)
@@ -72,7 +125,7 @@ TEST_CASE("casts between all types") {
 }
 
 TEST_CASE("gradients pass through casts") {
-  for (DType dtype : {f32, bf16, c64, c128}) {
+  for (DType dtype : {f32, bf16, f16, c64, c128}) {
     Tensor x = tensor({1, 2}, {2}, f64).requires_grad_();
     Tensor y = x.to(dtype);
     sum(real(y.to(complex_type(dtype)) * 3.0)).backward();
@@ -82,8 +135,7 @@ TEST_CASE("gradients pass through casts") {
   CHECK(!tensor({1}, {1}, f64).requires_grad_().to(i32).requires_grad());
 }
 
-TEST_CASE("bf16 ops are those of f32, rounded once") {
-  const Tensor a = noise({5, 7}, bf16), b = noise({5, 7}, bf16);
+TEST_CASE("bf16 and f16 ops are those of f32, rounded once") {
   const Tensor ids = tensor({1, 0, 4, 4, 2}, {5}, i64);
   const std::pair<const char*, TensorFunction> ops[] = {
       {"add", [](const Tensors& x) { return x[0] + x[1]; }},
@@ -107,17 +159,37 @@ TEST_CASE("bf16 ops are those of f32, rounded once") {
        }},
       {"cross_entropy", [&](const Tensors& x) { return cross_entropy(x[0], ids); }},
   };
-  for (const auto& [name, op] : ops) {
-    Tensors narrow{a.clone().requires_grad_(), b.clone().requires_grad_()};
-    const Tensor y = op(narrow);
-    CHECK_MESSAGE(y.dtype() == bf16, name);
-    const Tensor want = op({a.to(f32), b.to(f32)}).to(bf16);
-    CHECK_MESSAGE(values(y) == values(want), name);
-    sum(y).backward();
-    CHECK_MESSAGE(narrow[0].grad().dtype() == bf16, name);
-  }
-  check_error<DTypeError>([&] { a + a.to(f32); }, "the types differ, bf16 and f32");
+  for (DType dtype : {bf16, f16})
+    for (const auto& [name, op] : ops) {
+      const Tensor a = noise({5, 7}, dtype), b = noise({5, 7}, dtype);
+      Tensors narrow{a.clone().requires_grad_(), b.clone().requires_grad_()};
+      const Tensor y = op(narrow);
+      CHECK_MESSAGE(y.dtype() == dtype, name);
+      const Tensor want = op({a.to(f32), b.to(f32)}).to(dtype);
+      CHECK_MESSAGE(values(y) == values(want), name);
+      sum(y).backward();
+      CHECK_MESSAGE(narrow[0].grad().dtype() == dtype, name);
+    }
+  const Tensor x = noise({3}, bf16);
+  check_error<DTypeError>([&] { x + x.to(f32); }, "the types differ, bf16 and f32");
+  check_error<DTypeError>([&] { x + x.to(f16); }, "the types differ, bf16 and f16");
   check_error<DTypeError>([] { randn({2}, {.dtype = i32}); }, "randn: needs f32 or f64, got i32");
+}
+
+TEST_CASE("f16 ends at 65504, and sums on the way do not") {
+  const Tensor x = full({1000}, 300, {.dtype = f16});
+  CHECK(values(square(x.slice(0, 0, 1))) == Values{kInf});
+  CHECK(sum(x).item<double>() == kInf);
+  CHECK(mean(x).item<double>() == 300);
+  CHECK(norm(x).item<double>() == doctest::Approx(300 * std::sqrt(1000.0)).epsilon(1e-3));
+  CHECK(values(layer_norm(x)) == Values(1000));
+  CHECK(values(softmax(x, 0).slice(0, 0, 1))[0] == doctest::Approx(1e-3).epsilon(1e-3));
+  // The square of 300 is infinite, the derivative of gelu there is 1.
+  Tensor leaf = tensor({300, -300, 2}, {3}, f16).requires_grad_();
+  sum(gelu(leaf, Gelu::tanh)).backward();
+  CHECK(values(leaf.grad())[0] == 1);
+  CHECK(values(leaf.grad())[1] == 0);
+  CHECK(values(leaf.grad())[2] == doctest::Approx(1.0861).epsilon(3e-3));
 }
 
 TEST_CASE("a linear layer trains in bf16") {

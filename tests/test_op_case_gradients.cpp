@@ -95,7 +95,8 @@ void check_gradient_types(const Case& c, const Inputs& sizes, DType dtype, unsig
       error = std::max(error, std::abs(got[j] - exactly[j]));
     }
     if (y.numel() == 0) CHECK_MESSAGE(largest == 0, what, " by input ", i, " is not zero");
-    const double bound = c.bound * (dtype == bf16 ? 0x1p-5 : dtype == wide ? 0 : 1e-5);
+    const double unit = dtype == bf16 ? 0x1p-5 : dtype == f16 ? 0x1p-8 : dtype == wide ? 0 : 1e-5;
+    const double bound = c.bound * unit;
     CHECK_MESSAGE(error <= bound * (largest + 1), what, " by input ", i, " is off by ", error,
                   " of ", largest);
   }

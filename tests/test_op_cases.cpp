@@ -33,7 +33,7 @@ DType type_of(Gives gives, DType dtype) {
 
 // Of an error relative to the element and to 1: a few units in the last place.
 double bound_of(DType dtype) {
-  if (dtype == bf16) return 0x1p-7;
+  if (is_narrow(dtype)) return dtype == bf16 ? 0x1p-7 : 0x1p-10;
   return real_type(dtype) == f32 ? 2e-6 : real_type(dtype) == f64 ? 1e-14 : 0;
 }
 

@@ -146,6 +146,23 @@ TEST_CASE("safetensors: loaded tensors are the mapped file, and writing to them 
   CHECK(w.to_vector<float>() == std::vector<float>{9, 1, 2, 3, 4, 5});
 }
 
+TEST_CASE("safetensors: f16 comes back, and lies before bf16 as the Python package writes it") {
+  TemporaryFolder folder;
+  std::vector<float16> halves;
+  for (std::uint32_t bits = 0; bits < 0x10000; ++bits)
+    halves.push_back(std::bit_cast<float16>(std::uint16_t(bits)));
+  save_safetensors(folder / "x", {{"h", from_vector(halves)}});
+  const auto back = load_safetensors(folder / "x").at("h").to_vector<float16>();
+  for (std::uint32_t bits = 0; bits < 0x10000; ++bits)
+    if (back[bits].bits != bits) CHECK(back[bits].bits == bits);
+  const Tensor one = ones({1});
+  save_safetensors(folder / "y", {{"b", one.to(bf16)}, {"h", one.to(f16)}, {"f", one}});
+  const std::string text = read_file(folder / "y");
+  CHECK(text.find(R"("dtype":"F32")") < text.find(R"("dtype":"BF16")"));
+  CHECK(text.find(R"("dtype":"BF16")") < text.find(R"("dtype":"F16")"));
+  CHECK(text.ends_with(std::string("\0\0\x80\x3f\x80\x3f\0\x3c", 8)));
+}
+
 TEST_CASE("safetensors: tensors that are not aligned are read too") {
   TemporaryFolder folder;
   const std::string data("\1\0\0\xe0\x40\0\0\0\0\0\0\xf8\x3f", 13);
@@ -231,10 +248,12 @@ TEST_CASE("safetensors: hostile headers are refused with their fault") {
        "tensor \"a\" needs dtype, shape and data_offsets, and nothing else"},
       {R"({"__metadata__":1})", "__metadata__ is not an object"},
       {R"({"__metadata__":{"a":1}})", "__metadata__ \"a\" is not a text"},
-      {tensor(R"("F16")", "[2]", "[0,4]"),
-       "tensor \"a\" has dtype \"F16\"; F32, F64, BF16, C64, I32, I64 and BOOL can be read"},
+      {tensor(R"("U16")", "[2]", "[0,4]"),
+       "tensor \"a\" has dtype \"U16\"; F32, F64, BF16, F16, C64, I32, I64 and BOOL can be read"},
+      {tensor(R"("F16")", "[2]", "[0,8]"),
+       "tensor \"a\" of F16 [2] has 4 bytes, and its data_offsets are [0,8]"},
       {tensor("7", "[1]", "[0,4]"),
-       "tensor \"a\" has dtype number; F32, F64, BF16, C64, I32, I64 and BOOL can be read"},
+       "tensor \"a\" has dtype number; F32, F64, BF16, F16, C64, I32, I64 and BOOL can be read"},
       {f32_tensor("1", "[0,4]"), "tensor \"a\" needs a shape of at most 8 sizes"},
       {f32_tensor("[1,1,1,1,1,1,1,1,1]", "[0,4]"), "tensor \"a\" needs a shape of at most 8 sizes"},
       {f32_tensor("[-1]", "[0,4]"), "tensor \"a\" has a size that is no count"},

@@ -53,11 +53,6 @@ template <auto f, class Y, class... X> constexpr bool in_registers() {
   else return false;
 }
 
-// What elements of T are computed in, as wide_type() has it.
-template <class T>
-using Wide = std::conditional_t<std::is_same_v<T, bfloat16>, float,
-                                std::conditional_t<std::is_same_v<T, std::int32_t>, Index, T>>;
-
 // A complex number as a plain pair: of loops over std::complex the compiler makes no registers.
 template <class T> struct [[gnu::may_alias]] Parts {
   T re, im;

@@ -71,20 +71,19 @@ void topk_last(Cpu, const Tensor& x, bool largest, const Tensor& index) {
   const RowsOf<Index> out{index};
   visit_wide(x.dtype(), [&]<class T>(T) {
     const RowsOf<T> in{x};
-    if constexpr (!is_complex_v<T>)
-      parallel_for(out.count, 1 + kGrain / (in.length + 1), [&](Index r) {
-        const T* from = in.at(r);
-        Index* to = out.at(r);
-        std::vector<std::pair<T, Index>> order(in.length);
-        for (Index j = 0; j < in.length; ++j) order[j] = {from[j * in.step], j};
-        auto above = [](T a, T b) { return a > b || (a != a && b == b); };
-        auto before = [&](const auto& a, const auto& b) {
-          if (above(a.first, b.first)) return largest;
-          return above(b.first, a.first) ? !largest : a.second < b.second;
-        };
-        std::partial_sort(order.begin(), order.begin() + out.length, order.end(), before);
-        for (Index j = 0; j < out.length; ++j) to[j * out.step] = order[j].second;
-      });
+    parallel_for(out.count, 1 + kGrain / (in.length + 1), [&](Index r) {
+      const T* from = in.at(r);
+      Index* to = out.at(r);
+      std::vector<std::pair<T, Index>> order(in.length);
+      for (Index j = 0; j < in.length; ++j) order[j] = {from[j * in.step], j};
+      auto above = [](T a, T b) { return a > b || (a != a && b == b); };
+      auto before = [&](const auto& a, const auto& b) {
+        if (above(a.first, b.first)) return largest;
+        return above(b.first, a.first) ? !largest : a.second < b.second;
+      };
+      std::partial_sort(order.begin(), order.begin() + out.length, order.end(), before);
+      for (Index j = 0; j < out.length; ++j) to[j * out.step] = order[j].second;
+    });
   });
 }
 

@@ -14,7 +14,7 @@ namespace {
 using namespace cpu;
 
 // ---- f32 by oneDNN's matmul: 480 GFLOP/s on 2 AVX-512 cores where its sgemm reaches 310 to 490;
-// and bf16, which it has only where the CPU has AVX-512.
+// and bf16 and f16, which it has only where the CPU has AVX-512 and its extensions for them.
 //
 // Making a primitive takes 200 us the first time and 4 us when oneDNN finds it in its own cache, as
 // long as a small product. So primitives are kept here, with the memory objects they run on; every
@@ -49,7 +49,8 @@ dnnl::memory::desc matrix(DType dtype, const Shape& batch, const Shape& steps, I
   }
   sizes.insert(sizes.end(), {rows, columns});
   strides.insert(strides.end(), {row, column});
-  return {sizes, dtype == bf16 ? Type::bf16 : Type::f32, strides};
+  const Type type = dtype == bf16 ? Type::bf16 : dtype == f16 ? Type::f16 : Type::f32;
+  return {sizes, type, strides};
 }
 
 class Primitive {
@@ -189,16 +190,15 @@ void matmul(Cpu, const Tensor& a, const Tensor& b, const Tensor& bias, const Ten
     const T *left = a.first<T>(), *right = b.first<T>();
     const T* row = bias.defined() ? bias.first<T>() : nullptr;
     T* out = c.first<T>();
-    constexpr bool narrow = std::is_same_v<T, bfloat16>;
-    if constexpr (narrow || std::is_same_v<T, float>)
+    if constexpr (is_narrow(dtype_of<T>()) || std::is_same_v<T, float>)
       if (primitive(p, row != nullptr)(left, right, row, out)) return;
     if constexpr (std::is_floating_point_v<T>) {
       multiply_in_blocks(p, left, right, row, out);
-    } else if constexpr (narrow) {
+    } else if constexpr (is_narrow(dtype_of<T>())) {
       const Tensor y = empty(c.shape(), f32);
       matmul(Cpu{}, widened(a), widened(b), bias.defined() ? widened(bias) : bias, y);
       copy(Cpu{}, y, c);
-    } else throw DTypeError("matmul: needs f32, f64 or bf16");
+    } else throw DTypeError("matmul: needs f32, f64, bf16 or f16");
   });
 }
 

@@ -167,8 +167,7 @@ void sum(Cpu, const Tensor& x, const Tensor& y) {
   visit_wide(x.dtype(), [&]<class T>(T) {
     const T* from = x.first<T>();
     auto* to = y.first<Total<T>>();
-    if constexpr (is_complex_v<T>) throw DTypeError("sum: needs numbers that are not complex");
-    else if (sequences) sum_sequences<sum_of<T, false>>(summed, kept, from, to);
+    if (sequences) sum_sequences<sum_of<T, false>>(summed, kept, from, to);
     else sum_rows(summed, kept, loop.size[inner], x_stride, y_stride, from, to);
   });
 }
@@ -188,59 +187,53 @@ void sum_of_squares(Cpu, const std::vector<Tensor>& xs, const Tensor& y) {
 void cumsum_last(Cpu, const Tensor& x, const Tensor& y) {
   constexpr Index kTogether = 4;  // rows: a row's additions have to wait for each other
   visit_wide(x.dtype(), [&]<class T>(T) {
-    if constexpr (is_complex_v<T>) throw DTypeError("cumsum: no numbers");
-    else {
-      const RowsOf<T> in{x}, out{y};
-      parallel_for(ceil_div(in.count, kTogether), 1 + kGrain / (in.length + 1), [&](Index group) {
-        const Index first = group * kTogether;
-        const T* from[kTogether];
-        T* to[kTogether];
-        for (Index k = 0; k < kTogether; ++k) {  // a last group of fewer does its last row again
-          const Index row = std::min(first + k, in.count - 1);
-          from[k] = in.at(row), to[k] = out.at(row);
-        }
-        Sum<T> sum[kTogether] = {};
-        for (Index j = 0; j < in.length; ++j)
-          for (Index k = 0; k < kTogether; ++k)
-            to[k][j * out.step] = T(sum[k] += from[k][j * in.step]);
-      });
-    }
+    const RowsOf<T> in{x}, out{y};
+    parallel_for(ceil_div(in.count, kTogether), 1 + kGrain / (in.length + 1), [&](Index group) {
+      const Index first = group * kTogether;
+      const T* from[kTogether];
+      T* to[kTogether];
+      for (Index k = 0; k < kTogether; ++k) {  // a last group of fewer does its last row again
+        const Index row = std::min(first + k, in.count - 1);
+        from[k] = in.at(row), to[k] = out.at(row);
+      }
+      Sum<T> sum[kTogether] = {};
+      for (Index j = 0; j < in.length; ++j)
+        for (Index k = 0; k < kTogether; ++k)
+          to[k][j * out.step] = T(sum[k] += from[k][j * in.step]);
+    });
   });
 }
 
 // Long rows are shared among the threads in blocks.
 void max_last(Cpu, const Tensor& x, bool largest, const Tensor& y, const Tensor& index) {
   visit_wide(x.dtype(), [&]<class T>(T) {
-    if constexpr (is_complex_v<T>) throw DTypeError("max: complex numbers have no order");
-    else {
-      const RowsOf<T> rows{x};
-      const auto find = largest ? find_first<T, true> : find_first<T, false>;
-      const auto beats = [largest](T b, T a) {
-        return a == a && (b != b || (largest ? b > a : b < a));
+    const RowsOf<T> rows{x};
+    const auto find = largest ? find_first<T, true> : find_first<T, false>;
+    const auto beats = [largest](T b, T a) {
+      return a == a && (b != b || (largest ? b > a : b < a));
+    };
+    const Index blocks = ceil_div(rows.length, kGrain);
+    std::vector<Index> places(rows.count * blocks);
+    parallel_for(rows.count * blocks, 1 + kGrain / rows.length, [&](Index unit) {
+      const Index first = unit % blocks * kGrain, n = std::min(kGrain, rows.length - first);
+      T top = {};
+      auto see = [&](Index i, const T* run, Index count) {
+        const Index place = find(run, count);
+        if (i > 0 && !beats(run[place], top)) return;
+        top = run[place];
+        places[unit] = first + i + place;
       };
-      const Index blocks = ceil_div(rows.length, kGrain);
-      std::vector<Index> places(rows.count * blocks);
-      parallel_for(rows.count * blocks, 1 + kGrain / rows.length, [&](Index unit) {
-        const Index first = unit % blocks * kGrain, n = std::min(kGrain, rows.length - first);
-        T top = {};
-        auto see = [&](Index i, const T* run, Index count) {
-          const Index place = find(run, count);
-          if (i > 0 && !beats(run[place], top)) return;
-          top = run[place];
-          places[unit] = first + i + place;
-        };
-        for_runs(rows.at(unit / blocks), {rows.length}, {rows.step}, first, n, see);
-      });
-      parallel_for(rows.count, 1 + kGrain / blocks, [&](Index r) {
-        const T* row = rows.at(r);
-        const Index* place = &places[r * blocks];
-        Index best = *place;
-        for (Index block = 1; block < blocks; ++block)
-          if (beats(row[place[block] * rows.step], row[best * rows.step])) best = place[block];
-        y.first<T>()[r] = row[best * rows.step];
-        index.first<Index>()[r] = best;
-      });
-    }
+      for_runs(rows.at(unit / blocks), {rows.length}, {rows.step}, first, n, see);
+    });
+    parallel_for(rows.count, 1 + kGrain / blocks, [&](Index r) {
+      const T* row = rows.at(r);
+      const Index* place = &places[r * blocks];
+      Index best = *place;
+      for (Index block = 1; block < blocks; ++block)
+        if (beats(row[place[block] * rows.step], row[best * rows.step])) best = place[block];
+      y.first<T>()[r] = row[best * rows.step];
+      index.first<Index>()[r] = best;
+    });
   });
 }
 

@@ -275,6 +275,7 @@ template <class E, class F> void visit_tiles(const AttentionInput<E>& p, const F
 // f<E>() with the element type.
 template <class F> void visit_attention(DType dtype, const F& f) {
   if (dtype == bf16) f.template operator()<bfloat16>();
+  else if (dtype == f16) f.template operator()<float16>();
   else visit_float("attention", dtype, [&]<class E>(E) { f.template operator()<E>(); });
 }
 

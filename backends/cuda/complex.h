@@ -45,10 +45,4 @@ template <class T> struct Complex {
 template <class T> struct OnDevice { using type = T; };
 template <class T> struct OnDevice<std::complex<T>> { using type = Complex<T>; };
 
-// What elements of T are computed in, as wide_type() has it.
-template <class T> struct WideOf { using type = T; };
-template <> struct WideOf<bfloat16> { using type = float; };
-template <> struct WideOf<std::int32_t> { using type = std::int64_t; };
-template <class T> using Wide = typename WideOf<T>::type;
-
 }  // namespace triad::cuda

@@ -39,7 +39,10 @@ struct Call {
 
   Call(const Gemm& p, const void* bias) {
     const bool is_double = p.dtype == f64;
-    const cudaDataType type = is_double ? CUDA_R_64F : p.dtype == f32 ? CUDA_R_32F : CUDA_R_16BF;
+    const cudaDataType type = is_double         ? CUDA_R_64F
+                              : p.dtype == f32  ? CUDA_R_32F
+                              : p.dtype == bf16 ? CUDA_R_16BF
+                                                : CUDA_R_16F;
     const auto matrix = [&](cublasLtMatrixLayoutOpaque_t& layout, std::int64_t row_length,
                             std::int64_t rows, std::int64_t row, std::int64_t stride) {
       check(cublasLtMatrixLayoutInit(&layout, type, row_length, rows, row), p);

@@ -10,7 +10,7 @@
 namespace triad::cuda {
 
 // c[M,N] = a[M,K] b[K,N], rows one behind the other, for each of a batch; none of M, N, K is 0. f32
-// (no TF32), f64, or bf16 summed in f32.
+// (no TF32), f64, or bf16 or f16 summed in f32.
 struct Gemm {
   DType dtype;
   std::int64_t M, N, K;

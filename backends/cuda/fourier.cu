@@ -233,11 +233,11 @@ bool in_one_kernel(Cuda device, const Tensor& v, const Tensor& spectrum, Index n
 void filter(Cuda device, const Tensor& v, const Tensor& spectrum, Index n, bool adjoint,
             const Tensor& y, const Tensor& other = {}, const Tensor& dspectrum = {}) {
   const Tensor values = packed(device, spectrum);
-  if (v.dtype() == f32 && in_one_kernel<float>(device, v, values, n, adjoint, y, other, dspectrum))
-    return;
-  if (v.dtype() == bf16 &&
-      in_one_kernel<bfloat16>(device, v, values, n, adjoint, y, other, dspectrum))
-    return;
+  const auto in_one = [&]<class T>(T) {
+    return v.dtype() == dtype_of<T>() &&
+           in_one_kernel<T>(device, v, values, n, adjoint, y, other, dspectrum);
+  };
+  if (in_one(float()) || in_one(bfloat16()) || in_one(float16())) return;
   const Tensor bins = spectra(device, v, n);
   if (dspectrum.defined()) correlate_spectra(device, bins, spectra(device, other, n), n, dspectrum);
   if (y.defined()) filter_spectra(device, bins, values, adjoint, n, y);

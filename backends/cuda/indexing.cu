@@ -150,11 +150,10 @@ void scatter_add_last(Cuda device, const Tensor& x, const Tensor& index, const T
 void topk_last(Cuda device, const Tensor& x, bool largest, const Tensor& index) {
   const IndexedRows rows(x, index, index);
   visit_wide(x.dtype(), [&]<class T>(T) {
-    if constexpr (!is_complex_v<T>)
-      launch({device, dim3(unsigned(std::min<Index>(rows.rows.count, 1 << 20))),
-              threads_for(rows.x_length)},
-             top<T>, rows, First<T>{largest, largest}, data_of<T>(device, x),
-             data_of<Index>(device, index));
+    launch({device, dim3(unsigned(std::min<Index>(rows.rows.count, 1 << 20))),
+            threads_for(rows.x_length)},
+           top<T>, rows, First<T>{largest, largest}, data_of<T>(device, x),
+           data_of<Index>(device, index));
   });
 }
 

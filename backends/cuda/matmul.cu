@@ -57,10 +57,10 @@ void matmul(Cuda device, const Tensor& a, const Tensor& b, const Tensor& bias, c
   if (bias.defined() && !is_aligned(bias.first_byte()))
     return matmul(device, a, b, packed(device, bias), c);
   visit_elements(c.dtype(), [&]<class T>() {
-    if constexpr (std::is_floating_point_v<T> || std::is_same_v<T, bfloat16>)
+    if constexpr (is_floating_point(dtype_of<T>()))
       multiply<T>(device, p, data_of<T>(device, a), data_of<T>(device, b), data_of<T>(device, bias),
                   data_of<T>(device, c));
-    else throw DTypeError("matmul: needs f32, f64 or bf16");
+    else throw DTypeError("matmul: needs f32, f64, bf16 or f16");
   });
 }
 

@@ -21,23 +21,12 @@ template <int N, int by = N, class F> __device__ void repeat(const F& f) {
   for (int i = 0; i < N; ++i) f(i);
 }
 
-// IEEE's half precision, as an element type of this file's instructions.
-struct float16 {
-  std::uint16_t bits;
-};
-
 #ifndef __CUDACC__
 namespace meaning {
 
-template <class E> E rounded(float x) {
-  if constexpr (std::is_same_v<E, float16>) return {std::bit_cast<std::uint16_t>(_Float16(x))};
-  else return E(x);
-}
 // One element of a pair.
 template <class E> float element(unsigned pair, int which) {
-  const auto bits = std::uint16_t(which ? pair >> 16 : pair);
-  if constexpr (std::is_same_v<E, float16>) return float(std::bit_cast<_Float16>(bits));
-  else return float(std::bit_cast<E>(bits));
+  return std::bit_cast<E>(std::uint16_t(which ? pair >> 16 : pair));
 }
 
 struct Row {
@@ -59,7 +48,7 @@ template <class E> __device__ unsigned pair_of(float first, float second) {
   else asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(second), "f"(first));
   return pair;
 #else
-  return meaning::rounded<E>(first).bits | unsigned(meaning::rounded<E>(second).bits) << 16;
+  return E(first).bits | unsigned(E(second).bits) << 16;
 #endif
 }
 

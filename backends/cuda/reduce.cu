@@ -180,6 +180,7 @@ template <class T> __global__ void running_sum(Rows rows, const T* x, T* y) {
 void sum(Cuda device, const Tensor& x, const Tensor& y) {
   if (x.numel() == 0) return fill(device, 0, y);
   if (x.dtype() == bf16) return launch_sum<bfloat16>(device, x, y);
+  if (x.dtype() == f16) return launch_sum<float16>(device, x, y);
   visit_wide(x.dtype(), [&]<class T>(T) {
     if constexpr (is_complex_v<T>) throw DTypeError("sum: needs numbers that are not complex");
     else launch_sum<T>(device, x, y);

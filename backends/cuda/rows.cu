@@ -229,6 +229,7 @@ __global__ void layer_norm_rows(Index R, int C, const E* x, const Wide<E>* weigh
     Columns<E> columns(C, all_aligned({x, weight, bias, y}));
     Held<E> in;
     const auto read = [&](int first) { in.read(columns, x + r * C, first); };
+    const double share = 1 / double(C);
     const W estimate = W(row_sums(columns, read, [&](int i) { return Pair<W>{in[i]}; }).a * share);
     const auto left = row_sums(columns, read, [&](int i) {
       const W d = in[i] - estimate;
@@ -296,7 +297,7 @@ template <class W> struct ParameterResult {
   }
 };
 
-// f(E{}, run) with the type of x, f32, f64 or bf16: run(kernel, args...) launches it for x's rows.
+// f(E{}, run) with x's type: run(kernel, args...) launches it for x's rows.
 template <class F> void for_rows(const char* op, Cuda device, const Tensor& x, const F& f) {
   const Index R = x.shape()[0], C = x.shape()[1];
   const Grid grid{device, dim3(unsigned(std::min<Index>(R, 1 << 20))), threads_of_row(C)};
@@ -305,6 +306,7 @@ template <class F> void for_rows(const char* op, Cuda device, const Tensor& x, c
     launch(grid, kernel, R, int(C), args...);
   };
   if (x.dtype() == bf16) f(bfloat16{}, run);
+  else if (x.dtype() == f16) f(float16{}, run);
   else visit_float(op, x.dtype(), [&]<class E>(E) { f(E{}, run); });
 }
 

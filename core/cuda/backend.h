@@ -1,7 +1,8 @@
-// What the CUDA backend, where it is built, gives to core: memory (backends/cuda/runtime.h).
+// What core and the CUDA backend, where it is built, give each other: memory (core/device.cpp,
+// backends/cuda/runtime.h).
 #pragma once
 
-#include <cstddef>
+#include <triad/core/device.h>
 
 namespace triad::cuda {
 
@@ -16,3 +17,30 @@ void copy_to_host(int device, void* to, const void* from, std::size_t bytes);
 bool is_capturing();
 
 }  // namespace triad::cuda
+
+namespace triad {
+
+// Memory of a device apart from all other: what this thread allocates on it while a Use lives comes
+// from blocks that nothing else is given, before or after. They go back to the system with the last
+// tensor that holds one.
+class PrivatePool {
+ public:
+  explicit PrivatePool(Device device);
+  ~PrivatePool();
+  PrivatePool(const PrivatePool&) = delete;
+
+  class Use {
+   public:
+    explicit Use(const PrivatePool& pool);
+    ~Use();
+    Use(const Use&) = delete;
+
+   private:
+    MemoryPool* before_;
+  };
+
+ private:
+  MemoryPool* pool_;
+};
+
+}  // namespace triad

@@ -18,8 +18,9 @@ namespace triad::nn {
 // in a CUDA graph, where batches must keep their sizes (a ShapeError) and `loss` must not read
 // values (an Error, at the second call) nor depend on anything but its batch, the parameters and
 // random numbers, which each replay draws anew. The optimizer's lr may change. Indices that are out
-// of range are a NaN in the loss, as nobody can look at them in time. On the CPU every call runs as
-// usual. What is referred to must outlive this and not move.
+// of range are a NaN in the loss, as nobody can look at them in time. There is no GradScaler for
+// f16: whether to skip a step is not known in time either, and its scale() is an Error then. On the
+// CPU every call runs as usual. What is referred to must outlive this and not move.
 class GraphedStep {
  public:
   struct Options {

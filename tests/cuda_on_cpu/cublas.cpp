@@ -31,7 +31,7 @@ void gemm(Cuda device, const Gemm& p, const void* a, const void* b, const void* 
     throw Error("gemm: nothing that cuBLASLt takes");
   enqueue(device, [=] {
     visit_any(p.dtype, [&]<class T>(T) {
-      if constexpr (std::is_floating_point_v<T> || std::is_same_v<T, bfloat16>)
+      if constexpr (is_floating_point(dtype_of<T>()))
         multiply(p, static_cast<const T*>(a), static_cast<const T*>(b), static_cast<const T*>(bias),
                  static_cast<T*>(c));
     });
