@@ -42,10 +42,7 @@ constexpr UnaryOp kUnary[] = {
     Tensor s = sigmoid(x);
     return s * (x * (1.0 - s) + 1.0);
   }},
-  {"gelu", [](auto& x) { return apply(Unary::gelu_grad, x); }},
-  {"gelu_grad", [](auto& x) {  // d/dx (Phi(x) + x phi(x)) = phi(x) (2 - x^2)
-    return exp(square(x) * -0.5) * (1 / std::sqrt(2 * M_PI)) * (2.0 - square(x));
-  }},
+  {"gelu"},
   {"gelu", [](auto& x) {
     constexpr double a = 0.7978845608028653559, b = 0.044715 * a;  // u = a x + b x^3
     Tensor squares = square(x), t = tanh(x * (squares * b + a));
@@ -54,7 +51,7 @@ constexpr UnaryOp kUnary[] = {
   {"softplus", sigmoid},
 };
 constexpr const char* kBinaryNames[] = {
-  "add", "sub", "mul", "div", "maximum", "minimum", "pow",
+  "add", "sub", "mul", "div", "maximum", "minimum", "pow", "gelu_grad",
   "eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or"
 };
 // clang-format on
@@ -68,7 +65,7 @@ bool gives_bool(Binary f) { return f >= Binary::eq; }
 // Numbers of what kind f takes; comparisons of two tensors alone take bool, too.
 void check(const char* op, Binary f, const Tensor& x) {
   if (f == Binary::div) check_inexact(op, x);
-  else if (f == Binary::pow) check_float(op, x);
+  else if (f == Binary::pow || f == Binary::gelu_grad) check_float(op, x);
   else if (f < Binary::div) check_number(op, x);
   else if (f < Binary::eq) check_ordered(op, x);
   else if (f >= Binary::logical_and) check_bool(op, x);
@@ -319,7 +316,19 @@ Tensor sigmoid(const Tensor& x) { return apply(Unary::sigmoid, x); }
 Tensor softplus(const Tensor& x) { return apply(Unary::softplus, x); }
 Tensor relu(const Tensor& x) { return apply(Unary::relu, x); }
 Tensor silu(const Tensor& x) { return apply(Unary::silu, x); }
-Tensor gelu(const Tensor& x) { return apply(Unary::gelu, x); }
+
+static Tensor gelu_grad(const Tensor& g, const Tensor& x) {
+  return apply(
+      Binary::gelu_grad, g, x, [](auto& gg, auto&, auto& x) { return gelu_grad(gg, x); },
+      [](auto& gg, auto& g, auto& x) {  // d/dx (Phi(x) + x phi(x)) = phi(x) (2 - x^2)
+        Tensor phi = exp(square(x) * -0.5) * (1 / std::sqrt(2 * M_PI));
+        return gg * g * phi * (2.0 - square(x));
+      });
+}
+
+Tensor gelu(const Tensor& x) {
+  return apply(Unary::gelu, x, [x](auto& g) { return gelu_grad(g, x); });
+}
 
 Tensor log(const Tensor& x) {
   return apply(Unary::log, x, [x](auto& g) { return g / x; });

@@ -28,7 +28,7 @@ static void check_same_sizes(const char* op, const Tensor& input, const Tensor& 
 
 Tensor softmax(const Tensor& x, std::int64_t axis) {
   check_float("softmax", x);
-  if (x.dtype() == bf16) return as_bf16(softmax(x.to(f32), axis));
+  if (is_widened(x)) return as_bf16(softmax(x.to(f32), axis));
   if (const int i = normalize_axis("softmax", axis, x.dim()); i != x.dim() - 1)
     return softmax(x.transpose(i, -1), -1).transpose(i, -1);
   Tensor rows = as_rows(x), y = empty_like(rows);
@@ -54,6 +54,24 @@ Tensor log_softmax(const Tensor& x, std::int64_t axis) {
   });
 }
 
+// weight and bias in the type that x is computed in.
+static Tensor normalized_rows(const Tensor& x, const Tensor& weight, const Tensor& bias,
+                              double eps) {
+  Tensor rows = as_rows(x), y = empty_like(rows), w = packed(weight), b = packed(bias);
+  Tensor mean = empty({rows.size(0)}, wide_type(x.dtype()), x.device()), rstd = empty_like(mean);
+  on(x.device(), [&](auto device) { kernels::layer_norm(device, rows, w, b, eps, y, mean, rstd); });
+  auto rule = [x, weight, bias, rows, w, mean, rstd](const Tensor& g) {
+    Tensor dx = x.requires_grad() ? empty_like(rows) : Tensor(), dweight = empty_gradient(weight),
+           dbias = empty_gradient(bias);
+    on(g.device(), [&](auto device) {
+      kernels::layer_norm_backward(device, as_rows(g), rows, w, mean, rstd, dx, dweight, dbias);
+    });
+    return Tensors{dx.defined() ? dx.reshape(x.shape()) : dx, dweight, dbias};
+  };
+  return record_fused("layer_norm", y.reshape(x.shape()), {x, weight, bias}, rule,
+                      "mean and rsqrt");
+}
+
 Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, double eps) {
   check_float("layer_norm", x);
   if (mixes(x, weight)) return layer_norm(x.to(f32), weight, bias, eps);
@@ -66,20 +84,8 @@ Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, dou
       throw_error<ShapeError>("layer_norm: needs weight and bias [{}] for x {}, got {}", x.size(-1),
                               x.shape(), p.shape());
   }
-  if (x.dtype() == bf16) return as_bf16(layer_norm(x.to(f32), in_f32(weight), in_f32(bias), eps));
-  Tensor rows = as_rows(x), y = empty_like(rows), w = packed(weight), b = packed(bias);
-  Tensor mean = empty({rows.size(0)}, x.dtype(), x.device()), rstd = empty_like(mean);
-  on(x.device(), [&](auto device) { kernels::layer_norm(device, rows, w, b, eps, y, mean, rstd); });
-  auto rule = [x, weight, bias, rows, w, mean, rstd](const Tensor& g) {
-    Tensor dx = x.requires_grad() ? empty_like(rows) : Tensor(), dweight = empty_gradient(weight),
-           dbias = empty_gradient(bias);
-    on(g.device(), [&](auto device) {
-      kernels::layer_norm_backward(device, as_rows(g), rows, w, mean, rstd, dx, dweight, dbias);
-    });
-    return Tensors{dx.defined() ? dx.reshape(x.shape()) : dx, dweight, dbias};
-  };
-  return record_fused("layer_norm", y.reshape(x.shape()), {x, weight, bias}, rule,
-                      "mean and rsqrt");
+  if (is_widened(x)) return as_bf16(layer_norm(x.to(f32), in_f32(weight), in_f32(bias), eps));
+  return normalized_rows(x, in_wide(weight), in_wide(bias), eps);
 }
 
 Tensor dropout(const Tensor& x, double p, bool training) {
@@ -125,7 +131,7 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& target, std::int64_t ig
                      double label_smoothing) {
   check_float("cross_entropy", logits);
   check_defined("cross_entropy", target);
-  if (logits.dtype() == bf16)
+  if (logits.dtype() == bf16 && (label_smoothing != 0 || logits.device() == Device::cpu()))
     return as_bf16(cross_entropy(logits.to(f32), target, ignore_index, label_smoothing));
   if (logits.dim() < 1 || target.shape() != Shape(logits.shape().begin(), logits.shape().end() - 1))
     throw_error<ShapeError>("cross_entropy: needs logits [...,C] and target [...], got {} and {}",
@@ -136,8 +142,8 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& target, std::int64_t ig
   Tensor ids = target.reshape({-1}).contiguous(), ignored = ids == double(ignore_index);
   checked_indices("cross_entropy", logits, masked_fill(ids, ignored, 0), logits.size(-1));
   ids = ids.to(i64);
-  Tensor counts = logical_not(ignored), total = sum(counts.to(logits.dtype()));
-  Tensor rows = as_rows(logits), losses = empty({rows.size(0)}, rows.dtype(), rows.device()),
+  Tensor counts = logical_not(ignored), total = sum(counts.to(wide_type(logits.dtype())));
+  Tensor rows = as_rows(logits), losses = empty({rows.size(0)}, total.dtype(), rows.device()),
          logsumexp = empty_like(losses);
   on(logits.device(), [&](auto device) {
     kernels::cross_entropy(device, rows, ids, ignore_index, losses, logsumexp);
@@ -152,7 +158,7 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& target, std::int64_t ig
   };
   Tensor loss = record_fused("cross_entropy", sum(losses) / total, {logits, ids}, rule,
                              "log_softmax and gather");
-  if (label_smoothing == 0) return loss;
+  if (label_smoothing == 0) return rounded(loss, logits);
   Tensor even = -mean(log_softmax(logits, -1).reshape({-1, logits.size(-1)}), {1});
   Tensor spread = sum(where(counts, even, scalar_like(0, even))) / total;
   return loss * (1 - label_smoothing) + spread * label_smoothing;

@@ -72,6 +72,14 @@ inline bool narrows(const Tensor& a, const Tensor& b) {
 // What was computed in f32 for a bf16 input: rounded, but for under Autocast.
 inline Tensor as_bf16(const Tensor& y) { return autocast_enabled() ? y : y.to(bf16); }
 
+// The same, of what may be no bf16; and whether rows of x have no kernel in its own type.
+inline Tensor rounded(const Tensor& y, const Tensor& x) {
+  return x.dtype() == bf16 ? as_bf16(y) : y;
+}
+inline bool is_widened(const Tensor& x) {
+  return x.dtype() == bf16 && (x.device() == Device::cpu() || autocast_enabled());
+}
+
 // record() for an op of one input, by a function from the gradient of `out` to that of x.
 template <class Gradient>
 Tensor record_unary(const char* name, Tensor out, const Tensor& x, Gradient dx) {
@@ -88,6 +96,7 @@ inline Tensor with_packed_rows(const Tensor& x) {
   return x.shape().back() == 1 || x.strides().back() == 1 ? x.detach() : x.detach().contiguous();
 }
 // Of optional arguments, which may be undefined: in a type; contiguous and without history.
+inline Tensor in_wide(const Tensor& x) { return x.defined() ? x.to(wide_type(x.dtype())) : x; }
 inline Tensor in_f32(const Tensor& x) { return x.defined() ? x.to(f32) : x; }
 inline Tensor in_bf16(const Tensor& x) { return x.defined() ? x.to(bf16) : x; }
 inline Tensor packed(const Tensor& x) { return x.defined() ? x.detach().contiguous() : x; }

@@ -64,16 +64,18 @@ const Axes& all_axes() {
 Tensor sum(const Tensor& x, const Axes& axes, bool keepdim) {
   check_defined("sum", x);
   const Reduced to("sum", x, axes);
-  if (x.dtype() == bf16) return as_bf16(sum(x.to(f32), axes, keepdim));
+  if (x.dtype() == bf16 && x.device() == Device::cpu())  // which has no such kernel
+    return as_bf16(sum(x.to(f32), axes, keepdim));
   if (x.dtype() == i32) return sum(x.to(i64), axes, keepdim);
   if (is_complex(x.dtype()))
     return complex(sum(real(x), axes, keepdim), sum(imag(x), axes, keepdim));
-  Tensor y = empty(to.kept, x.dtype() == boolean ? i64 : x.dtype(), x.device());
+  Tensor y = empty(to.kept, x.dtype() == boolean ? i64 : wide_type(x.dtype()), x.device());
   on(x.device(), [&](auto device) { kernels::sum(device, x, y); });
   if (!keepdim) y = y.with_layout(contiguous_layout(to.dropped));
-  return record_unary("sum", y, x, [kept = to.kept, from = x.shape()](auto& g) {
-    return g.reshape(kept).expand(from);
-  });
+  auto rule = [kept = to.kept, from = x.shape(), type = x.dtype()](auto& g) {
+    return g.to(type).reshape(kept).expand(from);
+  };
+  return rounded(record_unary("sum", y, x, rule), x);
 }
 
 Tensor mean(const Tensor& x, const Axes& axes, bool keepdim) {

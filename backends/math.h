@@ -135,11 +135,11 @@ template <class X> TRIAD_HD X times(X a, X b) {
 // clang-format off
 enum class Unary {
   neg, abs, square, sign, conj, sqrt, floor, round, relu,  // as fast as memory
-  exp, expm1, log, log1p, sin, cos, tanh, erf, sigmoid, silu, gelu, gelu_grad, gelu_tanh, softplus,
+  exp, expm1, log, log1p, sin, cos, tanh, erf, sigmoid, silu, gelu, gelu_tanh, softplus,
   last = softplus
 };
 enum class Binary {
-  add, sub, mul, div, max, min, pow,
+  add, sub, mul, div, max, min, pow, gelu_grad,  // a gelu'(b)
   eq, ne, lt, le, gt, ge, logical_and, logical_or,  // these give bool
   last = logical_or
 };
@@ -178,7 +178,6 @@ template <Unary f, class X> TRIAD_HD auto evaluate(X x) {
     return evaluate<Unary::relu>(x) + (log(u) + (e - (u - X(1))) / u);
   } else if constexpr (f == Unary::silu) return x * sigmoid(x);
   else if constexpr (f == Unary::gelu) return gelu(x);
-  else if constexpr (f == Unary::gelu_grad) return gelu_grad(x);
   else if constexpr (f == Unary::gelu_tanh) return gelu_tanh(x);
 }
 
@@ -203,6 +202,7 @@ template <Binary f, class X> TRIAD_HD auto evaluate(X a, X b) {
   else if constexpr (f == Binary::max && ordered)  // NaN where either is, unlike the machine's
     return select(a > b, a, select(a == a, b, a));
   else if constexpr (f == Binary::min && ordered) return select(a < b, a, select(a == a, b, a));
+  else if constexpr (f == Binary::gelu_grad && ordered && !whole) return a * gelu_grad(b);
   else if constexpr (f == Binary::pow && std::is_floating_point_v<X>) return pow(a, b);
 }
 

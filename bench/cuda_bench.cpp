@@ -27,12 +27,13 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using examples::median, examples::quantile;
 
-constexpr double kWarmUp = 0.2, kSample = 2e-3, kEnough = 1;  // seconds
+constexpr double kWarmUp = 0.2, kSample = 2e-3;  // seconds
 constexpr std::size_t kSamples = 20, kFewest = 3;
 
 struct Options {
   int device = 0;
   bool quick = false;
+  double seconds = 1;
   std::string only;
   std::filesystem::path out = "cuda_bench.json";
 };
@@ -90,7 +91,7 @@ class Bench {
     std::vector<double> seconds;
     const auto begin = Clock::now();
     while (seconds.size() < kFewest ||
-           (!options_.quick && seconds.size() < kSamples && seconds_since(begin) < kEnough))
+           (!options_.quick && seconds.size() < kSamples && seconds_since(begin) < options_.seconds))
       seconds.push_back(seconds_of(row, batch));
     return seconds;
   }
@@ -162,6 +163,8 @@ int main(int argc, char** argv) {
   CLI::App app("Measures ops, layers and a training step on a CUDA device.");
   app.add_option("--device", options.device, "its number")->check(CLI::NonNegativeNumber);
   app.add_flag("--quick", options.quick, "tiny sizes, a few runs: does it work?");
+  app.add_option("--seconds", options.seconds, "at most so long for a row, beside its warm-up")
+      ->check(CLI::PositiveNumber);
   app.add_option("--only", options.only, "rows whose name and size contain this text");
   app.add_option("--out", options.out, "the JSON file");
   try {

@@ -4,6 +4,7 @@
 
 #include <memory>
 
+#include <triad/backends/cuda/replay.h>
 #include <triad/bench/workloads.h>
 #include <triad/examples/common/configurations.h>
 #include <triad/nn/cuda/graphed_step.h>
@@ -137,14 +138,22 @@ double hybrid_flops(const std::string& heads, std::int64_t B, std::int64_t T, st
   return backward ? 3 * products + 3.5 * softmax : products + softmax;
 }
 
+// Launched op by op, or replayed as one graph.
 CudaRow layer(const examples::Configuration& c, std::int64_t B, std::int64_t T, std::int64_t M,
-              bool backward, Device device) {
+              bool backward, bool graphed, Device device) {
   const Workload w = hybrid(c.name, c.heads, B, T, device, M);
-  return {.name = c.name,
-          .size = fmt::format("f32 ({},{}) {}", B, T, backward ? "forward + backward" : "forward"),
-          .flops = hybrid_flops(c.heads, B, T, M, backward),
-          .product = "f32",
-          .run = [w, mode = w.modes[backward]] { w.run(mode); }};
+  CudaRow row{.name = c.name,
+              .size = fmt::format("f32 ({},{}) {}{}", B, T,
+                                  backward ? "forward + backward" : "forward",
+                                  graphed ? ", graph" : ""),
+              .flops = hybrid_flops(c.heads, B, T, M, backward),
+              .product = "f32",
+              .run = [w, mode = w.modes[backward]] { w.run(mode); }};
+  if (!graphed) return row;
+  row.run();  // makes plans, which a capture cannot
+  const auto step = std::make_shared<cuda::CapturedStep>(Cuda{device.index}, row.run);
+  row.run = [step] { step->replay(1); };
+  return row;
 }
 
 struct GptSize {
@@ -227,7 +236,8 @@ std::vector<std::function<CudaRow()>> cuda_rows(Device device, bool quick) {
   for (auto [b, t] : quick ? Sizes{{1, 16}} : Sizes{{2, 64}, {8, 256}, {4, 1024}, {1, 4096}})
     for (const examples::Configuration& c : examples::kConfigurations)
       for (bool backward : {false, true})
-        add([=, b = b, t = t] { return layer(c, b, t, M, backward, device); });
+        for (bool graphed : {false, true})
+          add([=, b = b, t = t] { return layer(c, b, t, M, backward, graphed, device); });
 
   const GptSize gpt = quick ? GptSize{1, 64, 2, 128, 1, 16} : GptSize{12, 768, 12, 50304, 16, 1024};
   for (bool graphed : {false, true}) add([=] { return gpt2(gpt, graphed, device); });

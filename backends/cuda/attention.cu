@@ -248,12 +248,12 @@ template <class E> Grid general_grid(Cuda device, const AttentionInput<E>& p, in
 // Whether tensor cores can take these: whole rows in pieces of 16 bytes.
 template <class E>
 bool fits_tensor_cores(const AttentionInput<E>& p, std::initializer_list<const Tensor*> tensors) {
-  if (!(p.scale > 0) || (p.D != 32 && p.D != 64 && p.D != 96 && p.D != 128)) return false;
+  if (!(p.scale > 0) || p.D == 0 || p.D > 128 || p.D % kChunk<E> != 0) return false;
   for (const Tensor* x : tensors) {
     if (!x->defined()) continue;
     if (!is_aligned(x->first_byte())) return false;
     for (int i = 0; i < 3; ++i)
-      if (x->shape()[i] > 1 && x->strides()[i] % 8 != 0) return false;
+      if (x->shape()[i] > 1 && x->strides()[i] % kChunk<E> != 0) return false;
   }
   return true;
 }
@@ -262,8 +262,9 @@ bool fits_tensor_cores(const AttentionInput<E>& p, std::initializer_list<const T
 template <class E, class F> void visit_tiles(const AttentionInput<E>& p, const F& f) {
   const bool plain = !p.mask && !p.token_mask && p.threshold == 0;
   const auto with = [&]<int D>() {
-    if (p.D == D && plain) f.template operator()<D, true>();
-    if (p.D == D && !plain) f.template operator()<D, false>();
+    if (p.D <= D - 32 || p.D > D) return;
+    if (plain) f.template operator()<D, true>();
+    else f.template operator()<D, false>();
   };
   with.template operator()<32>();
   with.template operator()<64>();
@@ -298,10 +299,10 @@ void attention(Cuda device, const Tensor& q, const Tensor& k, const Tensor& v,
     const AttentionInput<E> p(device, q, k, v, args);
     const Heads<E> to(device, out);
     auto* const logs = data_of<Wide<E>>(device, lse);
-    if constexpr (sizeof(E) == 2)
+    if constexpr (sizeof(E) <= 4)
       if (fits_tensor_cores(p, {&q, &k, &v, &out}))
         return visit_tiles(p, [&]<int D, bool plain>() {
-          constexpr TileSize tile = forward_tile(D, plain);
+          constexpr TileSize tile = forward_tile(D, plain, sizeof(E) == 4);
           launch(blocks_of(device, Index(p.B) * p.H, p.T, tile.own(), 1, kMmaThreads,
                            forward_shared_bytes<E>(D, plain)),
                  attend_mma<E, D, plain>, p, to, logs);
@@ -325,10 +326,10 @@ void attention_backward(Cuda device, const Tensor& dout, const Tensor& q, const 
     launch(blocks_of(device, 1, lse.numel(), kBlock / 32, 1, kBlock, 0), dout_times_out<E>, p,
            to.dout, Heads<const E>(device, out), sums);
     const auto run = [&]<bool keys>() {
-      if constexpr (sizeof(E) == 2)
+      if constexpr (sizeof(E) <= 4)
         if (fits_tensor_cores(p, {&dout, &q, &k, &v, &dq, &dk, &dv}))
           return visit_tiles(p, [&]<int D, bool plain>() {
-            constexpr TileSize tile = backward_tile(D, keys, plain);
+            constexpr TileSize tile = backward_tile(D, keys, plain, sizeof(E) == 4);
             launch(blocks_of(device, Index(p.B) * p.H, keys ? p.S : p.T, tile.own(), 1, kMmaThreads,
                              backward_shared_bytes<E>(D, keys, plain)),
                    attention_gradients_mma<E, D, keys, plain>, p, to);

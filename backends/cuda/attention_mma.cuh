@@ -1,4 +1,5 @@
-// Attention of 16-bit elements on tensor cores: what its kernels share, and the forward one.
+// Attention on tensor cores, of floats and 16-bit elements: what its kernels share, and the
+// forward one.
 //
 // After FlashAttention-2 (Dao, 2023). A block of 4 warps has a tile of rows of its own, each warp
 // some of them to itself, and walks along tiles of the others, which all warps read from shared
@@ -19,7 +20,7 @@ namespace triad::cuda {
 template <class E> struct Rows {
   E* first;
   Index stride;
-  int count;
+  int count, columns;
   __device__ E* operator[](int i) const { return first + i * stride; }
 };
 
@@ -32,13 +33,14 @@ struct Head {
 template <class E> struct Heads {
   E* data;
   Index b = 0, h = 0, t = 0;  // strides
+  int D = 0;
 
   Heads(Cuda device, const Tensor& x) : data(data_of<std::remove_const_t<E>>(device, x)) {
-    if (data) b = x.strides()[0], h = x.strides()[1], t = x.strides()[2];
+    if (data) b = x.strides()[0], h = x.strides()[1], t = x.strides()[2], D = int(x.shape()[3]);
   }
   // From row `from` up to `end`.
   __device__ Rows<E> rows(Head head, int from, int end) const {
-    return {data + head.b * b + head.h * h + from * t, t, end - from};
+    return {data + head.b * b + head.h * h + from * t, t, end - from, D};
   }
 };
 
@@ -88,33 +90,51 @@ template <class E> struct AttentionInput {
 
 // ---------------------------------------------------------------------- tiles in shared memory
 
+#ifndef TRIAD_F32_STEPS
+#define TRIAD_F32_STEPS 4
+#endif
+#ifndef TRIAD_F32_M
+#define TRIAD_F32_M 1
+#endif
+#ifndef TRIAD_F32_WIDE
+#define TRIAD_F32_WIDE 32
+#endif
 constexpr int kMmaWarps = 4, kMmaThreads = 32 * kMmaWarps;
 constexpr float kLog2E = 1.44269504f;
 
 __device__ inline int lane_index() { return int(threadIdx.x % 32); }
 
+template <class E> constexpr int kChunk = 16 / int(sizeof(E));  // elements of 16 bytes
+
 // Where 16 bytes, those of chunk + odd, lie in a tile [rows, D]; `chunk` is even. Rows turn their
 // chunks around so that eight of them, read at one column or written along the row, lie in
 // different banks. Of a chunk that is known and lanes that differ in the rest, few places need a
 // register.
-template <int D> __device__ int place(int row, int chunk, int odd) {
-  constexpr int chunks = D / 8, group = chunks % 8 == 0 ? 8 : 4;
+template <class E, int D> struct Places {
+  static constexpr int chunks = D / kChunk<E>, group = chunks % 8 == 0 ? 8 : 4;
   static_assert(chunks % 4 == 0);
+};
+template <class E, int D> __device__ int place(int row, int chunk, int odd) {
+  constexpr int chunks = Places<E, D>::chunks, group = Places<E, D>::group;
   const int turn = group == 8 ? row & 7 : row >> 1 & 3;
-  return (row * chunks + chunk / group * group + (chunk % group ^ odd ^ turn)) * 8;
+  return (row * chunks + chunk / group * group + (chunk % group ^ odd ^ turn)) * kChunk<E>;
 }
 
-// Starts to copy `count` rows, of which those that there are not become zero. A thread keeps to one
-// column, and to rows of one residue modulo 8: its places are then a constant distance apart.
+// Starts to copy `count` rows; of rows and columns that there are not, zeros. A thread's rows are
+// of one residue modulo 8: its places are then a constant distance apart.
 template <int count, int D, class E> __device__ void copy_tile(E* tile, const Rows<const E>& from) {
-  constexpr int chunks = D / 8, step = int(std::bit_floor(unsigned(kMmaThreads / chunks)));
-  static_assert(step % 8 == 0 && count % step == 0);
-  const int row = int(threadIdx.x) / chunks, chunk = int(threadIdx.x) % chunks;
-  if (row >= step) return;
-  const E* source = from[row] + chunk * 8;
-  E* const to = tile + place<D>(row, chunk / 2 * 2, chunk % 2);
+  constexpr int group = Places<E, D>::group, width = group * kChunk<E>, step = kMmaThreads / group;
+  static_assert(count % step == 0);
+  const int row = int(threadIdx.x) / group, chunk = int(threadIdx.x) % group;
+  const E* source = from[row] + chunk * kChunk<E>;
+  E* const to = tile + place<E, D>(row, chunk / 2 * 2, chunk % 2);
   repeat<count / step>([&](int i) {
-    copy_later(to + i * step * D, row + i * step < from.count ? source : nullptr);
+    repeat<D / width>([&](int part) {
+      const bool inside = (part + 1) * width <= D - 32;  // a smaller D would do otherwise
+      const bool there = row + i * step < from.count &&
+                         (inside || chunk * kChunk<E> + part * width < from.columns);
+      copy_later(to + i * step * D + part * width, source + part * width, there);
+    });
     source += step * from.stride;
   });
 }
@@ -156,55 +176,88 @@ template <bool keys, bool plain, int M, int N> struct Rules {
   __device__ bool keeps(int m, int n, int e) const { return at(kept, m, n, e); }
 };
 
-// The left operand: columns 16 k .. of rows 16 m .. of a tile.
+// The left operand: chunks 2 k and 2 k + 1 of rows 16 m .. of a tile.
 template <int D, class E>
 __device__ void load_left(unsigned (&to)[4], const E* tile, int m, int k) {
   const int lane = lane_index();
-  load_matrices<false>(to, tile + place<D>(m * 16 + lane % 16, k * 2, lane / 16));
+  load_matrices<false>(to, tile + place<E, D>(m * 16 + lane % 16, k * 2, lane / 16));
 }
 
 // acc += own [16 M, D] other [8 N, D]^T; own(m, k, to) is load_left of the warp's rows. unroll: of
-// the D / 16 steps, so many at once.
+// the steps of two chunks, so many at once.
 template <class E, int D, int unroll, int M, int N, class Own>
 __device__ void multiply_rows(float (&acc)[M][N][4], const Own& own, const E* other) {
+  constexpr int steps = D / kChunk<E> / 2, steps_of_sum = sizeof(E) == 4 ? TRIAD_F32_STEPS : steps;
   const int lane = lane_index();
-  repeat<D / 16, unroll>([&](int k) {
-    unsigned a[M][4];
-    repeat<M>([&](int m) { own(m, k, a[m]); });
-    repeat<N / 2>([&](int n) {
-      unsigned b[4];
-      const int row = n * 16 + lane % 8 + lane / 16 * 8;
-      load_matrices<false>(b, other + place<D>(row, k * 2, lane / 8 % 2));
-      repeat<M>([&](int m) {
-        multiply_add<E>(acc[m][2 * n], a[m], b[0], b[1]);
-        multiply_add<E>(acc[m][2 * n + 1], a[m], b[2], b[3]);
+  repeat<steps / steps_of_sum, 1>([&](int part) {
+    float sum[M][N][4] = {};
+    repeat<steps_of_sum, unroll>([&](int step) {
+      const int k = part * steps_of_sum + step;
+      unsigned a[M][4];
+      repeat<M>([&](int m) { own(m, k, a[m]); });
+      repeat<N / 2>([&](int n) {
+        unsigned b[4];
+        const int row = n * 16 + lane % 8 + lane / 16 * 8;
+        load_matrices<false>(b, other + place<E, D>(row, k * 2, lane / 8 % 2));
+        repeat<M>([&](int m) {
+          multiply_add<E>(sum[m][2 * n], a[m], b[0], b[1]);
+          multiply_add<E>(sum[m][2 * n + 1], a[m], b[2], b[3]);
+        });
       });
+    });
+    for_each_element<M, N>([&](int m, int n, int e) {
+      acc[m][n][e] = part == 0 ? sum[m][n][e] : acc[m][n][e] + sum[m][n][e];
     });
   });
 }
 
-// acc += weights [16 M, 8 N] other [8 N, D]
+// acc += weights [16 M, 8 N] other [8 N, D]. Of floats, columns of acc are in another order, that
+// of store_tile.
 template <class E, int D, int M, int N>
 __device__ void add_weighted(float (&acc)[M][D / 8][4], const float (&weights)[M][N][4],
                              const E* other) {
   const int lane = lane_index();
-  repeat<N / 2>([&](int k) {
-    unsigned a[M][4];
-    repeat<M>([&](int m) {
-      repeat<4>([&](int i) {
-        const float* pair = weights[m][2 * k + i / 2] + i % 2 * 2;
-        a[m][i] = pair_of<E>(pair[0], pair[1]);
+  if constexpr (sizeof(E) == 4) {
+    // In which order eight rows are added up is free. A lane has weights of rows 2 (lane % 4) and
+    // the next; these become the first and the second half. So is which column a lane gives to
+    // which product: four neighbours go to four products.
+    repeat<D / 32>([&](int d) {
+      float sum[M][4][4] = {};
+      repeat<N>([&](int k) {
+        Vector<unsigned, 4> b[2];
+        repeat<2>([&](int i) {
+          const int row = k * 8 + lane % 4 * 2 + i;
+          const E* from = other + place<E, D>(row, d * 8, lane / 4);
+          b[i] = std::bit_cast<Vector<unsigned, 4>>(load_vector<4>(from));
+        });
+        repeat<M>([&](int m) {
+          unsigned a[4];
+          repeat<4>(
+              [&](int i) { a[i] = std::bit_cast<unsigned>(weights[m][k][i % 2 * 2 + i / 2]); });
+          repeat<4>([&](int j) { multiply_add<E>(sum[m][j], a, b[0].at[j], b[1].at[j]); });
+        });
       });
+      for_each_element<M, 4>([&](int m, int j, int e) { acc[m][d * 4 + j][e] += sum[m][j][e]; });
     });
-    repeat<D / 16>([&](int d) {
-      unsigned b[4];
-      load_matrices<true>(b, other + place<D>(k * 16 + lane % 16, d * 2, lane / 16));
+  } else {
+    repeat<N / 2>([&](int k) {
+      unsigned a[M][4];
       repeat<M>([&](int m) {
-        multiply_add<E>(acc[m][2 * d], a[m], b[0], b[1]);
-        multiply_add<E>(acc[m][2 * d + 1], a[m], b[2], b[3]);
+        repeat<4>([&](int i) {
+          const float* pair = weights[m][2 * k + i / 2] + i % 2 * 2;
+          a[m][i] = pair_of<E>(pair[0], pair[1]);
+        });
+      });
+      repeat<D / 16>([&](int d) {
+        unsigned b[4];
+        load_matrices<true>(b, other + place<E, D>(k * 16 + lane % 16, d * 2, lane / 16));
+        repeat<M>([&](int m) {
+          multiply_add<E>(acc[m][2 * d], a[m], b[0], b[1]);
+          multiply_add<E>(acc[m][2 * d + 1], a[m], b[2], b[3]);
+        });
       });
     });
-  });
+  }
 }
 
 // Scores become -inf where the query may not attend to the key.
@@ -226,20 +279,28 @@ __device__ void restrict_scores(const AttentionInput<E>& p, int own, int other,
   });
 }
 
-// to = factor acc, rounded, from row `first` on, as far as there are rows.
+// to = factor acc, rounded, from row `first` on, as far as there are rows and columns.
 template <int M, int D, class E, class F>
 __device__ void store_tile(const Rows<E>& to, int first, const float (&acc)[M][D / 8][4],
                            const F& factor) {
-  repeat<M>([&](int m) {
-    repeat<2>([&](int half) {
-      const int row = first + row_of(m, 2 * half);
-      if (row >= to.count) return;
-      repeat<D / 8>([&](int d) {
-        const float *from = acc[m][d] + 2 * half, by = factor(m, half);
-        const unsigned pair = pair_of<E>(from[0] * by, from[1] * by);
-        store_vector(to[row] + column_of(d, 0), std::bit_cast<Vector<E, 2>>(pair));
+  repeat<M * 2>([&](int i) {
+    const int m = i / 2, half = i % 2, row = first + row_of(m, 2 * half);
+    if (row >= to.count) return;
+    const float by = factor(m, half);
+    if constexpr (sizeof(E) == 4)
+      repeat<D / 16>([&](int d) {
+        const int column = d / 2 * 32 + lane_index() % 4 * 8 + d % 2 * 4;
+        Vector<float, 4> x;
+        repeat<4>([&](int j) { x.at[j] = acc[m][d / 2 * 4 + j][2 * half + d % 2] * by; });
+        if (column < to.columns) store_vector(to[row] + column, x);
       });
-    });
+    else
+      repeat<D / 8>([&](int d) {
+        const float* from = acc[m][d] + 2 * half;
+        const unsigned pair = pair_of<E>(from[0] * by, from[1] * by);
+        if (d * 8 < to.columns)
+          store_vector(to[row] + column_of(d, 0), std::bit_cast<Vector<E, 2>>(pair));
+      });
   });
 }
 
@@ -252,23 +313,28 @@ struct TileSize {
   int M, others;
   constexpr int own() const { return 16 * M * kMmaWarps; }
 };
-constexpr TileSize forward_tile(int D, bool plain) {
+constexpr TileSize forward_tile(int D, bool plain, bool floats) {
+  if (floats) return {D <= 64 ? TRIAD_F32_M : 1, D <= TRIAD_F32_WIDE ? 64 : 32};
   return {plain || D < 128 ? 2 : 1, D <= (plain ? 64 : 32) ? 64 : 32};
 }
 
 template <class E> constexpr std::size_t forward_shared_bytes(int D, bool plain) {
-  const TileSize tile = forward_tile(D, plain);
+  const TileSize tile = forward_tile(D, plain, sizeof(E) == 4);
   return (tile.own() + 4 * tile.others) * D * sizeof(E);
 }
 
-// Per query: the largest score so far, the sum of exp(scale (score - largest)) and the values' sum
-// weighted by these. A larger score scales the sums down.
+// Per query: the largest score so far, or one that is little smaller, the sum of exp(scale (score -
+// largest)) and the values' sum weighted by these. Sums are scaled down when a score makes a weight
+// of more than 2^kSpare: seldom after the first few tiles, which saves a product for every value at
+// each (as in FlashAttention-4). A weight's digits are the same whatever its size.
+constexpr float kSpare = 8;
+
 template <class E, int D, bool plain>
 __global__ void __launch_bounds__(kMmaThreads, 2)
     attend_mma(AttentionInput<E> p, Heads<E> out, float* lse) {
-  constexpr TileSize tile = forward_tile(D, plain);
+  constexpr TileSize tile = forward_tile(D, plain, sizeof(E) == 4);
   constexpr int M = tile.M, kQueries = tile.own(), kKeys = tile.others, N = kKeys / 8;
-  constexpr bool kKeepsQueries = D <= 64;  // in registers
+  constexpr bool kKeepsQueries = sizeof(E) == 2 && D <= 64;  // in registers
   E *const queries = dynamic_shared<E>(), *const stages = queries + kQueries * D;
 
   const int tiles = (p.T + kQueries - 1) / kQueries;
@@ -317,23 +383,32 @@ __global__ void __launch_bounds__(kMmaThreads, 2)
     multiply_rows<E, D, kKeepsQueries ? D / 16 : 2>(weights, query, stage);
     restrict_scores(p, first + own, s, rules, weights);
 
+    float top[M][2];
+    bool much_larger = false;
+    repeat<M * 2>([&](int i) {
+      float& most = top[i / 2][i % 2] = largest[i / 2][i % 2];
+      repeat<N * 2>([&](int j) { most = fmaxf(most, weights[i / 2][j / 2][2 * (i % 2) + j % 2]); });
+      most = fmaxf(most, __shfl_xor_sync(~0u, most, 1));
+      most = fmaxf(most, __shfl_xor_sync(~0u, most, 2));
+      much_larger |= (most - largest[i / 2][i % 2]) * scale > kSpare;  // from -inf, too
+    });
+    if (__any_sync(~0u, much_larger))
+      repeat<M * 2>([&](int i) {
+        float& before = largest[i / 2][i % 2];
+        const float by = before == -INFINITY ? 0 : fast_exp2((before - top[i / 2][i % 2]) * scale);
+        before = top[i / 2][i % 2];
+        sum[i / 2][i % 2] *= by;
+        repeat<D / 4>([&](int j) { values[i / 2][j / 2][2 * (i % 2) + j % 2] *= by; });
+      });
     repeat<M * 2>([&](int i) {
       const int m = i / 2, half = i % 2;
-      float top = largest[m][half];
-      repeat<N * 2>([&](int j) { top = fmaxf(top, weights[m][j / 2][2 * half + j % 2]); });
-      top = fmaxf(top, __shfl_xor_sync(~0u, top, 1));
-      top = fmaxf(top, __shfl_xor_sync(~0u, top, 2));
       // Of a query that has seen no key yet, all weights are exp(-inf - 0) = 0.
-      const float shift = top == -INFINITY ? 0 : top * scale;
-      const float factor = fast_exp2(largest[m][half] * scale - shift);
-      largest[m][half] = top;
-      sum[m][half] *= factor;
+      const float shift = largest[m][half] == -INFINITY ? 0 : largest[m][half] * scale;
       repeat<N * 2>([&](int j) {
         float& weight = weights[m][j / 2][2 * half + j % 2];
         weight = fast_exp2(fmaf(weight, scale, -shift));
         sum[m][half] += weight;
       });
-      repeat<D / 4>([&](int j) { values[m][j / 2][2 * half + j % 2] *= factor; });
     });
     for_each_element<M, N>([&](int m, int n, int e) {
       if (!rules.keeps(m, n, e)) weights[m][n][e] = 0;

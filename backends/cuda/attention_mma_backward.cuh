@@ -1,4 +1,4 @@
-// The gradients of attention of 16-bit elements, on tensor cores.
+// The gradients of attention, on tensor cores.
 //
 // With a = exp(scale q k^T - lse) the weights before dropout, f the factors of dropout and delta_t
 // = sum over d of dout_t out_t (which is sum over s of a_ts da_ts, dropout or not):
@@ -23,13 +23,14 @@ template <class E> struct AttentionGradients {
 };
 
 // keys: whether the tile of a block's own is one of keys, else of queries; the others go by.
-constexpr TileSize backward_tile(int D, bool keys, bool plain) {
+constexpr TileSize backward_tile(int D, bool keys, bool plain, bool floats) {
+  if (floats) return {D <= 64 && !(keys && D > 32) ? TRIAD_F32_M : 1, D <= 64 || !keys ? 32 : 16};
   if (keys) return {D <= (plain ? 64 : 32) ? 2 : 1, plain && D == 96 ? 64 : 32};
   return {plain || D < 128 ? 2 : 1, D <= (plain ? 64 : 32) ? 64 : 32};
 }
 
 template <class E> constexpr std::size_t backward_shared_bytes(int D, bool keys, bool plain) {
-  const TileSize tile = backward_tile(D, keys, plain);
+  const TileSize tile = backward_tile(D, keys, plain, sizeof(E) == 4);
   return (2 * tile.own() + 4 * tile.others) * D * sizeof(E) +
          2 * (keys ? 2 * tile.others : tile.own()) * sizeof(float);
 }
@@ -37,7 +38,7 @@ template <class E> constexpr std::size_t backward_shared_bytes(int D, bool keys,
 template <class E, int D, bool keys, bool plain>
 __global__ void __launch_bounds__(kMmaThreads, 2)
     attention_gradients_mma(AttentionInput<E> p, AttentionGradients<E> to) {
-  constexpr TileSize tile = backward_tile(D, keys, plain);
+  constexpr TileSize tile = backward_tile(D, keys, plain, sizeof(E) == 4);
   constexpr int M = tile.M, kOwn = tile.own(), kOthers = tile.others, N = kOthers / 8;
   // Own queries and dout, others keys and values; or the other way round.
   E *const own1 = dynamic_shared<E>(), *const own2 = own1 + kOwn * D;
@@ -114,14 +115,19 @@ __global__ void __launch_bounds__(kMmaThreads, 2)
       const float shift = lse[keys ? column_of(n, e) : row_of(m, e)];
       weights[m][n][e] = fast_exp2(fmaf(weights[m][n][e], scale, -shift));
     });
+    if constexpr (keys) {
+      float kept[M][N][4];
+      for_each_element<M, N>([&](int m, int n, int e) {
+        kept[m][n][e] = rules.keeps(m, n, e) ? weights[m][n][e] : 0;
+      });
+      add_weighted<E, D>(grad2, kept, stage + kOthers * D);
+    }
     multiply_rows<E, D, 2>(ds, rows_of(own2), stage + kOthers * D);
     for_each_element<M, N>([&](int m, int n, int e) {
-      float &weight = weights[m][n][e], &da = ds[m][n][e];
+      float& da = ds[m][n][e];
       if (!plain) da = rules.keeps(m, n, e) ? da * p.kept : 0;
-      da = weight * (da - lse[kQueries + (keys ? column_of(n, e) : row_of(m, e))]);
-      if (!rules.keeps(m, n, e)) weight = 0;
+      da = weights[m][n][e] * (da - lse[kQueries + (keys ? column_of(n, e) : row_of(m, e))]);
     });
-    if constexpr (keys) add_weighted<E, D>(grad2, weights, stage + kOthers * D);
     add_weighted<E, D>(grad1, ds, stage);
   }
 

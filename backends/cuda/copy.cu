@@ -31,15 +31,16 @@ struct Add {
   template <class T> __device__ void operator()(T& y, T x) const { y = T(y + x); }
 };
 
-// f(y, x) for each element; N at a time where both are dense and aligned.
+// f(y, x) for each element; N at a time where both lie in vectors.
 template <int N, class F, class To, class From>
 __global__ void each_pair(F f, Axes<2> axes, To* y, const From* x) {
   for (Index i = first_index() * N; i < axes.count; i += stride() * N) {
     if (N > 1 && i + N <= axes.count) {
-      auto to = load_vector<N>(y + i);
-      const auto from = load_vector<N>(x + i);
+      To* const place = y + axes.place(i, 0);
+      auto to = load_vector<N>(place);
+      const auto from = load_vector<N>(x + axes.place(i, 1));
       for (int j = 0; j < N; ++j) f(to.at[j], from.at[j]);
-      store_vector(y + i, to);
+      store_vector(place, to);
     } else
       for (Index j = i; j < i + N && j < axes.count; ++j)
         f(y[axes.place(j, 0)], x[axes.place(j, 1)]);
@@ -49,7 +50,7 @@ __global__ void each_pair(F f, Axes<2> axes, To* y, const From* x) {
 template <class F, class To, class From>
 void launch_each(Cuda device, F f, const Axes<2>& axes, To* y, const From* x) {
   constexpr int N = int(16 / std::max(sizeof(To), sizeof(From)));
-  if (axes.dense(0) && axes.dense(1) && is_aligned(y) && is_aligned(x))
+  if (axes.vectors(0, N) && axes.vectors(1, N) && is_aligned(y) && is_aligned(x))
     launch(grid_for(device, axes.count, N), each_pair<N, F, To, From>, f, axes, y, x);
   else launch(grid_for(device, axes.count), each_pair<1, F, To, From>, f, axes, y, x);
 }

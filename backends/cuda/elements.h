@@ -50,7 +50,13 @@ template <int N> struct Axes {
       for (int k = 0; k < N; ++k) stride[k][rank - 1] = (*strides[k])[i];
     }
   }
-  bool dense(int k) const { return rank == 0 || (rank == 1 && stride[k][0] == 1); }
+  // Whether `each` elements of operand k, from a multiple of `each` on, lie one behind the other,
+  // and at places that are multiples of it; of the last ones there may be fewer.
+  bool vectors(int k, int each) const {
+    for (int i = 0; i < rank - 1; ++i)
+      if (stride[k][i] % each != 0) return false;
+    return rank == 0 || (stride[k][rank - 1] == 1 && (rank == 1 || size[rank - 1] % each == 0));
+  }
 
   // Where element i, in row-major order, lies in operand k.
   TRIAD_HD Index place(Index i, int k) const {

@@ -1,8 +1,8 @@
 // Elementwise ops: y[i] = f(a[i], ...), one kernel per op and type, with the formulas of math.h.
 //
-// A thread computes the elements of 16 bytes at a time. An input that is contiguous is read with
-// one access of 16 bytes, any other element by element where its strides say; a number in the place
-// of a tensor is read from the arguments.
+// A thread computes the elements of 16 bytes at a time. An input that lies in such vectors, as a
+// contiguous one and most views do, is read with one access, any other element by element where its
+// strides say; a number in the place of a tensor is read from the arguments.
 #include <triad/backends/cuda/elements.h>
 
 namespace triad::kernels {
@@ -15,12 +15,11 @@ template <class T> struct Input {
   using Element = typename OnDevice<T>::type;
   const Element* data;
   Wide<Element> number;
-  bool dense;  // contiguous, and its vectors aligned
+  bool vectors;  // set by launch_map
 };
 
-template <class T> Input<T> input(Cuda device, const Tensor& x, bool dense) {
-  const auto* data = data_of<T>(device, x);
-  return {data, {}, dense && is_aligned(data)};
+template <class T> Input<T> input(Cuda device, const Tensor& x) {
+  return {data_of<T>(device, x), {}, false};
 }
 
 template <int N, int k, int inputs, class T>
@@ -29,8 +28,8 @@ __device__ void read(const Input<T>& x, const Axes<inputs>& axes, Index first, I
   using W = Wide<typename Input<T>::Element>;
   if (!x.data) {
     for (int j = 0; j < N; ++j) to[j] = x.number;
-  } else if (x.dense && count == N) {
-    const auto values = load_vector<N>(x.data + first);
+  } else if (x.vectors && count == N) {
+    const auto values = load_vector<N>(x.data + axes.place(first, k));
     for (int j = 0; j < N; ++j) to[j] = W(values.at[j]);
   } else {
     for (int j = 0; j < N; ++j)
@@ -57,9 +56,11 @@ __global__ void map(F f, Y* y, Axes<sizeof...(X)> axes, Input<X>... inputs) {
 }
 
 template <class F, class Y, class... X>
-void launch_map(Cuda device, F f, Y* y, const Axes<sizeof...(X)>& axes, const Input<X>&... x) {
+void launch_map(Cuda device, F f, Y* y, const Axes<sizeof...(X)>& axes, Input<X>... x) {
   constexpr std::size_t widest = std::max({sizeof(Y), sizeof(X)...});
   constexpr int N = int(16 / widest);
+  int k = 0;
+  ((x.vectors = axes.vectors(k++, N) && is_aligned(x.data)), ...);
   if (is_aligned(y)) launch(grid_for(device, axes.count, N), map<N, F, Y, X...>, f, y, axes, x...);
   else launch(grid_for(device, axes.count), map<1, F, Y, X...>, f, y, axes, x...);
 }
@@ -97,16 +98,13 @@ void apply(Cuda device, Op f, const Tensor& y, const Axes<sizeof...(In)>& axes, 
 
 void unary(Cuda device, Unary f, const Tensor& x, const Tensor& y) {
   const Axes<1> axes(x.shape(), {&x.strides()});
-  visit_elements(x.dtype(), [&]<class T>() {
-    apply<T>(device, f, y, axes, input<T>(device, x, axes.dense(0)));
-  });
+  visit_elements(x.dtype(), [&]<class T>() { apply<T>(device, f, y, axes, input<T>(device, x)); });
 }
 
 void binary(Cuda device, Binary f, const Tensor& a, const Tensor& b, const Tensor& y) {
   const Axes<2> axes(a.shape(), {&a.strides(), &b.strides()});
   visit_elements(a.dtype(), [&]<class T>() {
-    apply<T>(device, f, y, axes, input<T>(device, a, axes.dense(0)),
-             input<T>(device, b, axes.dense(1)));
+    apply<T>(device, f, y, axes, input<T>(device, a), input<T>(device, b));
   });
 }
 
@@ -114,7 +112,7 @@ void binary_scalar(Cuda device, Binary f, const Tensor& a, double b, bool swappe
                    const Tensor& y) {
   const Axes<2> axes(a.shape(), {&a.strides(), &a.strides()});
   visit_elements(a.dtype(), [&]<class T>() {
-    const auto array = input<T>(device, a, axes.dense(0));
+    const auto array = input<T>(device, a);
     using W = Wide<T>;
     const Input<T> number{nullptr, typename OnDevice<W>::type(to_number<W>(b)), false};
     if (swapped) apply<T>(device, f, y, axes, number, array);
@@ -126,9 +124,8 @@ void where(Cuda device, const Tensor& condition, const Tensor& a, const Tensor& 
            const Tensor& y) {
   const Axes<3> axes(y.shape(), {&condition.strides(), &a.strides(), &b.strides()});
   visit_elements(y.dtype(), [&]<class T>() {
-    launch_map(device, Choose(), data_of<T>(device, y), axes,
-               input<bool>(device, condition, axes.dense(0)), input<T>(device, a, axes.dense(1)),
-               input<T>(device, b, axes.dense(2)));
+    launch_map(device, Choose(), data_of<T>(device, y), axes, input<bool>(device, condition),
+               input<T>(device, a), input<T>(device, b));
   });
 }
 

@@ -176,7 +176,7 @@ std::size_t most_shared_memory([[maybe_unused]] Cuda device) {  // that a block 
 // Counted, not measured: 256 threads to a block and 32 bytes to an access of memory where 70 KiB of
 // shared memory, of which a multiprocessor has room for two or three blocks, allow it.
 FilterPlan make_plan(Index n, Index pairs, Index item) {
-  const Index most = std::clamp<Index>(std::max(std::min(16 / item, 8192 / n), 4096 / n), 1, 32);
+  const Index most = std::clamp<Index>(std::max(std::min(16 / item, 16384 / n), 4096 / n), 1, 32);
   const int bits = std::countr_zero(std::uint64_t(n)), rest = bits % 4;
   FilterPlan plan{int(n), 1, rest == 0 && bits > 4 ? 4 : rest};
   while (plan.pairs < std::min(pairs, most)) plan.pairs *= 2;

@@ -29,7 +29,7 @@ __global__ void pick_rows(Index R, Index V, Index C, const T* table, const Index
 // Row r adds up all rows of dy that have the same id, in their order, if it is the first of them; a
 // warp per row and per kColumns columns. Each warp looks through all ids, 32 at a time: of 16,384
 // that is 512 steps, less than the memory traffic of its sums.
-constexpr int kColumns = 128;
+constexpr int kColumns = 1024;
 
 template <class T>
 __global__ void add_rows(Index R, Index V, Index C, const T* dy, const Index* ids, T* dweight) {

@@ -34,11 +34,11 @@ template <class T> __device__ T* dynamic_shared() {
 }
 
 // 16 bytes by cp.async: they are there for this thread after wait_copies, for others after the
-// barrier that follows it. Where there is no `source`, zeros.
-__device__ inline void copy_later(void* shared, const void* source) {
+// barrier that follows it. Where there is nothing at `source`, zeros.
+__device__ inline void copy_later(void* shared, const void* source, bool there) {
   const unsigned to = unsigned(__cvta_generic_to_shared(shared));
-  if (source) asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(source));
-  else *static_cast<uint4*>(shared) = uint4{};
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(source),
+               "r"(there ? 16 : 0));
 }
 __device__ inline void commit_copies() { asm volatile("cp.async.commit_group;"); }
 // All but the newest so many groups have arrived.
@@ -66,7 +66,10 @@ void launch(const Grid& grid, void (*kernel)(P...), const A&... args) {
 template <class T, int N> using Shared = simt::SharedArray<T, N>;
 template <class T> T* dynamic_shared() { return static_cast<T*>(simt::dynamic_shared()); }
 template <int groups_left> void wait_copies() { simt::wait_copies(groups_left); }
-using simt::check_aligned, simt::copy_later, simt::commit_copies;
+inline void copy_later(void* shared, const void* source, bool there) {
+  simt::copy_later(shared, there ? source : nullptr);
+}
+using simt::check_aligned, simt::commit_copies;
 
 template <class... P, class... A>
 void launch(const Grid& grid, void (*kernel)(P...), const A&... args) {

@@ -133,4 +133,46 @@ __device__ void multiply_add(float (&d)[4], const unsigned (&a)[4], unsigned b0,
 #endif
 }
 
+// The same of floats, which tensor cores see without their last 13 bits: d [16,8] += a [16,8] b
+// [8,8]. A float takes the place of a pair: of a matrix [8,4], lane l holds row l / 4, column l
+// % 4.
+__device__ inline void multiply_add_short(float (&d)[4], const unsigned (&a)[4],
+                                          const unsigned (&b)[2]) {
+#ifdef __CUDACC__
+  asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "
+      "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#else
+  const auto all =
+      simt::exchange("mma.m16n8k8", meaning::Operands{{a[0], a[1], a[2], a[3]}, {b[0], b[1]}});
+  const auto short_of = [](unsigned bits) { return std::bit_cast<float>(bits & ~0x1fffu); };
+  for (int i = 0; i < 4; ++i)
+    for (int e = 0; e < 4; ++e) {
+      const meaning::Operands left = all[simt::lane / 4 * 4 + i];
+      const meaning::Operands right = all[simt::lane % 4 * 8 + e % 2 * 4 + i];
+      for (int k = 0; k < 2; ++k) d[e] += short_of(left.a[e / 2 + 2 * k]) * short_of(right.b[k]);
+    }
+#endif
+}
+
+// d += a b of floats, to 2^-21 of a product. A float is the sum of one that keeps 11 bits, the
+// nearest, and another that needs 12; the product of two of the latter is left out. Tensor cores
+// cut off what a sum in float cannot hold: d should be one of few products, and further sums made
+// elsewhere, or what is cut off adds up.
+template <>
+__device__ inline void multiply_add<float>(float (&d)[4], const unsigned (&a)[4], unsigned b0,
+                                           unsigned b1) {
+  unsigned high_a[4], low_a[4], high_b[2], low_b[2];
+  const auto split = [](unsigned bits, unsigned& high, unsigned& low) {
+    high = (bits + 0x1000) & ~0x1fffu;
+    low = std::bit_cast<unsigned>(std::bit_cast<float>(bits) - std::bit_cast<float>(high));
+  };
+  repeat<4>([&](int i) { split(a[i], high_a[i], low_a[i]); });
+  repeat<2>([&](int i) { split(i ? b1 : b0, high_b[i], low_b[i]); });
+  multiply_add_short(d, low_a, high_b);
+  multiply_add_short(d, high_a, low_b);
+  multiply_add_short(d, high_a, high_b);
+}
+
 }  // namespace triad::cuda

@@ -5,7 +5,6 @@
 // where that axis stays. All sums are in double, or in integers that wrap around.
 #include <triad/backends/cuda/reduce.h>
 
-#include <limits>
 #include <utility>
 
 namespace triad::kernels {
@@ -14,10 +13,12 @@ namespace {
 using namespace cuda;
 
 template <class T>
-using Sum = std::conditional_t<std::is_floating_point_v<T>, double, std::uint64_t>;
-template <class T> using Total = std::conditional_t<std::is_same_v<T, bool>, Index, T>;
+using Sum = std::conditional_t<std::is_floating_point_v<Wide<T>>, double, std::uint64_t>;
+template <class T> using Total = std::conditional_t<std::is_same_v<T, bool>, Index, Wide<T>>;
 
 constexpr Index kChunk = 4096;
+
+template <class T> __device__ Sum<T> summand(T x) { return Sum<T>(Wide<T>(x)); }
 
 // The sum of chunk u % chunks of sequence u / chunks, for every u: into y if there is one chunk,
 // else into partial[u].
@@ -30,7 +31,7 @@ __global__ void sum_sequences(Axes<1> summed, Axes<2> kept, Index chunks, const 
     const T* from = x + kept.place(sequence, 0);
     Sum<T> sum = 0;
     for (Index i = first + threadIdx.x; i < end; i += blockDim.x)
-      sum += Sum<T>(from[summed.place(i, 0)]);
+      sum += summand(from[summed.place(i, 0)]);
     sum = block_reduce(sum, Plus());
     if (threadIdx.x != 0) continue;
     if (chunks > 1) partial[unit] = sum;
@@ -72,7 +73,7 @@ template <class T> struct ColumnElement {
   Index step;
   const T* x;
   __device__ Sum<T> operator()(Index matrix, Index row, Index column) const {
-    return Sum<T>(x[kept.place(matrix, 0) + summed.place(row, 0) + column * step]);
+    return summand(x[kept.place(matrix, 0) + summed.place(row, 0) + column * step]);
   }
 };
 template <class T> struct ColumnResult {
@@ -167,6 +168,7 @@ template <class T> __global__ void running_sum(Rows rows, const T* x, T* y) {
 
 void sum(Cuda device, const Tensor& x, const Tensor& y) {
   if (x.numel() == 0) return fill(device, 0, y);
+  if (x.dtype() == bf16) return launch_sum<bfloat16>(device, x, y);
   visit_wide(x.dtype(), [&]<class T>(T) {
     if constexpr (is_complex_v<T>) throw DTypeError("sum: needs numbers that are not complex");
     else launch_sum<T>(device, x, y);

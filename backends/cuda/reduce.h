@@ -88,9 +88,13 @@ __global__ void sum_columns(Index rows, Index columns, Index chunks, S* partial,
   const Index matrix = unit / tiles / chunks, each = ceil_div(rows, chunks);
   const Index end = (chunk + 1) * each < rows ? (chunk + 1) * each : rows;
   S sum{};
-  if (column < columns)
+  if (column < columns) {
+#ifdef __CUDACC__
+#pragma unroll 8  // that many elements are on their way at once
+#endif
     for (Index row = chunk * each + threadIdx.y; row < end; row += kColumnThreads)
       sum = sum + value(matrix, row, column);
+  }
   part[threadIdx.y * 32 + threadIdx.x] = sum;
   __syncthreads();
   if (threadIdx.y != 0 || column >= columns) return;
