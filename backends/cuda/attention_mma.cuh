@@ -69,6 +69,7 @@ template <class E> struct AttentionInput {
     kept = Real(1 / (1 - args.dropout));
   }
 
+  TRIAD_HD Index heads() const { return Index(B) * H; }
   __device__ Head head(int index) const { return {index, index / H, index % H}; }
   // Masks aside, query t sees the keys below this, and key s is seen by the queries from that on.
   __device__ int keys_seen(int t) const {
