@@ -135,6 +135,7 @@ class Sweep {
 
   void run() {
     const FlagGuard mode(enabled, options_.create_graph);
+    const FlagGuard plain(autocast, f32);  // gradients have the types that values had
     while (!queue_.empty()) {
       std::shared_ptr<Node> node = queue_.top();
       queue_.pop();

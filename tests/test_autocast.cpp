@@ -89,11 +89,13 @@ TEST_CASE("what is narrowed, what is widened, and what is left alone") {
       CHECK(matmul(a, b).dtype() == f32);
       CHECK_THROWS_AS(h + a, DTypeError);
     }
-    // The gradients are of the leaves' type.
+    // The gradients are of the leaves' type, wherever backward() is called.
     Tensor x = a.detach().clone().requires_grad_(), w = b.detach().clone().requires_grad_();
-    sum(square(linear(x, w))).backward();
+    Tensor bias = zeros({4}, {.device = test_device(), .requires_grad = true});
+    sum(square(linear(x, w, bias))).backward();
     CHECK(x.grad().dtype() == f32);
     CHECK(w.grad().dtype() == f32);
+    CHECK(bias.grad().dtype() == f32);
     const Tensor want = matmul(2.0 * linear(a, b), b);
     CHECK(largest_difference(x.grad(), want) < (type == f16 ? 0.01 : 0.05) * largest(want));
   }

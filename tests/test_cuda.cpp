@@ -280,6 +280,21 @@ TEST_CASE("a captured step: what it cannot do is an error, and all goes on") {
         "GraphedStep: tensor 0 of the batch was [3], got [4]");
   CHECK(step(batch).item<double>() < second);
 
+  // To skip a step is decided on the CPU.
+  nn::GradScaler scaler;
+  nn::GraphedStep scaled(optimizer,
+                         [&](const Tensors& batch) { return scaler.scale(sum(w * batch[0])); }, {});
+  scaled(batch);
+  CHECK(message_of<Error>([&] { scaled(batch); }) ==
+        "GradScaler: a captured step cannot be skipped: use bf16 there");
+  const auto before = values(w);
+  optimizer.zero_grad();
+  scaler.scale(sum(w * full({3}, INFINITY, {.device = kCuda}))).backward();
+  CHECK(!scaler.step(optimizer));
+  scaler.update();
+  CHECK(values(w) == before);
+  CHECK(scaler.get_scale() == 32768);
+
   // An index that nobody could check.
   Tensor table = ones({5, 2}, {.device = kCuda}).requires_grad_();
   nn::Adam other(nn::NamedTensors{{"table", table}});

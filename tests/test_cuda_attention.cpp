@@ -210,7 +210,7 @@ void check_rows(const Values& got, const Values& want, const Values* naive, std:
   const double least = naive ? largest(want, 0, want.size()) / 8 : 0.2;
   double excess = 0;
   for (std::size_t first = 0; first < want.size(); first += width) {
-    const double allowed = bound * std::max({least, largest(want, first, width), 1e-9}) +
+    const double allowed = bound * std::max({least, largest(want, first, width), 1e-3}) +
                            (naive ? 2 * error(*naive, want, first, width) : 0);
     excess = std::max(excess, error(got, want, first, width) / allowed);
   }

@@ -179,10 +179,10 @@ TEST_CASE("a list and a dict of modules in a module of the user's own") {
 
   holder.layers.push_back(nn::SiLU());
   CHECK(holder.str() ==
-        "Module(): 39 parameters\n"
+        "Holder(): 39 parameters\n"
         "  layers: ModuleList(): 15 parameters\n"
         "    0: Linear(3 -> 3): 12 parameters\n"
-        "    1: Module(): 3 parameters\n"
+        "    1: Centre(): 3 parameters\n"
         "    2: SiLU(): 0 parameters\n"
         "  heads: ModuleDict(): 24 parameters\n"
         "    small: Linear(3 -> 1): 4 parameters\n"

@@ -24,7 +24,6 @@ struct Tied : nn::Module {
     v("first", first);
     v("second", second);
   }
-  std::string type_name() const override { return "Tied"; }
 };
 
 std::vector<std::string> names_of(const nn::Module& module) {
@@ -89,12 +88,12 @@ TEST_CASE("load_state_dict names all that does not fit, and changes nothing") {
                             {"out.bias", zeros({4}, {.dtype = f64})},
                             {"aside", zeros({1})}};
   CHECK(message_of<ValueError>([&] { module.load_state_dict(wrong); }) ==
-        "load_state_dict of Module: missing [], unexpected [aside], mismatched "
+        "load_state_dict of Affine: missing [], unexpected [aside], mismatched "
         "[out.bias (here f32[4], there f64[4]), out.weight (here f32[4,8], there f32[4,9])]");
   CHECK(message_of<ValueError>([&] {
           module.load_state_dict({{"out.bias", zeros({4})}});
         }) ==
-        "load_state_dict of Module: missing [out.weight, weight], unexpected [], mismatched []");
+        "load_state_dict of Affine: missing [out.weight, weight], unexpected [], mismatched []");
   CHECK(same_bits(module.weight, before));
   CHECK(largest(module.out.bias) > 0);
 
