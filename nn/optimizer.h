@@ -25,6 +25,7 @@ struct ParameterGroups : std::vector<ParameterGroup> {
   using vector::vector;
   ParameterGroups(const vector& groups) : vector(groups) {}
   ParameterGroups(const NamedTensors& all) : vector{{all}} {}
+  ParameterGroups(std::initializer_list<NamedTensors::value_type> all) : vector{{all}} {}
 };
 
 // What decays, and what must not: vectors (biases, weights of norms), position embeddings
