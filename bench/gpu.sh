@@ -11,7 +11,7 @@ checkout=$1 build=$2 build_seconds=$3
 shift 3
 results=$checkout/bench/results work=$build/gpu
 log=$results/cuda.log json=$results/cuda.json
-all_stages=(tests memcheck racecheck demo losses bench)
+all_stages=(tests memcheck racecheck demo losses bench peers)
 
 # ---------------------------------------------------------------------- stages
 
@@ -89,6 +89,16 @@ bench() {
   wait "$watcher" 2>/dev/null
   note "SM clock $(sort -n "$work/clocks" | sed -n '1p;$p' | paste -s -d -) MHz"
   return "$status"
+}
+
+# PyTorch on the same rows, where Python has it, into cuda_peers.json.
+peers() {
+  python3 -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' || {
+    note 'there is no PyTorch that sees the GPU'
+    return 77
+  }
+  timeout -k 10 900 python3 "$checkout/bench/cuda_peers.py" --seconds 0.25 \
+    --out "$results/cuda_peers.json"
 }
 
 # ---------------------------------------------------------------------- results
