@@ -35,13 +35,9 @@ std::complex<double> unit_root(Index k, Index n) {
   // The angle from the nearest quarter turn, at most an eighth of a turn: 2 pi r / (4 n).
   const Index quarter = (octant + 1) / 2, r = 4 * k - quarter * n;
   const double angle = std::numbers::pi * double(r) / (2.0 * double(n));
-  const double c = std::cos(angle), s = std::sin(angle);
-  switch (quarter % 4) {
-    case 0: return {c, -s};
-    case 1: return {-s, -c};
-    case 2: return {-c, s};
-    default: return {s, c};
-  }
+  std::complex<double> root(std::cos(angle), -std::sin(angle));
+  for (Index i = 0; i < quarter % 4; ++i) root = {root.imag(), -root.real()};  // times -i
+  return root;
 }
 
 Index good_fft_size(Index n) {

@@ -21,10 +21,9 @@
 
 namespace triad::cpu {
 
-// ---------------------------------------------------------------------- butterflies
-//
-// Transforms of 1, 2, 3, 4, 5 and 8 points, in registers. A Row holds one complex number for each
-// of Vec<T>::lanes transforms that run side by side: no value ever changes its lane.
+// ---- Butterflies. Transforms of 1, 2, 3, 4, 5 and 8 points, in registers. A Row holds one complex
+// number for each of Vec<T>::lanes transforms that run side by side: no value ever changes its
+// lane.
 
 template <class T> struct Row {
   static constexpr Index size = 2 * Index(Vec<T>::lanes);  // in memory: re..., im...
@@ -115,10 +114,8 @@ template <int R, class T> [[gnu::always_inline]] inline void butterfly(Row<T>* x
   }
 }
 
-// ---------------------------------------------------------------------- plans
-
-// The Plan(n) of this process: plans are costly to make, and the same few sizes come back at every
-// step. Safe from any thread; a plan lives as long as anybody holds it.
+// ---- Plans. The Plan(n) of this process: plans are costly to make, and the same few sizes come
+// back at every step. Safe from any thread; a plan lives as long as anybody holds it.
 template <class Plan> std::shared_ptr<const Plan> cached_plan(Index n) {
   static constexpr std::size_t kMost = 64;  // a text that grows token by token visits every size
   static std::mutex mutex;
@@ -235,17 +232,15 @@ template <class T> class Fft {
   // The last butterflies, which need no roots, and the bins between the two directions.
   template <int R, bool go_down, bool go_up, class Bin>
   static void leaves(T* x, Index first, int count, Bin& bin) {
+    auto turned = [](Row<T> z) { return go_up ? swapped(z) : z; };
     for (int i = 0; i < count; ++i, x += R * kRow, first += R) {
       Row<T> z[R];
       unrolled<R>([&](int q) { z[q] = Row<T>::load(x + q * kRow); });
       if constexpr (go_down) butterfly<R>(z);
       unrolled<R>([&](int q) { bin(first + q, z[q]); });
-      if constexpr (go_up) {
-        unrolled<R>([&](int q) { z[q] = swapped(z[q]); });
-        butterfly<R>(z);
-        unrolled<R>([&](int q) { z[q] = swapped(z[q]); });
-      }
-      unrolled<R>([&](int q) { z[q].store(x + q * kRow); });
+      unrolled<R>([&](int q) { z[q] = turned(z[q]); });
+      if constexpr (go_up) butterfly<R>(z);
+      unrolled<R>([&](int q) { turned(z[q]).store(x + q * kRow); });
     }
   }
 

@@ -7,9 +7,8 @@
 namespace triad::kernels {
 namespace {
 
-// ---------------------------------------------------------------------- transforms
-//
-// As many rows side by side as a register has lanes; of real ones twice that, half as imaginary.
+// ---- Transforms. As many rows side by side as a register has lanes; of real ones twice that, half
+// as imaginary.
 
 // Calls f(plan of n points, z, first, size) for groups of at most `width` of `count` rows: `first`
 // to first + size - 1; z is room for a transform.
@@ -131,9 +130,8 @@ template <class T> void half_to_real(const Tensor& x, double scale, const Tensor
   });
 }
 
-// ---------------------------------------------------------------------- cyclic convolution
-//
-// Along T of every channel of [B,T,H,D] with its head's filter, and its adjoint.
+// ---- Cyclic convolution. Along T of every channel of [B,T,H,D] with its head's filter, and its
+// adjoint.
 //
 // Two real channels share one complex transform, z = v_a + i v_b: a filter that is real in time
 // maps them to y_a + i y_b. One reads v once and writes y once; between the two, the transforms and
@@ -148,7 +146,7 @@ std::vector<T> make_response(const Fft<T>& plan, const Tensor& spectrum, bool ad
   const Complex* half = spectrum.first<Complex>();
   std::vector<T> response;
   response.reserve(heads * n * 2);
-  for (Index h = 0; h < heads; ++h, half += n / 2 + 1) {
+  for (Index h = 0; h < heads; ++h, half += n / 2 + 1)
     for (Index p = 0; p < n; ++p) {
       const Index k = plan.frequency(p), mirrored = (n - k) % n;
       const Complex value = half[std::min(k, n - k)];
@@ -156,7 +154,6 @@ std::vector<T> make_response(const Fft<T>& plan, const Tensor& spectrum, bool ad
       response.push_back(T(value.real() / double(n)));
       response.push_back(T(((k < mirrored) == adjoint ? -imag : imag) / double(n)));
     }
-  }
   return response;
 }
 
@@ -286,7 +283,7 @@ void correlate(const Tensor& dy, const Tensor& v, const Tensor& spectrum, Index 
   // The part that belongs to the real channels, times how often y reads a frequency, over n. What
   // is left over of a pair of channels is anti-Hermitian and cancels.
   Complex* result = dspectrum.first<Complex>();
-  for (Index h = 0; h < H; ++h) {
+  for (Index h = 0; h < H; ++h)
     for (Index k = 0; k < n / 2 + 1; ++k) {
       const Index mirrored = (n - k) % n;
       Complex total = 0;
@@ -296,7 +293,6 @@ void correlate(const Tensor& dy, const Tensor& v, const Tensor& spectrum, Index 
       }
       *result++ = k == mirrored ? Complex(total.real() / double(n)) : total * (2 / double(n));
     }
-  }
 }
 
 }  // namespace
