@@ -1,5 +1,4 @@
-// Fourier transforms along the last axis, and the cyclic convolution that the circular and the
-// causal spectral filter are made of.
+// Fourier transforms along the last axis, and the cyclic convolution behind spectral filters.
 #include <triad/backends/cpu/fft.h>
 #include <triad/backends/cpu/gemm_tile.h>
 #include <triad/backends/cpu/strided.h>
@@ -7,8 +6,7 @@
 namespace triad::kernels {
 namespace {
 
-// ---- Transforms. As many rows side by side as a register has lanes; of real ones twice that, half
-// as imaginary.
+// ---- Transforms of as many rows side by side as a register has lanes, of twice as many real ones.
 
 // Calls f(plan of n points, z, first, size) for groups of at most `width` of `count` rows: `first`
 // to first + size - 1; z is room for a transform.
@@ -65,16 +63,14 @@ template <class T> void transform(const Tensor& x, bool inverse, double scale, c
   const Index n = in.length;
   for_groups<T>(n, in.count, kLanes<T>, [&](const auto& plan, T* z, Index first, Index size) {
     Stretch<T> rows;
-    auto place = [&](Index t, bool sorted) {
-      return z + (sorted ? t : plan.row_of(t)) * Row<T>::size;
-    };
+    auto at = [&](Index t, bool sorted) { return z + (sorted ? t : plan.row_of(t)) * rows.kRow; };
     for_stretches<T>(n, [&](Index t, Index count) {
       rows.load(in, first, size, t, count);
-      for (Index j = 0; j < count; ++j) rows[j].store(place(t + j, !inverse));
+      for (Index j = 0; j < count; ++j) rows[j].store(at(t + j, !inverse));
     });
     inverse ? plan.inverse(z) : plan.forward(z);
     for_stretches<T>(n, [&](Index t, Index count) {
-      for (Index j = 0; j < count; ++j) rows.set(j, Row<T>::load(place(t + j, inverse)));
+      for (Index j = 0; j < count; ++j) rows.set(j, Row<T>::load(at(t + j, inverse)));
       rows.store(T(scale), out, first, size, t, count);
     });
   });
@@ -309,16 +305,15 @@ void irfft(Cpu, const Tensor& x, double scale, const Tensor& y) {
   visit_float("irfft", y.dtype(), [&]<class T>(T) { half_to_real<T>(x, scale, y); });
 }
 
-std::int64_t fast_fft_size(Cpu, std::int64_t n) { return good_fft_size(n); }
+Index fast_fft_size(Cpu, Index n) { return good_fft_size(n); }
 
-void cyclic_convolution(Cpu, const Tensor& v, const Tensor& spectrum, std::int64_t n,
-                        const Tensor& y) {
+void cyclic_convolution(Cpu, const Tensor& v, const Tensor& spectrum, Index n, const Tensor& y) {
   visit_float("cyclic_convolution", v.dtype(),
               [&]<class T>(T) { convolve<T>(v, spectrum, n, false, y); });
 }
 
 void cyclic_convolution_backward(Cpu, const Tensor& dy, const Tensor& v, const Tensor& spectrum,
-                                 std::int64_t n, const Tensor& dv, const Tensor& dspectrum) {
+                                 Index n, const Tensor& dv, const Tensor& dspectrum) {
   visit_float("cyclic_convolution", dy.dtype(), [&]<class T>(T) {
     if (dspectrum.defined()) correlate<T>(dy, v, spectrum, n, dv, dspectrum);
     else if (dv.defined()) convolve<T>(dy, spectrum, n, true, dv);

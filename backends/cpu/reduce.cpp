@@ -19,6 +19,8 @@ using Sum = std::conditional_t<std::is_floating_point_v<T>, double, std::uint64_
 // What they are given as: true counts as 1.
 template <class T> using Total = std::conditional_t<std::is_same_v<T, bool>, Index, T>;
 
+constexpr Index kSumBlock = 4096;  // added in pairs: rounding grows with the log of the length
+
 // ---- Sequences. The sum of n contiguous elements, or of their squares.
 template <class T, bool squared> Sum<T> sum_of(const T* x, Index n) {
   if constexpr (std::is_floating_point_v<T>) {
@@ -123,8 +125,7 @@ void sum_rows(const Axes& summed, const Axes& kept, Index columns, Index x_strid
   });
 }
 
-// ---- Maximum. The place of the first of the largest (smallest) of n elements, NaN being the one
-// looked for.
+// ---- Maximum. The place of the first of the largest (smallest) of n elements; a NaN is the one.
 template <class T, bool largest> Index find_first(const T* x, Index n) {
   if constexpr (std::is_floating_point_v<T>) {
     constexpr T lowest = -std::numeric_limits<T>::infinity();

@@ -170,8 +170,7 @@ void layer_norm(Cpu, const Tensor& x, const Tensor& weight, const Tensor& bias, 
   });
 }
 
-// The gradients of weight and bias are summed over blocks of kBlock rows and then over the blocks
-// in pairs, whatever the number of threads.
+// Those of weight and bias are summed over kBlock rows, then in pairs, at any number of threads.
 void layer_norm_backward(Cpu, const Tensor& dy, const Tensor& x, const Tensor& weight,
                          const Tensor& mean, const Tensor& rstd, const Tensor& dx,
                          const Tensor& dweight, const Tensor& dbias) {

@@ -178,9 +178,7 @@ template <class T, class F> inline void for_each_register(Index n, F f) {
   if (i < n) f(i, PartOfRegister<T>{n - i});
 }
 
-// A running sum of registers of T, in double, which makes the order of a sum of floats all but
-// irrelevant. Sums of doubles go over blocks of kSumBlock, added in pairs: rounding grows with the
-// log of the length.
+// A running sum of registers of T, in double: the order of a sum of floats then hardly matters.
 template <class T> class Accumulator {
  public:
   void add(Vec<T> x) {
@@ -196,8 +194,6 @@ template <class T> class Accumulator {
  private:
   Vec<double> low_, high_;  // doubles use the first alone
 };
-
-inline constexpr Index kSumBlock = 4096;
 
 // The sum of p[0], p[stride], ..., n of them, in pairs.
 template <class S> S pairwise_sum(const S* p, Index n, Index stride) {
