@@ -170,7 +170,7 @@ void layer_norm(Cpu, const Tensor& x, const Tensor& weight, const Tensor& bias, 
   });
 }
 
-// Those of weight and bias are summed over kBlock rows, then in pairs, at any number of threads.
+// The gradients of weight and bias: sums over kBlock rows, added in pairs, whatever the threads.
 void layer_norm_backward(Cpu, const Tensor& dy, const Tensor& x, const Tensor& weight,
                          const Tensor& mean, const Tensor& rstd, const Tensor& dx,
                          const Tensor& dweight, const Tensor& dbias) {
