@@ -74,8 +74,7 @@ inline Tensor rounded(const Tensor& y, const Tensor& x) {
   return autocast_enabled() || !is_narrow(x.dtype()) ? y : y.to(x.dtype());
 }
 
-// Whether rows of x have no kernel in its own type: narrow ones on the CPU, and under Autocast,
-// where f32 is wanted.
+// Whether rows of x go to f32: narrow ones on the CPU, for want of a kernel, and under Autocast.
 inline bool is_widened(const Tensor& x) {
   return is_narrow(x.dtype()) && (x.device() == Device::cpu() || autocast_enabled());
 }

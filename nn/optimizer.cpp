@@ -82,8 +82,7 @@ void Optimizer::step() {
     const Tensor gradient = p.leaf.grad();
     if (!gradient.defined()) continue;
     ++p.step;
-    const DType wide =
-        wide_type(p.value.dtype());  // of bf16 and f16 the update is f32's, then rounded
+    const DType wide = wide_type(p.value.dtype());  // bf16 and f16: updated in f32, then rounded
     Parameter in_wide = p;
     in_wide.value = p.value.to(wide);
     lists[{gradient.device(), wide}].emplace_back(in_wide, gradient.detach().to(wide).contiguous(),
@@ -208,10 +207,8 @@ Tensor clip_grad_norm(const std::vector<Tensor>& parameters, double max_norm) {
     on(where.first, [&](auto device) { kernels::sum_of_squares(device, list, own); });
     squares = squares.defined() ? squares + own.to(squares.device()) : own;
   }
-  for (const auto& [where, list] : lists) {
-    const Tensor near = squares.to(where.first);
-    on(where.first, [&](auto device) { kernels::clip(device, near, max_norm, list); });
-  }
+  for (const auto& [at, list] : lists)
+    on(at.first, [&](auto device) { kernels::clip(device, squares.to(at.first), max_norm, list); });
   for (const auto& [g, in_kernels] : gradients)
     if (g.storage() != in_kernels.storage()) g.copy_(in_kernels);
     else ++g.storage()->writes;
@@ -244,8 +241,7 @@ void GradScaler::unscale_(Optimizer& optimizer) {
     leaves.push_back(p.leaf);
     if (const Tensor g = p.leaf.grad(); g.defined()) g.copy_(g.detach() / get_scale());
   }
-  is_finite_[&optimizer] =
-      std::isfinite(clip_grad_norm(leaves, kInfinity).item<double>());  // clips nothing
+  is_finite_[&optimizer] = std::isfinite(clip_grad_norm(leaves, kInfinity).item<double>());
 }
 
 bool GradScaler::step(Optimizer& optimizer) {

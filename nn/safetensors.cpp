@@ -37,8 +37,7 @@ std::string quoted(const std::string& name) {
   return text.size() > 80 ? text.substr(0, 76) + "...\"" : text;
 }
 
-// ---- reading: the errors do not name the file, load_safetensors() does
-
+// What is wrong with a file that is read; load_safetensors() adds its name.
 template <class... Args> [[noreturn]] void bad(fmt::format_string<Args...> text, Args&&... args) {
   throw_error<FileError>(text, std::forward<Args>(args)...);
 }
@@ -175,8 +174,6 @@ TensorMap load_safetensors(const std::string& path, Texts* metadata) {
     throw FileError(path + ": " + error.what());
   }
 }
-
-// ---- writing
 
 void save_safetensors(const std::string& path, const TensorMap& tensors, const Texts& metadata) {
   std::vector<std::pair<std::string, Tensor>> sorted;

@@ -321,14 +321,12 @@ template <class T> void backward(const Backward<T>& p) {
         key_tile(p, work, b, h, tile * kKeys, dq);
     }
 
-    if (in_parts) {
 #pragma omp for schedule(static)
-      for (Index row = 0; row < rows; ++row) {
-        T* dq = p.at(p.dq, row);
-        for (Index range = 0; range < ranges; ++range) {
-          const T* part = parts + (range * rows + row) * D;
-          for (Index d = 0; d < D; ++d) dq[d] += part[d];
-        }
+    for (Index row = 0; row < (in_parts ? rows : 0); ++row) {
+      T* dq = p.at(p.dq, row);
+      for (Index range = 0; range < ranges; ++range) {
+        const T* part = parts + (range * rows + row) * D;
+        for (Index d = 0; d < D; ++d) dq[d] += part[d];
       }
     }
   }

@@ -109,10 +109,12 @@ void add_into(Cpu, const Tensor& x, const Tensor& y) {
 
 void fill(Cpu, double value, const Tensor& y) {
   visit_any(y.dtype(), [&]<class T>(T) {
-    const Pair pair(y.shape(), y.strides(), y.strides());
-    parallel_ranges(y.numel(), kGrain, [&](Index begin, Index end) {
-      Cursor(y.first<T>(), pair.shape, pair.first, begin).fill(end - begin, to_number<T>(value));
-    });
+    const T number = to_number<T>(value);
+    T* to = y.first<T>();
+    if (!y.is_contiguous())
+      return move({y.shape(), y.strides(), Shape::filled(y.dim(), 0)}, &number, to);
+    parallel_ranges(y.numel(), kGrain,
+                    [=](Index i, Index end) { std::fill(to + i, to + end, number); });
   });
 }
 

@@ -35,13 +35,9 @@ std::complex<double> unit_root(Index k, Index n) {
   // The angle from the nearest quarter turn, at most an eighth of a turn: 2 pi r / (4 n).
   const Index quarter = (octant + 1) / 2, r = 4 * k - quarter * n;
   const double angle = std::numbers::pi * double(r) / (2.0 * double(n));
-  const double c = std::cos(angle), s = std::sin(angle);
-  switch (quarter % 4) {
-    case 0: return {c, -s};
-    case 1: return {-s, -c};
-    case 2: return {-c, s};
-    default: return {s, c};
-  }
+  std::complex<double> root(std::cos(angle), -std::sin(angle));
+  for (Index i = 0; i < quarter % 4; ++i) root = {root.imag(), -root.real()};  // times -i
+  return root;
 }
 
 Index good_fft_size(Index n) {
@@ -95,29 +91,21 @@ template <class T> AnyFft<T>::AnyFft(Index n) : n_(n) {
     append(kernel_, {z[0] / double(m), z[row / 2] / double(m)});
 }
 
-template <class T> void AnyFft<T>::forward(T* x) const {
-  if (chirp_.empty()) return fft_->forward(x);
+template <class T> void AnyFft<T>::transform(T* x, bool inverse) const {
+  if (chirp_.empty()) return inverse ? fft_->inverse(x) : fft_->forward(x);
   constexpr Index kRow = Row<T>::size;
-  auto times_chirp = [&] {
-    for (Index t = 0; t < n_; ++t)
-      times_pair(Row<T>::load(x + t * kRow), &chirp_[2 * t]).store(x + t * kRow);
+  auto times_chirp = [&](bool swap_before, bool swap_after) {
+    for (Index t = 0; t < n_; ++t) {
+      Row<T> z = Row<T>::load(x + t * kRow);
+      z = times_pair(swap_before ? swapped(z) : z, &chirp_[2 * t]);
+      (swap_after ? swapped(z) : z).store(x + t * kRow);
+    }
   };
-  times_chirp();
+  times_chirp(inverse, false);
   std::fill(x + n_ * kRow, x + rows() * kRow, T(0));
   auto bin = [kernel = kernel_.data()](Index p, Row<T>& z) { z = times_pair(z, kernel + 2 * p); };
   fft_->filter({x, kRow, rows(), nullptr}, x, bin, {x, kRow, rows(), nullptr});
-  times_chirp();
-}
-
-template <class T> void AnyFft<T>::inverse(T* x) const {
-  if (chirp_.empty()) return fft_->inverse(x);
-  auto swap_rows = [&] {
-    for (T* row = x; row < x + n_ * Row<T>::size; row += Row<T>::size)
-      swapped(Row<T>::load(row)).store(row);
-  };
-  swap_rows();
-  forward(x);
-  swap_rows();
+  times_chirp(false, inverse);
 }
 
 template class Fft<float>;

@@ -21,10 +21,8 @@
 
 namespace triad::cpu {
 
-// ---------------------------------------------------------------------- butterflies
-//
-// Transforms of 1, 2, 3, 4, 5 and 8 points, in registers. A Row holds one complex number for each
-// of Vec<T>::lanes transforms that run side by side: no value ever changes its lane.
+// ---- Butterflies. Transforms of 1, 2, 3, 4, 5 and 8 points, in registers. A Row holds one complex
+// number for each of Vec<T>::lanes transforms side by side: no value ever changes its lane.
 
 template <class T> struct Row {
   static constexpr Index size = 2 * Index(Vec<T>::lanes);  // in memory: re..., im...
@@ -115,10 +113,8 @@ template <int R, class T> [[gnu::always_inline]] inline void butterfly(Row<T>* x
   }
 }
 
-// ---------------------------------------------------------------------- plans
-
-// The Plan(n) of this process: plans are costly to make, and the same few sizes come back at every
-// step. Safe from any thread; a plan lives as long as anybody holds it.
+// ---- Plans. The Plan(n) of this process: plans are costly to make, and the same few sizes come
+// back at every step. Safe from any thread; a plan lives as long as anybody holds it.
 template <class Plan> std::shared_ptr<const Plan> cached_plan(Index n) {
   static constexpr std::size_t kMost = 64;  // a text that grows token by token visits every size
   static std::mutex mutex;
@@ -155,8 +151,7 @@ template <class T> struct FftStage {
 
 // One stage down: row j + q step <- root(q, j) times point q of the transform of rows j, j + step,
 // j + 2 step, ... in(t) and out(t) are where row t lies. Or back up: there (Re, Im) are swapped, so
-// that the same roots and butterflies serve. (A function of its own: as part of a lambda that picks
-// R it took 15 % longer, GCC 12.)
+// that the same roots and butterflies serve. (Inlined where R is picked: 15 % slower, GCC 12.)
 template <bool up, int R, class T, class In, class Out>
 [[gnu::noinline]] void decimate(const FftStage<T>& stage, In in, Out out) {
   const Index step = stage.step;
@@ -185,7 +180,7 @@ void run_stage(const FftStage<T>& stage, In in, Out out) {
 }
 
 template <class T> auto rows_of(T* x) {
-  return [x](Index t) { return x + t * Row<std::remove_const_t<T>>::size; };
+  return [x](Index t) { return x + t * Row<T>::size; };
 }
 
 inline constexpr auto keep_bins = [](Index, auto&) {};  // for Fft: leaves them alone
@@ -235,17 +230,15 @@ template <class T> class Fft {
   // The last butterflies, which need no roots, and the bins between the two directions.
   template <int R, bool go_down, bool go_up, class Bin>
   static void leaves(T* x, Index first, int count, Bin& bin) {
+    auto turned = [](Row<T> z) { return go_up ? swapped(z) : z; };
     for (int i = 0; i < count; ++i, x += R * kRow, first += R) {
       Row<T> z[R];
       unrolled<R>([&](int q) { z[q] = Row<T>::load(x + q * kRow); });
       if constexpr (go_down) butterfly<R>(z);
       unrolled<R>([&](int q) { bin(first + q, z[q]); });
-      if constexpr (go_up) {
-        unrolled<R>([&](int q) { z[q] = swapped(z[q]); });
-        butterfly<R>(z);
-        unrolled<R>([&](int q) { z[q] = swapped(z[q]); });
-      }
-      unrolled<R>([&](int q) { z[q].store(x + q * kRow); });
+      unrolled<R>([&](int q) { z[q] = turned(z[q]); });
+      if constexpr (go_up) butterfly<R>(z);
+      unrolled<R>([&](int q) { turned(z[q]).store(x + q * kRow); });
     }
   }
 
@@ -265,10 +258,12 @@ template <class T> class AnyFft {
   Index row_of(Index k) const { return chirp_.empty() ? fft_->row_of(k) : k; }
 
   // In place and unscaled: time t in row t <-> frequency k in row row_of(k).
-  void forward(T* x) const;
-  void inverse(T* x) const;
+  void forward(T* x) const { transform(x, false); }
+  void inverse(T* x) const { transform(x, true); }
 
  private:
+  void transform(T* x, bool inverse) const;
+
   Index n_;
   std::shared_ptr<const Fft<T>> fft_;  // of n, or of the convolution
   std::vector<T> chirp_;               // (re, im) of exp(-i pi t^2 / n); empty where n is good

@@ -1,5 +1,4 @@
-// Fourier transforms along the last axis, and the cyclic convolution that the circular and the
-// causal spectral filter are made of.
+// Fourier transforms along the last axis, and the cyclic convolution behind spectral filters.
 #include <triad/backends/cpu/fft.h>
 #include <triad/backends/cpu/gemm_tile.h>
 #include <triad/backends/cpu/strided.h>
@@ -7,9 +6,7 @@
 namespace triad::kernels {
 namespace {
 
-// ---------------------------------------------------------------------- transforms
-//
-// As many rows side by side as a register has lanes; of real ones twice that, half as imaginary.
+// ---- Transforms of as many rows side by side as a register has lanes, of twice as many real ones.
 
 // Calls f(plan of n points, z, first, size) for groups of at most `width` of `count` rows: `first`
 // to first + size - 1; z is room for a transform.
@@ -66,16 +63,14 @@ template <class T> void transform(const Tensor& x, bool inverse, double scale, c
   const Index n = in.length;
   for_groups<T>(n, in.count, kLanes<T>, [&](const auto& plan, T* z, Index first, Index size) {
     Stretch<T> rows;
-    auto place = [&](Index t, bool sorted) {
-      return z + (sorted ? t : plan.row_of(t)) * Row<T>::size;
-    };
+    auto at = [&](Index t, bool sorted) { return z + (sorted ? t : plan.row_of(t)) * rows.kRow; };
     for_stretches<T>(n, [&](Index t, Index count) {
       rows.load(in, first, size, t, count);
-      for (Index j = 0; j < count; ++j) rows[j].store(place(t + j, !inverse));
+      for (Index j = 0; j < count; ++j) rows[j].store(at(t + j, !inverse));
     });
     inverse ? plan.inverse(z) : plan.forward(z);
     for_stretches<T>(n, [&](Index t, Index count) {
-      for (Index j = 0; j < count; ++j) rows.set(j, Row<T>::load(place(t + j, inverse)));
+      for (Index j = 0; j < count; ++j) rows.set(j, Row<T>::load(at(t + j, inverse)));
       rows.store(T(scale), out, first, size, t, count);
     });
   });
@@ -131,9 +126,8 @@ template <class T> void half_to_real(const Tensor& x, double scale, const Tensor
   });
 }
 
-// ---------------------------------------------------------------------- cyclic convolution
-//
-// Along T of every channel of [B,T,H,D] with its head's filter, and its adjoint.
+// ---- Cyclic convolution. Along T of every channel of [B,T,H,D] with its head's filter, and its
+// adjoint.
 //
 // Two real channels share one complex transform, z = v_a + i v_b: a filter that is real in time
 // maps them to y_a + i y_b. One reads v once and writes y once; between the two, the transforms and
@@ -148,7 +142,7 @@ std::vector<T> make_response(const Fft<T>& plan, const Tensor& spectrum, bool ad
   const Complex* half = spectrum.first<Complex>();
   std::vector<T> response;
   response.reserve(heads * n * 2);
-  for (Index h = 0; h < heads; ++h, half += n / 2 + 1) {
+  for (Index h = 0; h < heads; ++h, half += n / 2 + 1)
     for (Index p = 0; p < n; ++p) {
       const Index k = plan.frequency(p), mirrored = (n - k) % n;
       const Complex value = half[std::min(k, n - k)];
@@ -156,7 +150,6 @@ std::vector<T> make_response(const Fft<T>& plan, const Tensor& spectrum, bool ad
       response.push_back(T(value.real() / double(n)));
       response.push_back(T(((k < mirrored) == adjoint ? -imag : imag) / double(n)));
     }
-  }
   return response;
 }
 
@@ -286,7 +279,7 @@ void correlate(const Tensor& dy, const Tensor& v, const Tensor& spectrum, Index 
   // The part that belongs to the real channels, times how often y reads a frequency, over n. What
   // is left over of a pair of channels is anti-Hermitian and cancels.
   Complex* result = dspectrum.first<Complex>();
-  for (Index h = 0; h < H; ++h) {
+  for (Index h = 0; h < H; ++h)
     for (Index k = 0; k < n / 2 + 1; ++k) {
       const Index mirrored = (n - k) % n;
       Complex total = 0;
@@ -296,7 +289,6 @@ void correlate(const Tensor& dy, const Tensor& v, const Tensor& spectrum, Index 
       }
       *result++ = k == mirrored ? Complex(total.real() / double(n)) : total * (2 / double(n));
     }
-  }
 }
 
 }  // namespace
@@ -313,16 +305,15 @@ void irfft(Cpu, const Tensor& x, double scale, const Tensor& y) {
   visit_float("irfft", y.dtype(), [&]<class T>(T) { half_to_real<T>(x, scale, y); });
 }
 
-std::int64_t fast_fft_size(Cpu, std::int64_t n) { return good_fft_size(n); }
+Index fast_fft_size(Cpu, Index n) { return good_fft_size(n); }
 
-void cyclic_convolution(Cpu, const Tensor& v, const Tensor& spectrum, std::int64_t n,
-                        const Tensor& y) {
+void cyclic_convolution(Cpu, const Tensor& v, const Tensor& spectrum, Index n, const Tensor& y) {
   visit_float("cyclic_convolution", v.dtype(),
               [&]<class T>(T) { convolve<T>(v, spectrum, n, false, y); });
 }
 
 void cyclic_convolution_backward(Cpu, const Tensor& dy, const Tensor& v, const Tensor& spectrum,
-                                 std::int64_t n, const Tensor& dv, const Tensor& dspectrum) {
+                                 Index n, const Tensor& dv, const Tensor& dspectrum) {
   visit_float("cyclic_convolution", dy.dtype(), [&]<class T>(T) {
     if (dspectrum.defined()) correlate<T>(dy, v, spectrum, n, dv, dspectrum);
     else if (dv.defined()) convolve<T>(dy, spectrum, n, true, dv);

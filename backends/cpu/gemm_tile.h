@@ -41,7 +41,7 @@ inline void gemm_block(Index k, Strided<T> a, const T* b, Index b_row, T* c, Ind
       for (int j = 0; j < Cols; ++j) sum[i][j] = load(c + i * c_row, j);
     }
   }
-  for (Index step = 0; step < k; ++step) {
+  for (; k > 0; --k, a.data += a.column, b += b_row) {
     Vec<T> bs[Cols];
 #pragma GCC unroll 8
     for (int j = 0; j < Cols; ++j) bs[j] = load(b, j);
@@ -51,17 +51,14 @@ inline void gemm_block(Index k, Strided<T> a, const T* b, Index b_row, T* c, Ind
 #pragma GCC unroll 8
       for (int j = 0; j < Cols; ++j) sum[i][j] = fma(scalar, bs[j], sum[i][j]);
     }
-    a.data += a.column;
-    b += b_row;
   }
 #pragma GCC unroll 8
   for (int i = 0; i < Rows; ++i) {
     T* row = c + i * c_row;
 #pragma GCC unroll 8
-    for (int j = 0; j < Cols; ++j) {
+    for (int j = 0; j < Cols; ++j)
       if (Whole || j < Cols - 1) sum[i][j].store(row + j * kLanes);
       else hn::BlendedStore(sum[i][j].raw, in_use, Vec<T>::tag, row + j * kLanes);
-    }
   }
 }
 
@@ -72,11 +69,8 @@ inline void gemm_strip(Index m, Index k, Strided<T> a, const T* b, Index b_row, 
   const auto in_use = hn::FirstN(Vec<T>::tag, last);
   const auto block =
       last == Vec<T>::lanes ? gemm_block<T, Rows, Cols, true> : gemm_block<T, Rows, Cols, false>;
-  for (; m >= Rows; m -= Rows) {
+  for (; m >= Rows; m -= Rows, a.data += Rows * a.row, c += Rows * c_row)
     block(k, a, b, b_row, c, c_row, in_use, accumulate);
-    a.data += Rows * a.row;
-    c += Rows * c_row;
-  }
   if constexpr (Rows > 1)
     if (m > 0) gemm_strip<T, Rows - 1, Cols>(m, k, a, b, b_row, c, c_row, last, accumulate);
 }

@@ -19,9 +19,9 @@ using Sum = std::conditional_t<std::is_floating_point_v<T>, double, std::uint64_
 // What they are given as: true counts as 1.
 template <class T> using Total = std::conditional_t<std::is_same_v<T, bool>, Index, T>;
 
-// ---------------------------------------------------------------------- sequences
+constexpr Index kSumBlock = 4096;  // added in pairs: rounding grows with the log of the length
 
-// The sum of n contiguous elements, or of their squares.
+// ---- Sequences. The sum of n contiguous elements, or of their squares.
 template <class T, bool squared> Sum<T> sum_of(const T* x, Index n) {
   if constexpr (std::is_floating_point_v<T>) {
     constexpr Index lanes = Vec<double>::lanes;
@@ -74,9 +74,9 @@ void sum_sequences(const Axes& summed, const Axes& kept, const T* x, Y* y) {
     y[kept.place(result, kept.y)] = Y(pairwise_sum(&partial[result * blocks], blocks, 1));
 }
 
-// ---------------------------------------------------------------------- rows
+// ---- Rows, in blocks whose sums fit the first-level cache.
 
-constexpr Index kRows = 128, kColumns = 1024;  // a block: its sums fit the first-level cache
+constexpr Index kRows = 128, kColumns = 1024;
 
 // sums[j] += element j of each of `count` rows, 1 to 8
 template <class T, class S>
@@ -125,9 +125,7 @@ void sum_rows(const Axes& summed, const Axes& kept, Index columns, Index x_strid
   });
 }
 
-// ---------------------------------------------------------------------- maximum
-
-// The place of the first of the largest (smallest) of n elements, NaN being the one looked for.
+// ---- Maximum. The place of the first of the largest (smallest) of n elements; a NaN is the one.
 template <class T, bool largest> Index find_first(const T* x, Index n) {
   if constexpr (std::is_floating_point_v<T>) {
     constexpr T lowest = -std::numeric_limits<T>::infinity();
@@ -154,10 +152,7 @@ template <class T, bool largest> Index find_first(const T* x, Index n) {
 
 void sum(Cpu, const Tensor& x, const Tensor& y) {
   if (x.numel() == 0) return fill(Cpu{}, 0, y);
-  Shape y_strides = y.strides();
-  for (int i = 0; i < x.dim(); ++i)
-    if (y.shape()[i] != x.shape()[i]) y_strides[i] = 0;
-  const Loop loop = Pair(x.shape(), x.strides(), y_strides).loop();
+  const Loop loop = Pair(x.shape(), x.strides(), expanded(y.layout(), x.shape()).strides).loop();
   const int inner = loop.rank - 1;
   const Index x_stride = loop.first[inner], y_stride = loop.second[inner];
   const bool sequences = y_stride == 0;
@@ -209,9 +204,7 @@ void max_last(Cpu, const Tensor& x, bool largest, const Tensor& y, const Tensor&
   visit_wide(x.dtype(), [&]<class T>(T) {
     const RowsOf<T> rows{x};
     const auto find = largest ? find_first<T, true> : find_first<T, false>;
-    const auto beats = [largest](T b, T a) {
-      return a == a && (b != b || (largest ? b > a : b < a));
-    };
+    const auto beats = [=](T b, T a) { return a == a && (b != b || (largest ? b > a : b < a)); };
     const Index blocks = ceil_div(rows.length, kGrain);
     std::vector<Index> places(rows.count * blocks);
     parallel_for(rows.count * blocks, 1 + kGrain / rows.length, [&](Index unit) {

@@ -113,10 +113,8 @@ void cross_entropy(Cpu, const Tensor& logits, const Tensor& target, Index ignore
   const std::int64_t* targets = target.first<std::int64_t>();
   for_each_row("cross_entropy", logits, [&]<class T>(T, Index r, Index C) {
     T &loss = losses.first<T>()[r], &lse = logsumexp.first<T>()[r];
-    if (targets[r] == ignore_index) {
-      loss = lse = 0;
-      return;
-    }
+    loss = lse = 0;
+    if (targets[r] == ignore_index) return;
     const T* x = row<T>(logits, r);
     const T top = row_max(x, C);
     const double rest = std::log(sum_exp(x, C, top));
@@ -172,8 +170,7 @@ void layer_norm(Cpu, const Tensor& x, const Tensor& weight, const Tensor& bias, 
   });
 }
 
-// The gradients of weight and bias are summed over blocks of kBlock rows and then over the blocks
-// in pairs, whatever the number of threads.
+// The gradients of weight and bias: sums over kBlock rows, added in pairs, whatever the threads.
 void layer_norm_backward(Cpu, const Tensor& dy, const Tensor& x, const Tensor& weight,
                          const Tensor& mean, const Tensor& rstd, const Tensor& dx,
                          const Tensor& dweight, const Tensor& dbias) {
@@ -181,10 +178,8 @@ void layer_norm_backward(Cpu, const Tensor& dy, const Tensor& x, const Tensor& w
   const Index R = x.shape()[0], C = x.shape()[1], blocks = ceil_div(R, kBlock);
   visit_float("layer_norm_backward", x.dtype(), [&]<class T>(T) {
     const Index width = Vec<T>::whole(C);
-    const auto sums_of = [&](const Tensor& parameter) {
-      return std::vector<double>(parameter.defined() ? blocks * width : 0);
-    };
-    auto weight_sums = sums_of(dweight), bias_sums = sums_of(dbias);
+    std::vector<double> weight_sums(dweight.defined() ? blocks * width : 0);
+    std::vector<double> bias_sums(dbias.defined() ? blocks * width : 0);
     const T *g = dy.first<T>(), *in = x.first<T>(), *w = data_or_null<T>(weight);
     const T *m = mean.first<T>(), *s = rstd.first<T>();
     T* out = data_or_null<T>(dx);

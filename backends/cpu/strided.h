@@ -10,8 +10,7 @@ namespace triad::cpu {
 
 inline constexpr Index kTile = 1024;
 
-// Where entry `index` of the first `axes` axes, in row-major order, lies; it is in range, so that
-// the outermost axis needs no division.
+// Where entry `index`, in row-major order and in range, of the first `axes` axes lies.
 inline Index place_of(Index index, const Shape& shape, const Shape& strides, int axes) {
   Index place = 0;
   for (int i = axes - 1; i > 0; index /= shape[i--]) place += index % shape[i] * strides[i];
@@ -99,14 +98,6 @@ template <class T> class Cursor {
     runs(n, [&](T* p, Index stride, Index count) {
       for (Index i = 0; i < count; ++i) p[i * stride] = buffer[i];
       buffer += count;
-    });
-  }
-
-  void fill(Index n, T value) {
-    runs(n, [&](T* p, Index stride, Index count) {
-      if (stride == 1) std::fill_n(p, count, value);
-      else
-        for (Index i = 0; i < count; ++i) p[i * stride] = value;
     });
   }
 

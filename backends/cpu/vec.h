@@ -9,7 +9,6 @@
 #include <hwy/contrib/math/math-inl.h>
 #include <hwy/highway.h>
 
-#include <cstddef>
 #include <limits>
 
 #include <triad/backends/cpu/parallel.h>
@@ -52,7 +51,6 @@ template <class T> struct Vec {
   friend auto operator<(Vec a, Vec b) { return hn::Lt(a.raw, b.raw); }
   friend auto operator<=(Vec a, Vec b) { return hn::Le(a.raw, b.raw); }
   friend auto operator>(Vec a, Vec b) { return hn::Gt(a.raw, b.raw); }
-  friend auto operator>=(Vec a, Vec b) { return hn::Ge(a.raw, b.raw); }
   friend auto operator==(Vec a, Vec b) { return hn::Eq(a.raw, b.raw); }
 
   // a * b + c and c - a * b, rounded once where the machine can.
@@ -144,13 +142,10 @@ inline Vec<float> exp_weight(Vec<float> x) {
   const V shifted = fma(x, V(1.44269504f), magic), n = shifted - magic;
   const V power = hn::BitCast(V::tag, hn::ShiftLeft<23>(hn::BitCast(ints, shifted.raw)));
   const V r = fnma(n, V(-2.12194440e-4f), fnma(n, V(0.693359375f), x));  // ln 2 in two parts
-  V p(1.9875691500e-4f);  // on |r| < ln 2 / 2; coefficients of Cephes' expf (Moshier)
-  p = fma(p, r, V(1.3981999507e-3f));
-  p = fma(p, r, V(8.3334519073e-3f));
-  p = fma(p, r, V(4.1665795894e-2f));
-  p = fma(p, r, V(1.6666665459e-1f));
-  p = fma(p, r, V(5.0000001201e-1f));
-  p = fma(p * r, r, r) + V(1.0f);
+  constexpr float c[] = {5.0000001201e-1f, 1.6666665459e-1f, 4.1665795894e-2f,
+                         8.3334519073e-3f, 1.3981999507e-3f, 1.9875691500e-4f};
+  // On |r| < ln 2 / 2; coefficients of Cephes' expf (Moshier).
+  const V p = fma(math::polynomial(r, c) * r, r, r) + V(1.0f);
   return select(x < V(-87.0f), V(), p * power);
 }
 inline Vec<double> exp_weight(Vec<double> x) { return exp(x); }
@@ -183,9 +178,7 @@ template <class T, class F> inline void for_each_register(Index n, F f) {
   if (i < n) f(i, PartOfRegister<T>{n - i});
 }
 
-// A running sum of registers of T, in double, which makes the order of a sum of floats all but
-// irrelevant. Sums of doubles go over blocks of kSumBlock, added in pairs: rounding grows with the
-// log of the length.
+// A running sum of registers of T, in double: the order of a sum of floats then hardly matters.
 template <class T> class Accumulator {
  public:
   void add(Vec<T> x) {
@@ -201,8 +194,6 @@ template <class T> class Accumulator {
  private:
   Vec<double> low_, high_;  // doubles use the first alone
 };
-
-inline constexpr Index kSumBlock = 4096;
 
 // The sum of p[0], p[stride], ..., n of them, in pairs.
 template <class S> S pairwise_sum(const S* p, Index n, Index stride) {
