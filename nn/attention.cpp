@@ -32,13 +32,6 @@ static void check_input(const char* layer, const Tensor& x, std::int64_t M) {
                             x.shape());
 }
 
-static std::int64_t number_of(const std::vector<HeadType>& types) {
-  if (types.empty())
-    throw_error<ValueError>("HybridAttentionLayer: needs at least one head; allowed are {}",
-                            kAllowed);
-  return std::int64_t(types.size());
-}
-
 // The initial log-gain: a gentle low-pass slope, smoothed by a 5-tap kernel with reflected ends.
 static Tensor smooth_low_pass(std::int64_t bins) {
   auto slope = [last = bins - 1](std::int64_t k) {
@@ -120,7 +113,7 @@ void HeadCache::append(const Tensor& key, const Tensor& value) {
                             length);
   const Shape sizes{next.size(0), next.size(1), capacity, next.size(3)};
   auto write = [&](Tensor& kept, const Tensor& token) {
-    if (!kept.defined()) kept = empty(sizes, next.dtype(), next.device());
+    if (!kept.defined()) kept = empty(sizes, next.dtype(), next.device(), "step");
     kept.slice(2, length, length + 1).copy_(token);
   };
   if (key.defined()) write(keys, key);
@@ -132,6 +125,7 @@ void HeadCache::append(const Tensor& key, const Tensor& value) {
 
 Tensor StandardAttention::forward(const Tensor& q, const Tensor& k, const Tensor& v,
                                   const Context& c) {
+  const Range range([&] { return type_name(); });
   return scaled_dot_product_attention(q, k, v,
                                       {.attn_mask = c.masks.mask,
                                        .dropout_p = training() ? drop.p : 0,
@@ -179,6 +173,7 @@ Tensor SpectralAttention::filtered(const Tensor& v) {
 }
 
 Tensor SpectralAttention::forward(const Tensor& x, const AttentionMasks& masks) {
+  const Range range([&] { return type_name(); });
   if (masks.mask.defined())
     throw ValueError(
         "SpectralAttention: honours no mask [T,T]; use the option causal, or a token_mask");
@@ -214,7 +209,7 @@ std::string SpectralAttention::options_text() const {
 // ---------------------------------------------------------------------- heads of several types
 
 HybridAttentionLayer::HybridAttentionLayer(const Options& o)
-    : head_types(o.head_types), n_heads(number_of(head_types)),
+    : head_types(o.head_types), n_heads(std::ssize(head_types)),
       d_head(head_size("HybridAttentionLayer", o.d_model, "the number of heads", n_heads)),
       causal(o.causal), residual(o.residual), W_qkv(o.d_model, 3 * o.d_model),
       W_o(o.d_model, o.d_model), drop(o.dropout) {
@@ -261,6 +256,7 @@ std::vector<HybridAttentionLayer::QKV> HybridAttentionLayer::project(const Tenso
 }
 
 Tensor HybridAttentionLayer::forward(const Tensor& x, const AttentionMasks& masks) {
+  const Range range([&] { return type_name(); });
   check_input("HybridAttentionLayer", x, n_heads * d_head);
   const Tensor& mask = masks.mask;
   if (mask.defined() && attention_modules.contains(HeadType::spectral))
@@ -273,7 +269,8 @@ Tensor HybridAttentionLayer::forward(const Tensor& x, const AttentionMasks& mask
                             mask.shape());
   const std::vector<QKV> inputs = project(x);
   // Groups write side by side into one buffer where they can; cat copies what is not in its place.
-  Tensor buffer = empty({x.size(0), x.size(1), n_heads, d_head}, inputs[0][0].dtype(), x.device());
+  const Shape sizes{x.size(0), x.size(1), n_heads, d_head};
+  Tensor buffer = empty(sizes, inputs[0][0].dtype(), x.device(), "HybridAttentionLayer");
   Tensors outputs;
   for (std::size_t i = 0; i < groups_.size(); ++i) {
     const auto& [heads, first, count, parts] = groups_[i];

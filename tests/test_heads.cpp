@@ -146,7 +146,7 @@ TEST_CASE("lists of heads") {
 
 TEST_CASE("layers that cannot be made") {
   check_error<ValueError>(
-      "HybridAttentionLayer: needs at least one head; allowed are standard, spectral, holonomy",
+      "HybridAttentionLayer: needs a d_model that the number of heads divides, got 12 and 0",
       [] { nn::HybridAttentionLayer({.d_model = 12}); });
   check_error<ValueError>(
       "HybridAttentionLayer: needs a d_model that the number of heads divides, got 12 and 5",
