@@ -185,7 +185,12 @@ class Sweep {
       Tensors gradients;
       {
         const FlagGuard unwatched(anomaly, false);  // a NaN is reported by the name of this op
-        gradients = node->rule(g);
+        const Range range([&] { return std::string("backward of ") + node->name; });
+        try {
+          gradients = node->rule(g);
+        } catch (const OutOfMemory& error) {
+          throw_error<OutOfMemory>("backward of {}: {}", node->name, error.what());
+        }
       }
       pass_on(*node, gradients);
     }

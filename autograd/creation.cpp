@@ -1,5 +1,4 @@
 #include <cmath>
-#include <complex>
 
 #include <triad/autograd/op_helpers.h>
 
@@ -12,9 +11,10 @@ static Tensor finished(const Tensor& y, const TensorOptions& options) {
 
 // An empty tensor that `write` fills.
 template <class Write>
-static Tensor create(const Shape& shape, const TensorOptions& options, Write write) {
-  Tensor y = empty(shape, options.dtype, options.device);
-  on(options.device, [&](auto device) { write(device, y); });
+static Tensor create(const Shape& shape, const TensorOptions& options, Write write,
+                     const char* op = __builtin_FUNCTION()) {
+  Tensor y = empty(shape, options.dtype, options.device, op);
+  on(options.device, op, [&](auto device) { write(device, y); });
   return y.requires_grad_(options.requires_grad);
 }
 
@@ -24,8 +24,8 @@ static Tensor drawn(const char* op, const Shape& shape, const TensorOptions& opt
                     Kernel kernel) {
   if (!is_floating_point(options.dtype))
     throw_error<DTypeError>("{}: needs f32 or f64, got {}", op, options.dtype);
-  Tensor y = empty(shape, wide_type(options.dtype), options.device);
-  on(options.device, [&](auto device) { kernel(device, next_stream(), y); });
+  Tensor y = empty(shape, wide_type(options.dtype), options.device, op);
+  on(options.device, op, [&](auto device) { kernel(device, next_stream(), y); });
   return finished(y, options);
 }
 
@@ -61,8 +61,8 @@ Tensor tensor(std::initializer_list<Nested> parts, TensorOptions options) {
   return finished(from_vector(values, shape), options);
 }
 
-Tensor empty_like(const Tensor& x) {
-  return empty(check_defined("empty_like", x).shape(), x.dtype(), x.device());
+Tensor empty_like(const Tensor& x, const char* op) {
+  return empty(check_defined("empty_like", x).shape(), x.dtype(), x.device(), op);
 }
 Tensor full_like(const Tensor& x, double value) {
   return full(x.shape(), value, like("full_like", x));

@@ -25,7 +25,7 @@ Tensor linspace(double start, double end, std::int64_t steps, TensorOptions opti
 Tensor eye(std::int64_t n, TensorOptions options = {});
 
 // Of x's sizes, type and device.
-Tensor empty_like(const Tensor& x);  // contiguous
+Tensor empty_like(const Tensor& x, const char* op = __builtin_FUNCTION());  // contiguous
 Tensor full_like(const Tensor& x, double value);
 inline Tensor zeros_like(const Tensor& x) { return full_like(x, 0); }
 inline Tensor ones_like(const Tensor& x) { return full_like(x, 1); }

@@ -84,8 +84,8 @@ Tensor compute(Binary f, const Tensor& a, const Tensor& b) {
     const Shape shape = broadcast_shapes(name(f), a.shape(), b.shape());
     return compute(f, expanded(a, shape), expanded(b, shape));
   }
-  Tensor y = empty(a.shape(), gives_bool(f) ? boolean : a.dtype(), a.device());
-  on(a.device(), [&](auto device) { kernels::binary(device, f, a, b, y); });
+  Tensor y = empty(a.shape(), gives_bool(f) ? boolean : a.dtype(), a.device(), name(f));
+  on(a.device(), name(f), [&](auto device) { kernels::binary(device, f, a, b, y); });
   return y;
 }
 
@@ -96,8 +96,8 @@ Tensor compute(const char* op, Binary f, const Tensor& a, double b, bool swapped
   if (wide_type(a.dtype()) == i64 && b != std::floor(b))
     throw_error<DTypeError>("{}: {} is no whole number and the tensor is {}; write x.to(f32)", op,
                             b, a.dtype());
-  Tensor y = empty(a.shape(), gives_bool(f) ? boolean : a.dtype(), a.device());
-  on(a.device(), [&](auto device) { kernels::binary_scalar(device, f, a, b, swapped, y); });
+  Tensor y = empty(a.shape(), gives_bool(f) ? boolean : a.dtype(), a.device(), op);
+  on(a.device(), op, [&](auto device) { kernels::binary_scalar(device, f, a, b, swapped, y); });
   return y;
 }
 
@@ -106,8 +106,9 @@ Tensor compute(Unary f, const Tensor& x) {
   else if (f == Unary::sign) check_ordered(name(f), x);
   else if (f == Unary::conj || f == Unary::exp) check_inexact(name(f), x);
   else check_float(name(f), x);
-  Tensor y = empty(x.shape(), f == Unary::abs ? real_type(x.dtype()) : x.dtype(), x.device());
-  on(x.device(), [&](auto device) { kernels::unary(device, f, x, y); });
+  const DType dtype = f == Unary::abs ? real_type(x.dtype()) : x.dtype();
+  Tensor y = empty(x.shape(), dtype, x.device(), name(f));
+  on(x.device(), name(f), [&](auto device) { kernels::unary(device, f, x, y); });
   return y;
 }
 

@@ -11,17 +11,17 @@ static double scale_of(Norm norm, bool inverse, std::int64_t n) {
 }
 
 // Empty, of x's sizes but for the last.
-static Tensor with_last(const Tensor& x, std::int64_t size, DType dtype) {
+static Tensor with_last(const char* op, const Tensor& x, std::int64_t size, DType dtype) {
   Shape shape = x.shape();
   shape[x.dim() - 1] = size;
-  return empty(shape, dtype, x.device());
+  return empty(shape, dtype, x.device(), op);
 }
 
 // Below, all work on the last axis, and every rule is a transform again: the conjugate transpose.
 
 static Tensor transform(const char* name, const Tensor& x, bool inverse, double scale) {
-  Tensor y = empty_like(x);
-  on(x.device(), [&](auto device) { kernels::fft(device, x, inverse, scale, y); });
+  Tensor y = empty_like(x, name);
+  on(x.device(), name, [&](auto device) { kernels::fft(device, x, inverse, scale, y); });
   return record_unary(name, y, x, [=](auto& g) { return transform(name, g, !inverse, scale); });
 }
 
@@ -37,15 +37,15 @@ static Tensor multiplicity(std::int64_t n, const Tensor& like) {
 
 static Tensor to_half(const Tensor& x, double scale) {
   const std::int64_t n = x.size(-1);
-  Tensor y = with_last(x, n / 2 + 1, complex_type(x.dtype()));
-  on(x.device(), [&](auto device) { kernels::rfft(device, x, scale, y); });
+  Tensor y = with_last("rfft", x, n / 2 + 1, complex_type(x.dtype()));
+  on(x.device(), "rfft", [&](auto device) { kernels::rfft(device, x, scale, y); });
   return record_unary("rfft", y, x,
                       [=](auto& g) { return from_half(g / multiplicity(n, g), n, scale); });
 }
 
 static Tensor from_half(const Tensor& x, std::int64_t n, double scale) {
-  Tensor y = with_last(x, n, real_type(x.dtype()));
-  on(x.device(), [&](auto device) { kernels::irfft(device, x, scale, y); });
+  Tensor y = with_last("irfft", x, n, real_type(x.dtype()));
+  on(x.device(), "irfft", [&](auto device) { kernels::irfft(device, x, scale, y); });
   return record_unary("irfft", y, x, [=](auto& g) {
     Tensor half = to_half(g, scale);
     return half * multiplicity(n, half);
@@ -160,8 +160,9 @@ static Tensor cyclic_convolution(const char* name, const Tensor& v, const Tensor
                                  std::int64_t n) {
   if (is_narrow(v.dtype()) && v.device() == Device::cpu())  // which has no such kernel
     return cyclic_convolution(name, v.to(f32), spectrum, n).to(v.dtype());
-  Tensor y = empty_like(v), input = with_packed_rows(v), filter = spectrum.detach().contiguous();
-  on(v.device(), [&](auto device) { kernels::cyclic_convolution(device, input, filter, n, y); });
+  Tensor y = empty_like(v, name), input = with_packed_rows(v), filter = packed(spectrum);
+  on(v.device(), name,
+     [&](auto device) { kernels::cyclic_convolution(device, input, filter, n, y); });
   auto rule = [v, spectrum, filter, n](const Tensor& g) {
     Tensors grads{empty_gradient(v), empty_gradient(spectrum)};
     on(g.device(), [&](auto device) {

@@ -11,9 +11,9 @@ Tensor checked_indices(const char* op, const Tensor& x, const Tensor& ids, std::
     throw_error<DTypeError>("{}: needs i64 indices, got {}; write x.to(i64)", op, ids.dtype());
   Tensor index = ids.detach().to(i64);
   if (ids.numel() == 0 || is_capturing()) return index;  // kernels make NaN of others then
-  Tensor range = empty({2}, i64, ids.device()), place = empty({1}, i64, ids.device());
+  Tensor range = empty({2}, i64, ids.device(), op), place = empty({1}, i64, ids.device(), op);
   const Tensor row = index.reshape({1, -1}), low = range.slice(0, 0, 1), high = range.slice(0, 1);
-  on(ids.device(), [&](auto device) {
+  on(ids.device(), op, [&](auto device) {
     kernels::max_last(device, row, false, low, place);
     kernels::max_last(device, row, true, high, place);
   });
@@ -29,15 +29,15 @@ static Tensor pick_rows(const char* name, const Tensor& table, const Tensor& ind
 
 static Tensor add_rows(const char* name, const Tensor& g, const Tensor& index, std::int64_t V) {
   if (is_narrow(g.dtype())) return add_rows(name, g.to(f32), index, V).to(g.dtype());
-  Tensor y = empty({V, g.size(1)}, g.dtype(), g.device()), rows = g.detach().contiguous();
-  on(g.device(), [&](auto device) { kernels::embedding_backward(device, rows, index, y); });
+  Tensor y = empty({V, g.size(1)}, g.dtype(), g.device(), name), rows = packed(g);
+  on(g.device(), name, [&](auto device) { kernels::embedding_backward(device, rows, index, y); });
   return record_unary(name, y, g, [=](auto& gg) { return pick_rows(name, gg, index); });
 }
 
 static Tensor pick_rows(const char* name, const Tensor& table, const Tensor& index) {
-  Tensor y = empty({index.numel(), table.size(1)}, table.dtype(), table.device());
+  Tensor y = empty({index.numel(), table.size(1)}, table.dtype(), table.device(), name);
   Tensor rows = table.detach().contiguous();
-  on(table.device(), [&](auto device) { kernels::embedding(device, rows, index, y); });
+  on(table.device(), name, [&](auto device) { kernels::embedding(device, rows, index, y); });
   return record(name, y, {table, index}, [name, index, V = table.size(0)](const Tensor& g) {
     return Tensors{add_rows(name, g, index, V)};
   });

@@ -10,8 +10,8 @@ static Tensor as_rows(const Tensor& x) {
 }
 
 static Tensor dropout_with(const Tensor& x, double p, RandomStream random) {
-  Tensor input = x.detach().contiguous(), y = empty_like(input);
-  on(x.device(), [&](auto device) { kernels::dropout(device, random, p, input, y); });
+  Tensor input = packed(x), y = empty_like(input, "dropout");
+  on(x.device(), "dropout", [&](auto device) { kernels::dropout(device, random, p, input, y); });
   return record_unary("dropout", y, x, [=](auto& g) { return dropout_with(g, p, random); });
 }
 
@@ -57,9 +57,12 @@ Tensor log_softmax(const Tensor& x, std::int64_t axis) {
 // weight and bias in the type that x is computed in.
 static Tensor normalized_rows(const Tensor& x, const Tensor& weight, const Tensor& bias,
                               double eps) {
-  Tensor rows = as_rows(x), y = empty_like(rows), w = packed(weight), b = packed(bias);
-  Tensor mean = empty({rows.size(0)}, wide_type(x.dtype()), x.device()), rstd = empty_like(mean);
-  on(x.device(), [&](auto device) { kernels::layer_norm(device, rows, w, b, eps, y, mean, rstd); });
+  const char* op = "layer_norm";
+  Tensor rows = as_rows(x), y = empty_like(rows, op), w = packed(weight), b = packed(bias);
+  Tensor mean = empty({rows.size(0)}, wide_type(x.dtype()), x.device(), op);
+  Tensor rstd = empty_like(mean, op);
+  on(x.device(), op,
+     [&](auto device) { kernels::layer_norm(device, rows, w, b, eps, y, mean, rstd); });
   auto rule = [x, weight, bias, rows, w, mean, rstd](const Tensor& g) {
     Tensor dx = x.requires_grad() ? empty_like(rows) : Tensor(), dweight = empty_gradient(weight),
            dbias = empty_gradient(bias);

@@ -25,11 +25,11 @@ static Shape matrix_shape(Shape batch, std::int64_t rows, std::int64_t columns) 
 static Tensor product(const Tensor& a, const Tensor& b) {
   const std::int64_t M = a.size(-2), K = a.size(-1), N = b.size(-1);
   const Shape batch = broadcast_shapes("matmul", batch_of(a.shape()), batch_of(b.shape()));
-  Tensor c = empty(matrix_shape(batch, M, N), a.dtype(), a.device());
+  Tensor c = empty(matrix_shape(batch, M, N), a.dtype(), a.device(), "matmul");
   Tensor left = readable(a), right = readable(b);
   left = left.with_layout(expanded(left.layout(), matrix_shape(batch, M, K)));
   right = right.with_layout(expanded(right.layout(), matrix_shape(batch, K, N)));
-  on(a.device(), [&](auto device) { kernels::matmul(device, left, right, {}, c); });
+  on(a.device(), "matmul", [&](auto device) { kernels::matmul(device, left, right, {}, c); });
   return record("matmul", c, {a, b}, [a, b](const Tensor& g) {
     return Tensors{
         a.requires_grad() ? sum_to(matmul(g, b.transpose(-1, -2)), a.shape()) : Tensor(),
@@ -216,7 +216,8 @@ constexpr const char* kAttention = "scaled_dot_product_attention";
 
 // [B,H,T,D] seen in a buffer [B,T,H,D]: where heads lie side by side, ready for a projection.
 Tensor empty_heads(const Shape& s, const Tensor& like) {
-  return empty({s[0], s[2], s[1], s[3]}, like.dtype(), like.device()).transpose(1, 2);
+  const Shape heads{s[0], s[2], s[1], s[3]};
+  return empty(heads, like.dtype(), like.device(), kAttention).transpose(1, 2);
 }
 
 void check_shapes(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out) {
@@ -281,8 +282,9 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v,
       .random = options.dropout_p > 0 ? next_stream() : RandomStream{},
   };
   Tensor out = options.out.defined() ? options.out : empty_heads(q.shape(), q);
-  Tensor lse = empty({q.size(0), q.size(1), q.size(2)}, wide_type(q.dtype()), q.device());
-  on(q.device(), [&](auto device) {
+  const Shape rows{q.size(0), q.size(1), q.size(2)};
+  Tensor lse = empty(rows, wide_type(q.dtype()), q.device(), kAttention);
+  on(q.device(), kAttention, [&](auto device) {
     kernels::attention(device, with_packed_rows(q), with_packed_rows(k), with_packed_rows(v), args,
                        out, lse);
   });

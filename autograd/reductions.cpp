@@ -45,8 +45,8 @@ std::pair<Tensor, Tensor> extremum(const char* op, const Tensor& x, std::int64_t
   last.strides.erase(along);
   last.strides.push_back(x.strides()[along]);
   const Shape& sizes = keepdim ? to.kept : to.dropped;
-  Tensor y = empty(sizes, x.dtype(), x.device()), index = empty(sizes, i64, x.device());
-  on(x.device(),
+  Tensor y = empty(sizes, x.dtype(), x.device(), op), index = empty(sizes, i64, x.device(), op);
+  on(x.device(), op,
      [&](auto device) { kernels::max_last(device, x.with_layout(last), largest, y, index); });
   auto rule = [along, at = index.reshape(to.kept), from = x.shape()](const Tensor& g) {
     return Tensors{scatter_add(scalar_like(0, g).expand(from), along, at, g.reshape(at.shape()))};

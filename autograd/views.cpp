@@ -12,9 +12,9 @@ static Tensor record_reshape(const char* op, const Tensor& x, const Tensor& y) {
 }
 
 // A copy of x in row-major order under new sizes, without history.
-static Tensor packed(const Tensor& x, const Shape& shape) {
-  Tensor y = empty_like(x);
-  on(x.device(), [&](auto device) { kernels::copy(device, x, y); });
+static Tensor packed(const char* op, const Tensor& x, const Shape& shape) {
+  Tensor y = empty_like(x, op);
+  on(x.device(), op, [&](auto device) { kernels::copy(device, x, y); });
   return y.with_layout(contiguous_layout(shape));
 }
 
@@ -26,7 +26,7 @@ static Tensor reshape_as(const char* op, const Tensor& x, const Shape& to, bool 
   if (!layout && !may_copy)
     throw_error<ShapeError>("{}: {} with strides {} is no view of sizes {}; use reshape", op,
                             x.shape(), x.strides(), shape);
-  return record_reshape(op, x, layout ? x.with_layout(*layout) : packed(x, shape));
+  return record_reshape(op, x, layout ? x.with_layout(*layout) : packed(op, x, shape));
 }
 
 Tensor Tensor::reshape(const Shape& shape) const {
@@ -82,7 +82,7 @@ static Tensor embed(const char* name, const Tensor& g, const Shape& shape, const
                     double rest = 0) {
   Tensor y = full(shape, rest, {.dtype = g.dtype(), .device = g.device()});
   Tensor place = y.with_layout(cut(y.layout()));
-  on(g.device(), [&](auto device) { kernels::copy(device, g, place); });
+  on(g.device(), name, [&](auto device) { kernels::copy(device, g, place); });
   return record_unary(name, y, g, [name, cut](auto& gg) { return window(name, gg, cut); });
 }
 
@@ -139,7 +139,7 @@ Tensor Tensor::contiguous() const {
 
 Tensor Tensor::clone() const {
   check_defined("clone", *this);
-  return record_unary("clone", packed(*this, shape()), *this, [](auto& g) { return g; });
+  return record_unary("clone", packed("clone", *this, shape()), *this, [](auto& g) { return g; });
 }
 
 Tensor Tensor::to(DType dtype) const {

@@ -7,6 +7,7 @@
 #include <deque>
 #include <mutex>
 #include <new>
+#include <string_view>
 #include <vector>
 
 #include <triad/core/cuda/backend.h>
@@ -73,7 +74,7 @@ struct MemoryPool {
     ::operator delete(block, std::align_val_t(kAlignment));
   }
 
-  void* take(std::size_t bytes) {
+  void* take(std::size_t bytes, std::string_view op) {
     const std::size_t number = number_of_size(bytes), size = block_size(number);
     if (auto& blocks = free[number]; !blocks.empty()) {
       void* block = blocks.back();
@@ -90,8 +91,9 @@ struct MemoryPool {
       }
       clear();  // what the cache keeps may be what is missing
     }
-    throw_error<Error>("out of memory on {}: asked for {} bytes while tensors hold {}",
-                       name(device), bytes, stats->live_bytes);
+    if (op == "operator()") op = {};  // a rule: backward() says whose
+    throw_error<OutOfMemory>("{}{}out of memory on {}: asked for {} bytes while tensors hold {}",
+                             op, op.empty() ? "" : ": ", name(device), bytes, stats->live_bytes);
   }
 
   void give_back(void* block, std::size_t bytes) noexcept {
@@ -182,12 +184,12 @@ Storage::~Storage() {
   if (pool->abandoned) pool.clear_abandoned();
 }
 
-std::shared_ptr<Storage> Storage::allocate(std::size_t bytes, Device device) {
+std::shared_ptr<Storage> Storage::allocate(std::size_t bytes, Device device, const char* op) {
   check_device(device);
   const auto [block, pool] = [=] {
     const bool apart = private_pool && private_pool->device == device;
     const LockedPool pool = apart ? LockedPool(private_pool) : LockedPool(device);
-    return std::pair(pool->take(bytes), pool.pool);
+    return std::pair(pool->take(bytes, Range::op_or(op)), pool.pool);
   }();
   return std::shared_ptr<Storage>(new Storage(block, bytes, device, pool, nullptr));
 }

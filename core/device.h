@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 
+#include <triad/core/cuda/range.h>
 #include <triad/core/error.h>
 
 namespace triad {
@@ -32,13 +33,18 @@ std::string name(Device device);  // "cpu", "cuda:0"
 int cuda_device_count();
 inline bool cuda_is_available() { return cuda_device_count() > 0; }
 
-// Calls f with the device's tag: kernels are chosen by overload on it; a missing one is a link
-// error. A build without CUDA has no tensors on such a device.
-template <class F> auto on([[maybe_unused]] Device device, F&& f) {
+// Calls f, which is part of an op, with the device's tag: kernels are chosen by overload on it; a
+// missing one is a link error. A build without CUDA has no tensors on such a device.
+template <class F> auto on([[maybe_unused]] Device device, const char* op, F&& f) {
+  const Range range(op);
 #ifdef TRIAD_CUDA
   if (device.kind == Device::Kind::cuda) return f(Cuda{device.index});
 #endif
   return f(Cpu{});
+}
+// The op is the function that calls.
+template <class F> auto on(Device device, F&& f, const char* op = __builtin_FUNCTION()) {
+  return on(device, op, f);
 }
 
 // How many threads the calling thread's ops may use: by default OMP_NUM_THREADS, else all cores.
@@ -55,8 +61,10 @@ struct MemoryPool;  // blocks of one device, core/device.cpp
 class Storage {
  public:
   // Uninitialised, 64-byte aligned (on a CUDA device 256), from a cache of freed blocks. Not enough
-  // of it is an Error; a device that is not there a DeviceError.
-  static std::shared_ptr<Storage> allocate(std::size_t bytes, Device device = {});
+  // of it is an OutOfMemory that names the op, by default the function that calls; a device that is
+  // not there a DeviceError.
+  static std::shared_ptr<Storage> allocate(std::size_t bytes, Device device = {},
+                                           const char* op = __builtin_FUNCTION());
   // Memory that `owner` keeps alive: a mapped file, a buffer of the user's.
   static std::shared_ptr<Storage> borrow(void* data, std::size_t bytes,
                                          std::shared_ptr<void> owner);

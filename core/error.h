@@ -2,7 +2,6 @@
 #pragma once
 
 #include <stdexcept>
-#include <string>
 
 namespace triad {
 
@@ -14,6 +13,7 @@ struct DeviceError : Error { using Error::Error; };    // the wrong device, or o
 struct ValueError : Error { using Error::Error; };     // an argument outside what is allowed
 struct IndexError : Error { using Error::Error; };     // an axis or an index out of range
 struct AutogradError : Error { using Error::Error; };  // a use of history that cannot work
+struct OutOfMemory : Error { using Error::Error; };    // more memory than the device has left
 struct FileError : Error { using Error::Error; };      // a file that is missing, damaged or foreign
 // clang-format on
 

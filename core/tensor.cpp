@@ -15,13 +15,13 @@ std::size_t item_size(DType dtype) {
   return visit_any(dtype, [](auto zero) { return sizeof zero; });
 }
 
-Tensor empty(const Shape& shape, DType dtype, Device device) {
+Tensor empty(const Shape& shape, DType dtype, Device device, const char* op) {
   for (std::int64_t size : shape)
     if (size < 0) throw_error<ShapeError>("empty: sizes must not be negative, got {}", shape);
   std::int64_t bytes;
   if (__builtin_mul_overflow(shape.numel(), std::int64_t(item_size(dtype)), &bytes))
     throw_error<ShapeError>("empty: {} has too many elements", shape);
-  return {Storage::allocate(std::size_t(bytes), device), contiguous_layout(shape), dtype};
+  return {Storage::allocate(std::size_t(bytes), device, op), contiguous_layout(shape), dtype};
 }
 
 void Tensor::check_dtype(DType asked) const {

@@ -148,7 +148,9 @@ class Tensor {
   std::shared_ptr<Node> node_;
 };
 
-// Uninitialised and contiguous, without history. Other ways to make one: autograd/creation.h.
-Tensor empty(const Shape& shape, DType dtype = f32, Device device = {});
+// Uninitialised and contiguous, without history, for an op, which errors about memory name. Other
+// ways to make one: autograd/creation.h.
+Tensor empty(const Shape& shape, DType dtype = f32, Device device = {},
+             const char* op = __builtin_FUNCTION());
 
 }  // namespace triad

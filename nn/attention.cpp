@@ -112,7 +112,7 @@ void HeadCache::append(const Tensor& key, const Tensor& value) {
                             length);
   const Shape sizes{next.size(0), next.size(1), capacity, next.size(3)};
   auto write = [&](Tensor& kept, const Tensor& token) {
-    if (!kept.defined()) kept = empty(sizes, next.dtype(), next.device());
+    if (!kept.defined()) kept = empty(sizes, next.dtype(), next.device(), "step");
     kept.slice(2, length, length + 1).copy_(token);
   };
   if (key.defined()) write(keys, key);
@@ -124,6 +124,7 @@ void HeadCache::append(const Tensor& key, const Tensor& value) {
 
 Tensor StandardAttention::forward(const Tensor& q, const Tensor& k, const Tensor& v,
                                   const Context& c) {
+  const Range range([&] { return type_name(); });
   return scaled_dot_product_attention(q, k, v,
                                       {.attn_mask = c.masks.mask,
                                        .dropout_p = training() ? drop.p : 0,
@@ -171,6 +172,7 @@ Tensor SpectralAttention::filtered(const Tensor& v) {
 }
 
 Tensor SpectralAttention::forward(const Tensor& x, const AttentionMasks& masks) {
+  const Range range([&] { return type_name(); });
   if (masks.mask.defined())
     throw ValueError(
         "SpectralAttention: honours no mask [T,T]; use the option causal, or a token_mask");
@@ -253,6 +255,7 @@ std::vector<HybridAttentionLayer::QKV> HybridAttentionLayer::project(const Tenso
 }
 
 Tensor HybridAttentionLayer::forward(const Tensor& x, const AttentionMasks& masks) {
+  const Range range([&] { return type_name(); });
   check_input("HybridAttentionLayer", x, n_heads * d_head);
   const Tensor& mask = masks.mask;
   const std::int64_t mask_heads = mask.defined() && mask.dim() == 4 ? mask.size(1) : 1;
@@ -261,7 +264,8 @@ Tensor HybridAttentionLayer::forward(const Tensor& x, const AttentionMasks& mask
                             mask.shape());
   const std::vector<QKV> inputs = project(x);
   // Groups write side by side into one buffer where they can; cat copies what is not in its place.
-  Tensor buffer = empty({x.size(0), x.size(1), n_heads, d_head}, inputs[0][0].dtype(), x.device());
+  const Shape sizes{x.size(0), x.size(1), n_heads, d_head};
+  Tensor buffer = empty(sizes, inputs[0][0].dtype(), x.device(), "HybridAttentionLayer");
   Tensors outputs;
   for (std::size_t i = 0; i < groups_.size(); ++i) {
     const auto& [heads, first, count, parts] = groups_[i];

@@ -172,6 +172,7 @@ std::string Module::str() const {
 }
 
 Tensor Layer::operator()(const Tensor& x) {
+  const Range range([&] { return type_name(); });
   Tensor y = forward(x);
   for (const auto& [id, hook] : std::vector(hooks_))  // a copy: a hook may remove itself
     if (Tensor other = hook(*this, x, y); other.defined()) y = other;

@@ -153,7 +153,7 @@ Adam::Adam(const char* type, const ParameterGroups& groups, const AdamOptions& o
                                    .step = p.step};
       list.push_back({args, gradient, p.value, p.state[0], p.state[1]});
     }
-    on(list[0].p.device(), [&](auto device) { kernels::adam_step(device, list); });
+    on(list[0].p.device(), "adam_step", [&](auto device) { kernels::adam_step(device, list); });
   };
 }
 

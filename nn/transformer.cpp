@@ -95,6 +95,7 @@ TransformerClassifier::TransformerClassifier(const Options& o)
     : Transformer("TransformerClassifier", o, false, {o.d_model, o.classes}) {}
 
 Tensor TransformerClassifier::operator()(const Tensor& ids, const Tensor& token_mask) {
+  const Range range([&] { return type_name(); });
   Tensor x = features(ids, {.token_mask = token_mask});
   if (!token_mask.defined()) return head(mean(x, {1}));
   Tensor weight = token_mask.to(x.dtype()).unsqueeze(-1);

@@ -13,6 +13,7 @@ struct TransformerBlock : Module {
   TransformerBlock(std::int64_t d_model, std::unique_ptr<SelfAttention> attn, double dropout = 0);
 
   Tensor operator()(const Tensor& x, const AttentionMasks& masks = {}) {
+    const Range range([&] { return type_name(); });
     const Tensor y = x + attn->forward(norm1(x), masks);
     return y + mlp(norm2(y));
   }
@@ -80,7 +81,10 @@ class Transformer : public Module {
 struct TransformerLM : Transformer {
   explicit TransformerLM(const Options& options);
 
-  Tensor operator()(const Tensor& ids) { return head(features(ids)); }
+  Tensor operator()(const Tensor& ids) {
+    const Range range([&] { return type_name(); });
+    return head(features(ids));
+  }
   // One more token a sequence, ids [B,1] -> logits [B,1,vocab_size]; in eval mode, without history.
   Tensor step(const Tensor& ids, DecodeCache& cache);
   std::string options_text() const override;

@@ -183,7 +183,7 @@ TEST_CASE("memory is counted, given back and used again") {
   } catch (const Error& error) {
     text = error.what();
   }
-  CHECK(text.starts_with("out of memory on cuda:0: asked for 140737488355328 bytes"));
+  CHECK(text.find(": out of memory on cuda:0: asked for 140737488355328 bytes") != text.npos);
   const Tensor x = ones({3}, {.device = kCuda});  // all goes on
   CHECK(values(x)[2] == 1);
 }

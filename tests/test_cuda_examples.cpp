@@ -2,11 +2,15 @@
 // the other device reads.
 #include <doctest/doctest.h>
 
+#include <chrono>
 #include <cmath>
 #include <sstream>
+#include <thread>
 
+#include <triad/examples/common/stop_signal.h>
 #include <triad/tests/program_test.h>
 #include <triad/tests/test_device.h>
+#include <triad/triad.h>
 
 using nlohmann::json;
 using namespace triad;
@@ -64,6 +68,52 @@ TEST_CASE("training on the device goes as on the CPU, and each reads the other's
     };
     CHECK(text("cuda") == text("cpu"));
   }
+}
+
+TEST_CASE("Ctrl-C on the device saves and ends as on the CPU") {
+  const Fixture f;
+  const Running training(
+      f.folder, {"train_lm",    "--d-model", "16",        "--layers",           "1",
+                 "--seq",       "8",         "--heads",   "standard, spectral", "--batch",
+                 "2",           "--steps",   "100000000", "--eval-every",       "100000000",
+                 "--device",    "cuda",      "--out",     f.path("run"),        "--data",
+                 f.path("text")});
+  const auto metrics = f.folder / "run/metrics.jsonl";
+  std::error_code missing;
+  for (int i = 0; i < 6000 && (!std::filesystem::exists(metrics, missing) ||
+                               std::filesystem::file_size(metrics, missing) < 160);
+       ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  const std::string before = nn::read_file(f.folder / "run/model.safetensors");
+  training.signal(SIGINT);
+  const Result result = training.wait();
+  CHECK(result.code == 128 + SIGINT);
+  CHECK(result.err == "");
+  CHECK(result.out.find("of 100000000 steps done; the run is in ") != std::string::npos);
+  CHECK(nn::read_file(f.folder / "run/model.safetensors") != before);
+  f.run({"generate", f.path("run"), "--device", "cuda", "--tokens", "3"});
+}
+
+TEST_CASE("Ctrl-C while a step is captured: it goes on to its end, and nothing is lost") {
+  const MemoryStats before = memory_stats(Device::cuda());
+  {
+    examples::note_stop_signals();
+    Tensor w = ones({3}, {.device = Device::cuda()}).requires_grad_();
+    nn::Adam optimizer(nn::NamedTensors{{"w", w}}, {.lr = 0.1});
+    int calls = 0;
+    const auto loss = [&](const Tensors& batch) {
+      if (++calls == 2) ::raise(SIGINT);  // the second call is the capture
+      return sum(square(w * batch[0]));
+    };
+    nn::GraphedStep step(optimizer, loss, {.max_norm = 1});
+    const Tensors batch{ones({3}, {.device = Device::cuda()})};
+    const double first = step(batch).item<double>(), second = step(batch).item<double>();
+    CHECK(calls == 2);
+    CHECK(examples::stop_signal() == SIGINT);
+    CHECK(!is_capturing());
+    CHECK(second < first);
+  }
+  CHECK(memory_stats(Device::cuda()).live_bytes == before.live_bytes);
 }
 
 TEST_CASE("the hybrid demo has the CPU's numbers") {

@@ -9,6 +9,8 @@
 
 #include <triad/core/format.h>
 
+#include <nvtx3/nvToolsExt.h>
+
 namespace triad::cuda {
 namespace {
 
@@ -164,5 +166,8 @@ std::unique_ptr<Graph> end_capture(Cuda device) {
 }
 
 bool is_capturing() { return constants != nullptr; }
+
+void push_range(const std::string& name) { nvtxRangePushA(name.c_str()); }
+void pop_range() { nvtxRangePop(); }
 
 }  // namespace triad::cuda

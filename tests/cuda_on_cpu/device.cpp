@@ -5,6 +5,7 @@
 // the surroundings of a block are poisoned, too. Fresh blocks are full of NaN.
 #include <triad/backends/cuda/runtime.h>
 
+#include <device.h>
 #include <poison.h>
 #include <sys/mman.h>
 
@@ -15,6 +16,10 @@
 #include <vector>
 
 namespace triad::cuda {
+
+int blocks_left = -1;
+std::string ranges_seen;
+
 namespace {
 
 constexpr std::size_t kArena = std::size_t(4) << 30, kAlignment = 256, kGap = 256;
@@ -29,6 +34,8 @@ class Arena {
 
   void* take(std::size_t bytes) {
     const std::lock_guard lock(mutex_);
+    if (blocks_left == 0) return nullptr;
+    if (blocks_left > 0) --blocks_left;
     const std::size_t size = (bytes + kGap + kAlignment - 1) / kAlignment * kAlignment;
     for (auto range = free_.begin(); range != free_.end(); ++range) {
       const auto [first, length] = *range;
@@ -150,5 +157,8 @@ std::unique_ptr<Graph> end_capture(Cuda) {
 }
 
 bool is_capturing() { return captured != nullptr; }
+
+void push_range(const std::string& name) { ranges_seen += name + "("; }
+void pop_range() { ranges_seen += ")"; }
 
 }  // namespace triad::cuda

@@ -33,7 +33,7 @@ TESTS = {
     "fourier.cu": [("test_cuda_fourier", "*")],
     "indexing.cu": [LARGE, VALUES, GRADIENTS, ("test_cuda", "a captured step*")],
     "matmul.cu": [("test_cuda_matmul", "*")],
-    "optimizers.cu": [("test_cuda", "training*,a captured step*")],
+    "optimizers.cu": [("test_cuda_training", "*"), ("test_cuda", "a captured step*")],
     "random.cu": [("test_cuda", "random*,a captured step*")],
     "reduce.cu": [LARGE, VALUES],
     "rows.cu": [VALUES, GRADIENTS],
