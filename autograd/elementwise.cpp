@@ -355,7 +355,7 @@ Tensor conj(const Tensor& z) {
 }
 
 Tensor gelu(const Tensor& x, Gelu approximate) {
-  return apply(approximate == Gelu::none ? Unary::gelu : Unary::gelu_tanh, x);
+  return approximate == Gelu::none ? gelu(x) : apply(Unary::gelu_tanh, x);
 }
 
 }  // namespace triad

@@ -4,9 +4,8 @@ namespace triad {
 
 // The kernels below work on rows: x as contiguous [R,C], without history.
 static Tensor as_rows(const Tensor& x) {
-  const std::int64_t C = x.shape().back();
-  return x.detach().contiguous().reshape(
-      {Shape(x.shape().begin(), x.shape().end() - 1).numel(), C});
+  const Shape outer(x.shape().begin(), x.shape().end() - 1);
+  return packed(x).reshape({outer.numel(), x.shape().back()});
 }
 
 static Tensor dropout_with(const Tensor& x, double p, RandomStream random) {
@@ -54,27 +53,6 @@ Tensor log_softmax(const Tensor& x, std::int64_t axis) {
   });
 }
 
-// weight and bias in the type that x is computed in.
-static Tensor normalized_rows(const Tensor& x, const Tensor& weight, const Tensor& bias,
-                              double eps) {
-  const char* op = "layer_norm";
-  Tensor rows = as_rows(x), y = empty_like(rows, op), w = packed(weight), b = packed(bias);
-  Tensor mean = empty({rows.size(0)}, wide_type(x.dtype()), x.device(), op);
-  Tensor rstd = empty_like(mean, op);
-  on(x.device(), op,
-     [&](auto device) { kernels::layer_norm(device, rows, w, b, eps, y, mean, rstd); });
-  auto rule = [x, weight, bias, rows, w, mean, rstd](const Tensor& g) {
-    Tensor dx = x.requires_grad() ? empty_like(rows) : Tensor(), dweight = empty_gradient(weight),
-           dbias = empty_gradient(bias);
-    on(g.device(), [&](auto device) {
-      kernels::layer_norm_backward(device, as_rows(g), rows, w, mean, rstd, dx, dweight, dbias);
-    });
-    return Tensors{dx.defined() ? dx.reshape(x.shape()) : dx, dweight, dbias};
-  };
-  return record_fused("layer_norm", y.reshape(x.shape()), {x, weight, bias}, rule,
-                      "mean and rsqrt");
-}
-
 Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, double eps) {
   check_float("layer_norm", x);
   if (mixes(x, weight)) return layer_norm(x.to(f32), weight, bias, eps);
@@ -87,8 +65,24 @@ Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, dou
       throw_error<ShapeError>("layer_norm: needs weight and bias [{}] for x {}, got {}", x.size(-1),
                               x.shape(), p.shape());
   }
-  if (is_widened(x)) return rounded(layer_norm(x.to(f32), in_f32(weight), in_f32(bias), eps), x);
-  return normalized_rows(x, in_wide(weight), in_wide(bias), eps);
+  if (is_widened(x)) return rounded(layer_norm(x.to(f32), in_wide(weight), in_wide(bias), eps), x);
+  const Tensor gain = in_wide(weight), offset = in_wide(bias);
+  Tensor rows = as_rows(x), y = empty_like(rows, "layer_norm"), w = packed(gain),
+         b = packed(offset);
+  Tensor mean = empty({rows.size(0)}, wide_type(x.dtype()), x.device(), "layer_norm");
+  Tensor rstd = empty_like(mean, "layer_norm");
+  on(x.device(), "layer_norm",
+     [&](auto device) { kernels::layer_norm(device, rows, w, b, eps, y, mean, rstd); });
+  auto rule = [x, gain, offset, rows, w, mean, rstd](const Tensor& g) {
+    Tensor dx = x.requires_grad() ? empty_like(rows) : Tensor(), dweight = empty_gradient(gain),
+           dbias = empty_gradient(offset);
+    on(g.device(), [&](auto device) {
+      kernels::layer_norm_backward(device, as_rows(g), rows, w, mean, rstd, dx, dweight, dbias);
+    });
+    return Tensors{dx.defined() ? dx.reshape(x.shape()) : dx, dweight, dbias};
+  };
+  return record_fused("layer_norm", y.reshape(x.shape()), {x, gain, offset}, rule,
+                      "mean and rsqrt");
 }
 
 Tensor dropout(const Tensor& x, double p, bool training) {
@@ -102,7 +96,7 @@ Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps) {
   check_float("rms_norm", x);
   if (mixes(x, weight)) return rms_norm(x.to(f32), weight, eps);
   if (weight.defined()) check_same_type("rms_norm", x, weight);
-  if (is_narrow(x.dtype())) return rounded(rms_norm(x.to(f32), in_f32(weight), eps), x);
+  if (is_narrow(x.dtype())) return rounded(rms_norm(x.to(f32), in_wide(weight), eps), x);
   if (x.dim() < 1 || (weight.defined() && weight.shape() != Shape{x.size(-1)}))
     throw_error<ShapeError>("rms_norm: needs x [...,C] and weight [C], got {} and {}", x.shape(),
                             weight.shape());
@@ -119,7 +113,7 @@ Tensor causal_conv1d(const Tensor& x, const Tensor& weight, const Tensor& bias) 
         "causal_conv1d: needs x [B,T,C], weight [C,K], bias [C], got {}, {}, {}", x.shape(),
         weight.shape(), bias.shape());
   if (is_narrow(x.dtype()))
-    return causal_conv1d(x.to(f32), weight.to(f32), in_f32(bias)).to(x.dtype());
+    return causal_conv1d(x.to(f32), weight.to(f32), in_wide(bias)).to(x.dtype());
   const std::int64_t T = x.size(1), K = weight.size(1);
   Tensor wide = pad(x, {0, 0, K - 1, 0}), y;
   for (std::int64_t k = 0; k < K; ++k) {

@@ -96,7 +96,6 @@ inline Tensor with_packed_rows(const Tensor& x) {
 }
 // Of optional arguments, which may be undefined: in a type; contiguous and without history.
 inline Tensor in_wide(const Tensor& x) { return x.defined() ? x.to(wide_type(x.dtype())) : x; }
-inline Tensor in_f32(const Tensor& x) { return x.defined() ? x.to(f32) : x; }
 inline Tensor narrowed(const Tensor& x) { return x.defined() ? x.to(autocast_dtype()) : x; }
 inline Tensor packed(const Tensor& x) { return x.defined() ? x.detach().contiguous() : x; }
 // A 0-d tensor of x's dtype, on x's device.

@@ -65,8 +65,7 @@ Tensor sum(const Tensor& x, const Axes& axes, bool keepdim) {
   check_defined("sum", x);
   const Reduced to("sum", x, axes);
   const DType wide = wide_type(x.dtype());
-  // On CUDA a kernel reads narrow ones.
-  if (wide != x.dtype() && (x.dtype() == i32 || x.device() == Device::cpu()))
+  if (wide != x.dtype() && (wide == i64 || x.device() == Device::cpu()))  // CUDA reads narrow ones
     return rounded(sum(x.to(wide), axes, keepdim), x);
   if (is_complex(x.dtype()))
     return complex(sum(real(x), axes, keepdim), sum(imag(x), axes, keepdim));
@@ -81,9 +80,8 @@ Tensor sum(const Tensor& x, const Axes& axes, bool keepdim) {
 
 Tensor mean(const Tensor& x, const Axes& axes, bool keepdim) {
   check_inexact("mean", x);
-  if (is_narrow(x.dtype())) return rounded(mean(x.to(f32), axes, keepdim), x);
   const double count = double(Reduced("mean", x, axes).count);
-  return sum(x, axes, keepdim) / count;
+  return rounded(sum(in_wide(x), axes, keepdim) / count, x);
 }
 
 Tensor var(const Tensor& x, const Axes& axes, bool keepdim, double correction) {

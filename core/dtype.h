@@ -26,8 +26,7 @@ struct bfloat16 {
   TRIAD_HD operator float() const { return std::bit_cast<float>(std::uint32_t(bits) << 16); }
 };
 
-// IEEE 754's half precision: 11 bits of precision up to 65504; below 2^-14 all that is a multiple
-// of 2^-24. Arithmetic is float's.
+// IEEE 754's half: 11 bits up to 65504, multiples of 2^-24 below 2^-14. Arithmetic is float's.
 struct float16 {
   std::uint16_t bits = 0;
 
