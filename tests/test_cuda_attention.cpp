@@ -7,6 +7,10 @@
 #include <triad/backends/kernels.h>
 #include <triad/tests/kernel_checks.h>
 
+#ifdef TRIAD_CUDA_ON_CPU
+#include <triad/backends/cuda/launch.h>
+#endif
+
 using namespace triad;
 using kernel_checks::expand, kernel_checks::kInf, kernel_checks::kNan, kernel_checks::values;
 using reference::Values;
