@@ -40,6 +40,7 @@ TESTS = {
 }
 # Headers are tried within a source that has all of their kernels.
 WITHIN = {
+    "attention_input.h": "attention.cu",
     "attention_mma.cuh": "attention.cu",
     "attention_mma_backward.cuh": "attention.cu",
     "mma.h": "attention.cu",
