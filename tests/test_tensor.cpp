@@ -198,9 +198,10 @@ TEST_CASE("borrowed memory lives as long as a tensor needs it") {
 TEST_CASE("more memory than there is: an error, and everything goes on") {
   const std::int64_t exbi = std::int64_t(1) << 60;
   const MemoryStats before = memory_stats();
-  check_error<Error>([&] { empty({exbi}, boolean); }, "out of memory on cpu: asked for 11529215046068");
-  check_error<Error>([&] { zeros({std::int64_t(1) << 59}); }, "while tensors hold ");
-  check_error<Error>([] { empty({INT64_MAX}, boolean); }, "out of memory");
+  check_error<OutOfMemory>([&] { empty({exbi}, boolean); },
+                           "out of memory on cpu: asked for 11529215046068");
+  check_error<OutOfMemory>([&] { zeros({std::int64_t(1) << 59}); }, "while tensors hold ");
+  check_error<OutOfMemory>([] { empty({INT64_MAX}, boolean); }, "out of memory");
   CHECK(memory_stats().live_blocks == before.live_blocks);
   CHECK(memory_stats().live_bytes == before.live_bytes);
   CHECK(sum(ones({10})).item<float>() == 10);
