@@ -132,8 +132,7 @@ void cyclic_convolution_backward(TRIAD_TAG, const Tensor& dy, const Tensor& v,
 
 // ------------------------------------------------------------------------- optimizers
 
-// For lists that are not empty, of contiguous tensors. The sum of the squares of all elements of
-// all of them, in double, into y, 0-d, f64.
+// Lists are not empty, their tensors contiguous. The sum of all squares, in double, to y, 0-d, f64.
 void sum_of_squares(TRIAD_TAG, const std::vector<Tensor>& xs, const Tensor& y);
 // In place: x *= max_norm / (sqrt(squares) + 1e-6) where that is between 0 and 1; squares 0-d, f64.
 void clip(TRIAD_TAG, const Tensor& squares, double max_norm, const std::vector<Tensor>& xs);

@@ -1,11 +1,12 @@
-"""PyTorch on the rows of cuda_bench: eager, and by torch.compile where it helps.
+"""PyTorch on the rows of cuda_bench: eager, and layers and training by torch.compile, too.
 
     python3 bench/cuda_peers.py --out cuda_peers.json [--seconds 0.5] [--only TEXT] [--eager]
 
 The same names, sizes and way of timing as in cuda_bench.cpp: runs launched one after the other,
 from an idle device to an idle device, in samples of at least 2 ms, of which the median counts. f32
-products are in f32 there as here (no TF32). Compiling takes many seconds a row and none of the
-GPU: processes do it side by side, and a lock lets one of them at a time measure.
+products are in f32 there as here (no TF32). Compiling takes many seconds a row: processes do it
+side by side, and a lock lets one of them at a time measure, beside what the others compile and, for
+a moment, run first. Eager rows are measured before, alone.
 """
 import argparse
 import contextlib
@@ -236,7 +237,7 @@ def work(index, workers, options, lock_file, queue):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", required=True)
-    parser.add_argument("--seconds", type=float, default=0.5, help="at most so long for a row")
+    parser.add_argument("--seconds", type=float, default=0.5, help="at most so long for a row, beside its warm-up")
     parser.add_argument("--only", default="", help="rows whose name and size contain this")
     parser.add_argument("--eager", action="store_true", help="compile nothing")
     parser.add_argument("--workers", type=int, default=min(14, os.cpu_count() or 1))

@@ -239,8 +239,9 @@ void GradScaler::unscale_(Optimizer& optimizer) {
     if (p.value.dtype() == f16)
       throw_error<DTypeError>("GradScaler: needs parameters in f32, {} is f16", p.name);
     leaves.push_back(p.leaf);
-    if (const Tensor g = p.leaf.grad(); g.defined()) g.copy_(g.detach() / get_scale());
   }
+  for (const Tensor& leaf : leaves)
+    if (const Tensor g = leaf.grad(); g.defined()) g.copy_(g.detach() / get_scale());
   is_finite_[&optimizer] = std::isfinite(clip_grad_norm(leaves, kInfinity).item<double>());
 }
 
@@ -251,7 +252,7 @@ bool GradScaler::step(Optimizer& optimizer) {
 }
 
 void GradScaler::update() {
-  if (is_finite_.empty()) throw ValueError("GradScaler: update comes after a step");
+  if (is_finite_.empty()) throw ValueError("GradScaler: update comes after step or unscale_");
   const bool finite = std::ranges::all_of(is_finite_, [](auto& entry) { return entry.second; });
   is_finite_.clear();
   const std::int64_t steps = finite ? growth_tracker_.item<std::int64_t>() + 1 : 0;

@@ -167,13 +167,13 @@ struct GradScalerOptions {
 //   scaler.step(optimizer);
 //   scaler.update();
 //
-// Another order is a ValueError, a parameter in f16 a DTypeError.
+// unscale_ twice before update, or update first, is a ValueError; a parameter in f16 a DTypeError.
 class GradScaler {
  public:
   explicit GradScaler(const GradScalerOptions& options = {});
   Tensor scale(const Tensor& loss) const;
   void unscale_(Optimizer& optimizer);
-  // unscale_, unless done, then optimizer.step(), or false: it was skipped and has changed nothing.
+  // unscale_, unless done, then optimizer.step(), or false: skipped, no parameter has changed.
   bool step(Optimizer& optimizer);
   void update();  // after the step of every optimizer
   double get_scale() const { return scale_.item<double>(); }

@@ -142,7 +142,7 @@ TEST_CASE("what comes out of order, and what cannot be") {
   Fixture f;
   nn::GradScaler scaler;
   CHECK(message_of<ValueError>([&] { scaler.update(); }) ==
-        "GradScaler: update comes after a step");
+        "GradScaler: update comes after step or unscale_");
   scaler.scale(sum(f.p)).backward();
   scaler.unscale_(f.optimizer);
   const char* once = "GradScaler: unscale_ comes once before each update, and not after step";

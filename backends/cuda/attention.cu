@@ -151,7 +151,8 @@ template <class E> Grid general_grid(Cuda device, const AttentionInput<E>& p, In
   return blocks_of(device, ceil_div(p.heads() * rows, kRows) * parts, 32 * kRows);
 }
 
-// Whether tensor cores can take these: whole rows in pieces of 16 bytes.
+// Whether tensor cores can take these: whole rows in pieces of 16 bytes, and a scale that leaves
+// the largest score the largest, since it comes in after that is found.
 template <class E>
 bool fits_tensor_cores(const AttentionInput<E>& p, std::initializer_list<const Tensor*> tensors) {
   if (!(p.scale > 0) || p.D == 0 || p.D > 128 || p.D % kChunk<E> != 0) return false;

@@ -5,6 +5,7 @@
 
 namespace triad::cuda {
 
+// `count` rows, `columns` of each, `stride` elements apart.
 template <class E> struct Rows {
   E* first;
   Index stride;

@@ -101,7 +101,7 @@ __device__ void load_left(unsigned (&to)[4], const E* tile, int m, int k) {
   load_matrices<false>(to, tile + place<E, D>(m * 16 + lane % 16, k * 2, lane / 16));
 }
 
-// acc += own [16 M, D] other [8 N, D]^T; own(m, k, to) is load_left of the warp's rows. unroll: of
+// acc = own [16 M, D] other [8 N, D]^T; own(m, k, to) is load_left of the warp's rows. unroll: of
 // the steps of two chunks, so many at once.
 template <class E, int D, int unroll, int M, int N, class Own>
 __device__ void multiply_rows(float (&acc)[M][N][4], const Own& own, const E* other) {
@@ -225,8 +225,8 @@ __device__ void store_tile(const Rows<E>& to, int first, const float (&acc)[M][D
 // ---------------------------------------------------------------------- forward
 
 // As large as registers allow: a warp's rows are 16 M, and `others` go by at a time. plain: without
-// masks and dropout, which need registers of their own. (nvcc 13.0 for sm_80, sm_90a and sm_100: up
-// to 255 registers, none spilled, hence two blocks on a multiprocessor.)
+// masks and dropout, which need registers of their own. (nvcc 13.0 uses up to 255 of them; which
+// kernels spill a few, and how many blocks fit: tests/kernel_resources.txt.)
 struct TileSize {
   int M, others;
   constexpr int own() const { return 16 * M * kMmaWarps; }

@@ -6,6 +6,8 @@
 //   dv = (a f)^T dout      da = f (dout v^T)      ds = scale a (da - delta)
 //   dq = ds k              dk = ds^T q
 //
+// (The code multiplies dq and dk by scale in the end, not ds.)
+//
 // (FlashAttention, algorithm 4.) One kernel walks from a tile of queries along keys, to dq, another
 // from a tile of keys along queries, to dk and dv. Scores and da are computed by both: nothing is
 // added up across blocks, so that no order of blocks can change a bit.

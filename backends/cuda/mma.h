@@ -122,9 +122,9 @@ __device__ void multiply_add(float (&d)[4], const unsigned (&a)[4], unsigned b0,
 #endif
 }
 
-// The same of floats, which tensor cores see without their last 13 bits: d [16,8] += a [16,8] b
-// [8,8]. A float takes the place of a pair: of a matrix [8,4], lane l holds row l / 4, column l
-// % 4.
+// The same of floats, which tensor cores see without their last 13 bits (TF32): d [16,8] += a
+// [16,8] b [8,8]. A float takes the place of a pair: of a matrix [8,4], lane l holds row l / 4,
+// column l % 4.
 __device__ inline void multiply_add_short(float (&d)[4], const unsigned (&a)[4],
                                           const unsigned (&b)[2]) {
 #ifdef __CUDACC__

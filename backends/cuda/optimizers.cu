@@ -1,4 +1,4 @@
-// Norms of gradients and updates of parameters, whole lists in one launch: a block takes kChunk
+// Norms of gradients and updates of parameters, lists of up to 256 in one launch: a block takes kChunk
 // elements of one of them. Where they lie is in the kernel's arguments, of which a captured graph
 // keeps a copy. The arithmetic is that of torch.optim; what depends on the step alone is in double.
 #include <triad/backends/cuda/reduce.h>

@@ -10,7 +10,7 @@ constexpr unsigned kAllLanes = 0xffffffff;
 struct Plus {
   template <class T> __device__ T operator()(T a, T b) const { return a + b; }
 };
-struct Larger {  // of a number and NaN, the number
+struct Larger {  // b if it is larger; a where either is NaN
   template <class T> __device__ T operator()(T a, T b) const { return b > a ? b : a; }
 };
 

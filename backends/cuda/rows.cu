@@ -28,7 +28,8 @@ template <class E> struct Columns {
   __device__ int at(int first, int i) const {
     return first + int((i / N * blockDim.x + threadIdx.x) * N) + i % N;
   }
-  // read(first) and f(first) for every turn; what one turn has read, the next call finds.
+  // read(first) and f(first) for every turn. Where one turn is enough, the next call does not read
+  // again: what `read` fills must live as long as this.
   bool held = false;
   template <class Read, class F> __device__ void turns(const Read& read, const F& f) {
     const int step = kHeld * int(blockDim.x);
