@@ -142,17 +142,17 @@ double hybrid_flops(const std::string& heads, std::int64_t B, std::int64_t T, st
 CudaRow layer(const examples::Configuration& c, std::int64_t B, std::int64_t T, std::int64_t M,
               bool backward, bool graphed, Device device) {
   const Workload w = hybrid(c.name, c.heads, B, T, device, M);
-  CudaRow row{.name = c.name,
-              .size = fmt::format("f32 ({},{}) {}{}", B, T,
-                                  backward ? "forward + backward" : "forward",
-                                  graphed ? ", graph" : ""),
-              .flops = hybrid_flops(c.heads, B, T, M, backward),
-              .product = "f32",
-              .run = [w, mode = w.modes[backward]] { w.run(mode); }};
+  CudaRow row{
+      .name = c.name,
+      .size = fmt::format("f32 ({},{}) {}{}", B, T, backward ? "forward + backward" : "forward",
+                          graphed ? ", graph" : ""),
+      .flops = hybrid_flops(c.heads, B, T, M, backward),
+      .product = "f32",
+      .run = [w, mode = w.modes[backward]] { w.run(mode); }};
   if (!graphed) return row;
   row.run();  // makes plans, which a capture cannot
   const auto step = std::make_shared<cuda::CapturedStep>(Cuda{device.index}, row.run);
-  row.run = [step] { step->replay(1); };
+  row.run = [step, w] { step->replay(1); };  // which reads the memory of w
   return row;
 }
 
