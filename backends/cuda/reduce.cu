@@ -181,16 +181,12 @@ void sum(Cuda device, const Tensor& x, const Tensor& y) {
   if (x.numel() == 0) return fill(device, 0, y);
   if (x.dtype() == bf16) return launch_sum<bfloat16>(device, x, y);
   if (x.dtype() == f16) return launch_sum<float16>(device, x, y);
-  visit_wide(x.dtype(), [&]<class T>(T) {
-    if constexpr (is_complex_v<T>) throw DTypeError("sum: needs numbers that are not complex");
-    else launch_sum<T>(device, x, y);
-  });
+  visit_wide(x.dtype(), [&]<class T>(T) { launch_sum<T>(device, x, y); });
 }
 
 void cumsum_last(Cuda device, const Tensor& x, const Tensor& y) {
   visit_wide(x.dtype(), [&]<class T>(T) {
-    if constexpr (is_complex_v<T> || std::is_same_v<T, bool>)
-      throw DTypeError("cumsum: no numbers");
+    if constexpr (std::is_same_v<T, bool>) throw DTypeError("cumsum: no numbers");
     else {
       const Rows rows(x, y);
       launch(blocks_for(device, rows.rows.count, dim3(32)), running_sum<T>, rows,
@@ -201,13 +197,10 @@ void cumsum_last(Cuda device, const Tensor& x, const Tensor& y) {
 
 void max_last(Cuda device, const Tensor& x, bool largest, const Tensor& y, const Tensor& index) {
   visit_wide(x.dtype(), [&]<class T>(T) {
-    if constexpr (is_complex_v<T>) throw DTypeError("max: complex numbers have no order");
-    else {
-      const Rows rows(x, y);
-      launch(blocks_for(device, rows.rows.count, threads_for(rows.length)), find_best<T>, rows,
-             First<T>{largest, true}, data_of<T>(device, x), data_of<T>(device, y),
-             data_of<Index>(device, index));
-    }
+    const Rows rows(x, y);
+    launch(blocks_for(device, rows.rows.count, threads_for(rows.length)), find_best<T>, rows,
+           First<T>{largest, true}, data_of<T>(device, x), data_of<T>(device, y),
+           data_of<Index>(device, index));
   });
 }
 
