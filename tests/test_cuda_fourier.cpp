@@ -241,12 +241,12 @@ TEST_CASE("sizes on CUDA: powers of two as long as one kernel takes them") {
   if (no_device()) return;
   on(kCuda, [&]<class Tag>(Tag device) {
     if constexpr (std::is_same_v<Tag, Cpu>) return;
-    for (std::int64_t n : {1, 2, 3, 17, 1000, 1024, 16383, 16384, 16385, 100003}) {
+    for (std::int64_t n : {1, 2, 3, 17, 1000, 1024, 16383, 16384, 32768, 32769, 100003}) {
       const std::int64_t size = kernels::fast_fft_size(device, n);
       CHECK(size >= n);
       CHECK(kernels::fast_fft_size(device, size) == size);
-      if (n <= 16384) CHECK((size & (size - 1)) == 0);
-      if (n <= 16384) CHECK((size < 2 * n || size == 1));
+      if (n <= 32768) CHECK((size & (size - 1)) == 0);
+      if (n <= 32768) CHECK((size < 2 * n || size == 1));
     }
   });
 }
@@ -271,7 +271,7 @@ TEST_CASE("cyclic_convolution on CUDA") {
 
 TEST_CASE("cyclic_convolution on CUDA in one kernel, at all of its sizes") {
   if (no_device()) return;
-  for (std::int64_t n = 16; n <= 16384; n *= 2)
+  for (std::int64_t n = 16; n <= 32768; n *= 2)
     for (DType dtype : {f32, bf16, f16}) {
       CAPTURE(name(dtype));
       CAPTURE(n);
@@ -279,6 +279,12 @@ TEST_CASE("cyclic_convolution on CUDA in one kernel, at all of its sizes") {
       const Tensor v = random_view(1, T, 2, D, dtype), filter = random({2, n / 2 + 1}, c128);
       const Tensor wanted = expected(v, filter, n);
       CHECK(difference(convolved(there(v), there(filter), n), wanted) < bound(dtype));
+      // In halves, where zeros fill the second one.
+      for (std::int64_t half : {n / 2, n / 2 - n / 7}) {
+        const Tensor short_v = random_view(1, half, 2, D, dtype);
+        CHECK(difference(convolved(there(short_v), there(filter), n),
+                         expected(short_v, filter, n)) < bound(dtype));
+      }
       if (n > 1024) continue;
       const Tensor odd = random_view(1, T, 2, 4, dtype, 1);
       CHECK(difference(convolved(there(odd), there(filter), n), expected(odd, filter, n)) <
@@ -314,25 +320,28 @@ TEST_CASE("cyclic_convolution on CUDA writes nothing outside its view") {
 TEST_CASE("cyclic_convolution_backward on CUDA") {
   if (no_device()) return;
   for (DType dtype : {f32, f64, bf16, f16})
-    for (std::int64_t n : {1, 2, 3, 8, 16, 30, 32, 64, 128, 512, 4096})
+    for (std::int64_t n : {1, 2, 3, 8, 16, 30, 32, 64, 128, 512, 4096, 16384})
       for (std::int64_t D : {1, 6}) {
         if (n > 1000 && (D != 6 || dtype != f32)) continue;
-        CAPTURE(name(dtype));
-        CAPTURE(n);
-        CAPTURE(D);
-        const std::int64_t B = n < 100 ? 5 : 2, T = n - n / 3;
-        const Tensor v = random_view(B, T, 2, D, dtype), dy = random_view(B, T, 2, D, dtype);
-        const Tensor filter = random({2, n / 2 + 1}, c128);
-        const Gradients wanted = expected_backward(dy, v, filter, n);
-        const Gradients both = backward(there(dy), there(v), there(filter), n);
-        CHECK(difference(both.dv, wanted.dv) < bound(dtype));
-        CHECK(difference(both.dspectrum, wanted.dspectrum) < (dtype == f64 ? 1e-14 : 1e-6));
-        // Each alone, and none.
-        const Tensor dv = backward(there(dy), there(v), there(filter), n, true, false).dv;
-        CHECK(difference(dv, wanted.dv) < bound(dtype));
-        const Gradients other = backward(there(dy), there(v), there(filter), n, false, true);
-        CHECK(kernel_checks::same_bits(other.dspectrum, both.dspectrum));
-        backward(there(dy), there(v), there(filter), n, false, false);
+        for (bool halves : {false, true}) {
+          CAPTURE(name(dtype));
+          CAPTURE(n);
+          CAPTURE(D);
+          CAPTURE(halves);
+          const std::int64_t B = n < 100 ? 5 : 2, T = halves ? (n + 1) / 2 : n - n / 3;
+          const Tensor v = random_view(B, T, 2, D, dtype), dy = random_view(B, T, 2, D, dtype);
+          const Tensor filter = random({2, n / 2 + 1}, c128);
+          const Gradients wanted = expected_backward(dy, v, filter, n);
+          const Gradients both = backward(there(dy), there(v), there(filter), n);
+          CHECK(difference(both.dv, wanted.dv) < bound(dtype));
+          CHECK(difference(both.dspectrum, wanted.dspectrum) < (dtype == f64 ? 1e-14 : 1e-6));
+          // Each alone, and none.
+          const Tensor dv = backward(there(dy), there(v), there(filter), n, true, false).dv;
+          CHECK(difference(dv, wanted.dv) < bound(dtype));
+          const Gradients other = backward(there(dy), there(v), there(filter), n, false, true);
+          CHECK(kernel_checks::same_bits(other.dspectrum, both.dspectrum));
+          backward(there(dy), there(v), there(filter), n, false, false);
+        }
       }
 }
 
@@ -353,9 +362,8 @@ TEST_CASE("what CUDA computes of sequences depends on no schedule") {
   if (no_device()) return;
   for (std::int64_t n : {20, 16, 64, 512, 8192}) {
     CAPTURE(n);
-    const std::int64_t D = n > 512 ? 2 : 6;
-    const Tensor v = there(random_view(2, n - 3, 1, D, f32)),
-                 dy = there(random_view(2, n - 3, 1, D, f32));
+    const std::int64_t D = n > 512 ? 2 : 6, T = n == 512 ? n / 2 : n - 3;
+    const Tensor v = there(random_view(2, T, 1, D, f32)), dy = there(random_view(2, T, 1, D, f32));
     const Tensor filter = there(random({1, n / 2 + 1}, c128));
     check_schedules([&] {
       const Gradients gradients = backward(dy, v, filter, n);

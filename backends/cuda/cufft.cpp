@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <list>
 #include <mutex>
+#include <tuple>
 
 #include <triad/backends/cuda/runtime.h>
 #include <triad/core/format.h>
@@ -22,10 +23,7 @@ struct Plan {
   cufftHandle handle = 0;
   std::size_t work_bytes = 0;
 
-  bool is_for(const Plan& p) const {
-    return device.index == p.device.index && transform == p.transform && real == p.real &&
-           n == p.n && batch == p.batch;
-  }
+  auto key() const { return std::tuple(device.index, transform, real, n, batch); }
   void check(cufftResult status) const {
     if (status != CUFFT_SUCCESS)
       throw_error<Error>("cuFFT: status {} in {} transforms of {} points of {}", int(status), batch,
@@ -66,7 +64,8 @@ void fft(Cuda device, Transform transform, DType real, std::int64_t n, std::int6
   stream(device);                     // makes it the current device
   const std::lock_guard lock(mutex);  // a plan runs one transform at a time
   Plan plan{device, transform, real, n, batch};
-  const auto found = std::ranges::find_if(plans, [&](const Plan& p) { return p.is_for(plan); });
+  const auto found =
+      std::ranges::find_if(plans, [&](const Plan& p) { return p.key() == plan.key(); });
   if (found != plans.end()) plans.splice(plans.begin(), plans, found);
   else {
     plan.make();

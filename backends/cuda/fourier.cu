@@ -163,84 +163,82 @@ void correlate_spectra(Cuda device, const Tensor& dy, const Tensor& v, Index n,
 
 // ---------------------------------------------------------------------- in one kernel
 
-std::size_t most_shared_memory([[maybe_unused]] Cuda device) {  // that a block may have
-#ifndef TRIAD_CUDA_ON_CPU
-  int bytes = 0;
-  check(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device.index));
-  return std::size_t(bytes);
-#else
-  return 227 << 10;
-#endif
+// f for the type of v where that is one of the kernels', else false.
+bool in_one_kernel(const Tensor& v, auto f) {
+  const auto of_type = [&]<class T>(T) { return v.dtype() == dtype_of<T>() && f(T()); };
+  return of_type(float()) || of_type(bfloat16()) || of_type(float16());
 }
 
-// Counted, not measured: 256 threads to a block and 32 bytes to an access of memory where 70 KiB of
-// shared memory, of which a multiprocessor has room for two or three blocks, allow it.
-FilterPlan make_plan(Index n, Index pairs, Index item) {
-  const Index most = std::clamp<Index>(std::max(std::min(16 / item, 16384 / n), 4096 / n), 1, 32);
+// Of v [B,T,H,D] over n points, in halves where that does; without pairs: no kernel does it all.
+// Counted, not measured: 256 threads to a block, more for accesses of 16 bytes.
+template <class T>
+FilterPlan make_plan(Cuda device, const Tensor& v, const Tensor& y, Index n, bool correlates) {
+  const int halves = n >= 32 && v.shape()[1] <= n / 2 ? 2 : 1;
+  n /= halves;
+  FilterPlan plan{int(n), 0, 0, halves, correlates || (halves == 2 && n <= 8192)};
+  const Index most_threads = plan.parks ? 512 : 1024;
+  if (n < 16 || n > 16 * most_threads || !std::has_single_bit(std::uint64_t(n))) return plan;
+  if (!Channels<T>::can_be(v) || !Channels<T>::can_be(y)) return plan;
+  const Index wide = std::min<Index>(16 / sizeof(T), most_threads * 16 / n);
+  const Index most = std::min(v.shape()[3] / 2, std::clamp<Index>(4096 / n, wide, 32));
   const int bits = std::countr_zero(std::uint64_t(n)), rest = bits % 4;
-  FilterPlan plan{int(n), 1, rest == 0 && bits > 4 ? 4 : rest};
-  while (plan.pairs < std::min(pairs, most)) plan.pairs *= 2;
+  plan.first_bits = rest == 0 && bits > 4 ? 4 : rest;
+  for (plan.pairs = 1; plan.pairs < most;) plan.pairs *= 2;
+  if (plan.shared_bytes() > shared_memory(device)) plan.pairs = 0;
   return plan;
 }
 
-// y = v filtered; and dspectrum, if it is wanted, where v is dy, y is dv and `other` is v. False,
-// with nothing done, where no kernel does it all.
-template <class T>
-bool in_one_kernel(Cuda device, const Tensor& v, const Tensor& spectrum, Index n, bool adjoint,
-                   const Tensor& y, const Tensor& other, const Tensor& dspectrum) {
-  const bool correlates = dspectrum.defined();
-  for (const Tensor& x : {v, y, other})
-    if (!Channels<T>::can_be(x)) return false;
-  if (n < 16 || n > (correlates ? 8192 : 16384) || (n & (n - 1)) != 0) return false;
-  const Index batch = v.shape()[0], heads = v.shape()[2], pairs = v.shape()[3] / 2;
-  const FilterPlan plan = make_plan(n, pairs, sizeof(T));
-  const Index points = plan.pairs * (plan.room() + (correlates ? n : 0));
-  const std::size_t shared_bytes = std::size_t(points) * sizeof(Point);
-  if (shared_bytes > most_shared_memory(device)) return false;
-
-  const Index bins = heads * plan.slots(), tiles = ceil_div(pairs, plan.pairs);
-  const Tensor memory = empty({bins + plan.roots()}, c64, v.device());
-  Point *filter = complex_data<float>(device, memory), *roots = filter + bins;
-  launch(grid_for(device, bins + plan.roots()), prepare_filter, plan, heads,
-         complex_data<double>(device, spectrum), adjoint, filter, roots);
-  const auto in = Channels<const T>::of(device, v);
-  const auto out = Channels<T>::of(device, y);
-  Grid grid{device, dim3(), dim3(unsigned(plan.pairs * plan.threads_of_pair())), shared_bytes};
-  if (!correlates) {
-    grid.blocks = dim3(unsigned(batch * heads * tiles));
-    const auto kernel = grid.threads.x <= 512 ? filter_channels<512, T> : filter_channels<1024, T>;
-    launch(grid, kernel, plan, heads, tiles, in, out, filter, roots);
-    return true;
-  }
-  // A block takes some of the batch one after the other where there are blocks enough without; more
-  // than 8 would round more in f32.
-  const Index enough = 4 * multiprocessors(device);
-  const Index chunk = std::clamp<Index>(batch * heads * tiles / enough, 1, 8);
-  const Index chunks = ceil_div(batch, chunk), parts = tiles * chunks * plan.pairs;
-  const Tensor sums = empty({heads, parts, n}, c64, v.device());
-  Point* sum = complex_data<float>(device, sums);
-  grid.blocks = dim3(unsigned(heads * tiles * chunks));
-  const auto kernel =
-      grid.threads.x <= 256 ? correlate_channels<256, T> : correlate_channels<512, T>;
-  launch(grid, kernel, plan, tiles, batch, chunk, Channels<const T>::of(device, other), in, out,
-         filter, roots, sum);
-  reduce_columns<Complex<double>>(device, heads, parts, n / 2 + 1, PairCorrelation{parts, n, sum},
-                                  Weighted{n, complex_data<double>(device, dspectrum)});
-  return true;
+// The plan's roots, and behind them the filter, if there is one.
+Tensor prepared(Cuda device, const FilterPlan& plan, const Tensor& spectrum, bool adjoint) {
+  const int heads = spectrum.defined() ? int(spectrum.shape()[0]) : 0;
+  const Index count = plan.roots() + Index(heads) * plan.halves * plan.slots();
+  const Tensor all = empty({count}, c64, Device::cuda(device.index));
+  launch(grid_for(device, count), prepare_filter, plan, heads,
+         complex_data<double>(device, spectrum), adjoint, complex_data<float>(device, all));
+  return all;
 }
 
-// y = v filtered, or dv = dy by the adjoint, and the gradient of the spectrum.
-void filter(Cuda device, const Tensor& v, const Tensor& spectrum, Index n, bool adjoint,
-            const Tensor& y, const Tensor& other = {}, const Tensor& dspectrum = {}) {
-  const Tensor values = packed(device, spectrum);
-  const auto in_one = [&]<class T>(T) {
-    return v.dtype() == dtype_of<T>() &&
-           in_one_kernel<T>(device, v, values, n, adjoint, y, other, dspectrum);
-  };
-  if (in_one(float()) || in_one(bfloat16()) || in_one(float16())) return;
-  const Tensor bins = spectra(device, v, n);
-  if (dspectrum.defined()) correlate_spectra(device, bins, spectra(device, other, n), n, dspectrum);
-  if (y.defined()) filter_spectra(device, bins, values, adjoint, n, y);
+// y = v filtered; false, with nothing done, where no kernel does it all.
+bool filter_in_one(Cuda device, const Tensor& v, const Tensor& spectrum, Index n, bool adjoint,
+                   const Tensor& y) {
+  return in_one_kernel(v, [&]<class T>(T) {
+    const FilterPlan plan = make_plan<T>(device, v, y, n, false);
+    if (plan.pairs == 0) return false;
+    const Tensor all = prepared(device, plan, packed(device, spectrum), adjoint);
+    const Index tiles = ceil_div(v.shape()[3] / 2, plan.pairs), heads = v.shape()[2];
+    const Grid grid{device, dim3(unsigned(v.shape()[0] * heads * tiles)), dim3(plan.threads()),
+                    plan.shared_bytes()};
+    const auto kernel = plan.parks              ? filter_channels<512, 2, T>
+                        : plan.halves == 2      ? filter_channels<1024, 2, T>
+                        : plan.threads() <= 512 ? filter_channels<512, 1, T>
+                                                : filter_channels<1024, 1, T>;
+    launch(grid, kernel, plan, heads, tiles, Channels<const T>::of(device, v),
+           Channels<T>::of(device, y), complex_data<float>(device, all));
+    return true;
+  });
+}
+
+// dspectrum from dy and v, or false. A block takes some of the batch one after the other where
+// there are blocks enough without; more than 8 would round more in f32.
+bool correlate_in_one(Cuda device, const Tensor& dy, const Tensor& v, Index n,
+                      const Tensor& dspectrum) {
+  return in_one_kernel(v, [&]<class T>(T) {
+    const FilterPlan plan = make_plan<T>(device, dy, v, n, true);
+    if (plan.pairs == 0) return false;
+    const Tensor roots = prepared(device, plan, {}, false);
+    const Index batch = v.shape()[0], heads = v.shape()[2], D = v.shape()[3];
+    const Index tiles = ceil_div(D / 2, plan.pairs), blocks = heads * plan.halves * tiles;
+    const Index chunk = std::clamp<Index>(batch * blocks / 4 / multiprocessors(device), 1, 8);
+    const Index chunks = ceil_div(batch, chunk), parts = tiles * chunks * plan.pairs;
+    const Tensor sums = empty({heads, parts, n}, c64, v.device());
+    Point* sum = complex_data<float>(device, sums);
+    launch({device, dim3(unsigned(blocks * chunks)), dim3(plan.threads()), plan.shared_bytes()},
+           correlate_channels<T>, plan, tiles, batch, chunk, Channels<const T>::of(device, v),
+           Channels<const T>::of(device, dy), complex_data<float>(device, roots), sum);
+    reduce_columns<Complex<double>>(device, heads, parts, n / 2 + 1, PairCorrelation{parts, n, sum},
+                                    Weighted{n, complex_data<double>(device, dspectrum)});
+    return true;
+  });
 }
 
 }  // namespace
@@ -265,18 +263,24 @@ void irfft(Cuda device, const Tensor& x, double scale, const Tensor& y) {
 
 // In one kernel, a power of two beats every smaller size by far.
 std::int64_t fast_fft_size(Cuda, std::int64_t n) {
-  return n <= 16384 ? std::int64_t(std::bit_ceil(std::uint64_t(n))) : fast_fft_size(Cpu{}, n);
+  return n <= 32768 ? std::int64_t(std::bit_ceil(std::uint64_t(n))) : fast_fft_size(Cpu{}, n);
 }
 
 void cyclic_convolution(Cuda device, const Tensor& v, const Tensor& spectrum, std::int64_t n,
                         const Tensor& y) {
-  filter(device, v, spectrum, n, false, y);
+  if (!filter_in_one(device, v, spectrum, n, false, y))
+    filter_spectra(device, spectra(device, v, n), packed(device, spectrum), false, n, y);
 }
 
 void cyclic_convolution_backward(Cuda device, const Tensor& dy, const Tensor& v,
                                  const Tensor& spectrum, std::int64_t n, const Tensor& dv,
                                  const Tensor& dspectrum) {
-  if (dv.defined() || dspectrum.defined()) filter(device, dy, spectrum, n, true, dv, v, dspectrum);
+  const bool filtered = !dv.defined() || filter_in_one(device, dy, spectrum, n, true, dv);
+  const bool correlated = !dspectrum.defined() || correlate_in_one(device, dy, v, n, dspectrum);
+  if (filtered && correlated) return;
+  const Tensor bins = spectra(device, dy, n);
+  if (!correlated) correlate_spectra(device, bins, spectra(device, v, n), n, dspectrum);
+  if (!filtered) filter_spectra(device, bins, packed(device, spectrum), true, n, dv);
 }
 
 }  // namespace triad::kernels

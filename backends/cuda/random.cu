@@ -55,20 +55,12 @@ struct Normal {
   }
 };
 
-__device__ inline std::uint64_t high_half(std::uint64_t a, std::uint64_t b) {
-#ifdef __CUDA_ARCH__
-  return __umul64hi(a, b);
-#else
-  return std::uint64_t((unsigned __int128)(a)*b >> 64);
-#endif
-}
-
 struct Integers {
   std::uint64_t low, range;
   __device__ void operator()(const std::uint32_t* word, std::int64_t (&y)[2]) const {
     for (int i = 0; i < 2; ++i) {
       const std::uint64_t bits = std::uint64_t(word[2 * i]) << 32 | word[2 * i + 1];
-      y[i] = std::int64_t(low + high_half(bits, range));
+      y[i] = std::int64_t(low + std::uint64_t((unsigned __int128)(bits)*range >> 64));
     }
   }
 };

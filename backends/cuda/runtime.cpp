@@ -19,10 +19,10 @@ constexpr std::size_t kStaging = 4 << 20;  // bytes of a pinned buffer
 // What a device has of its own, made when it is first used.
 struct State {
   cudaStream_t stream = nullptr;
-  int multiprocessors = 0;
-  std::mutex copies;           // of the two buffers below
-  std::byte* staging[2] = {};  // pinned: the device reads and writes them itself
-  cudaEvent_t staged[2] = {};  // when it is done with each
+  int multiprocessors = 0, shared_bytes = 0;  // those of a block at most
+  std::mutex copies;                          // of the two buffers below
+  std::byte* staging[2] = {};                 // pinned: the device reads and writes them itself
+  cudaEvent_t staged[2] = {};                 // when it is done with each
 };
 
 State& state(int device) {
@@ -39,6 +39,8 @@ State& state(int device) {
   auto made = std::make_unique<State>();
   check(cudaStreamCreateWithFlags(&made->stream, cudaStreamNonBlocking));
   check(cudaDeviceGetAttribute(&made->multiprocessors, cudaDevAttrMultiProcessorCount, device));
+  check(
+      cudaDeviceGetAttribute(&made->shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
   for (int i = 0; i < 2; ++i) {
     check(cudaMallocHost(&made->staging[i], kStaging));
     check(cudaEventCreateWithFlags(&made->staged[i], cudaEventDisableTiming));
@@ -98,6 +100,7 @@ int device_count() {
 
 void* stream(Cuda device) { return state(device.index).stream; }
 int multiprocessors(Cuda device) { return state(device.index).multiprocessors; }
+std::size_t shared_memory(Cuda device) { return std::size_t(state(device.index).shared_bytes); }
 void synchronize(Cuda device) { check(cudaStreamSynchronize(state(device.index).stream)); }
 
 void* allocate(int device, std::size_t bytes) {

@@ -22,6 +22,7 @@ namespace triad::cuda {
 
 void* stream(Cuda device);  // a cudaStream_t; makes the device the calling thread's current one
 int multiprocessors(Cuda device);
+std::size_t shared_memory(Cuda device);  // bytes that a block may have
 void synchronize(Cuda device);  // returns once all that was launched is done
 void copy_within(Cuda device, void* to, const void* from, std::size_t bytes);
 

@@ -1,4 +1,5 @@
-// The filter along time in one kernel, for n = 16, 32, ..., 16384 points of f32 or bf16.
+// The filter along time in one kernel, for transforms of n = 16, 32, ..., 16384 points of f32, bf16
+// or f16; where zeros fill the second half of the sequence, as in a causal filter, of 2n points.
 //
 // Two neighbouring channels are one complex sequence z = v_a + i v_b: the filter is real in time,
 // so that the real and the imaginary part of its output are theirs again. A block loads some pairs
@@ -9,6 +10,11 @@
 // radix 1 to 16, the rest of radix 16, and leaves the spectrum in an order of its own
 // (frequency_at); decimation in time goes back up. What a pass reads it writes to the same places,
 // so one barrier lies between two passes. See backends/cpu/fft.h, which does the same in cache.
+//
+// Of 2n points that end in n zeros and of which the first n are wanted, the transforms are two of n
+// points, one after the other in the same memory: the even frequencies are the transform of z_t,
+// the odd ones that of z_t exp(-pi i t / n), and y_t = (even_t + exp(pi i t / n) odd_t) / 2. This
+// is the mean of a cyclic and a negacyclic convolution.
 //
 // The steps of all passes but the first are 16 or 256, and a gap of one point after every 16 keeps
 // them, and the last one's runs of 16, off each other's banks of shared memory.
@@ -32,8 +38,12 @@ TRIAD_HD inline void store_point(Point* to, Point z) { store_vector<2>(&to->re, 
 // A transform of n points for each of `pairs` channel pairs by pairs * n / 16 threads.
 struct FilterPlan {
   int n, pairs, first_bits;  // the first pass has radix 2^first_bits
+  int halves;                // 2 where the sequence has 2n points, the last n of them zeros
+  bool parks;                // threads keep 16 points each in shared memory, behind all pairs'
 
   TRIAD_HD int threads_of_pair() const { return n / 16; }
+  unsigned threads() const { return unsigned(pairs * threads_of_pair()); }
+  std::size_t shared_bytes() const { return pairs * (room() + (parks ? n : 0)) * sizeof(Point); }
   TRIAD_HD int first_step() const { return n >> first_bits; }
   TRIAD_HD bool has_gaps() const { return n >= 256; }
   TRIAD_HD int first_apart() const { return n / 16 + n / 256; }
@@ -44,28 +54,32 @@ struct FilterPlan {
     return points + (16 + shift - points % 16) % 16;
   }
 
-  // Row p of the spectrum holds this frequency; the 16 rows of a thread are n / 16 apart.
-  TRIAD_HD int frequency_at(int p) const {
+  // Row p of a half's spectrum holds this frequency of the sequence; those of a thread's 16 rows
+  // are halves * n / 16 apart.
+  TRIAD_HD int frequency_at(int half, int p) const {
     int step = first_step(), k = p / step, unit = 1 << first_bits;
     for (; step > 1; unit *= 16) {
       p %= step;
       step /= 16;
       k += p / step * unit;
     }
-    return k;
+    return halves * k + half;
   }
   // Filters lie in memory as 16 threads read them: a matrix of 16 x 16 rows transposed.
   TRIAD_HD int slots() const { return n < 256 ? 256 : n; }
   TRIAD_HD static int slot_of(int p) { return p / 256 * 256 + p % 16 * 16 + p / 16 % 16; }
 
   // A pass of radix R = 2^bits from blocks of R * step points takes exp(-2 pi i 2^bit j / (R
-  // step)), j < step, for every bit; those of the passes lie one behind the other.
-  TRIAD_HD int roots() const {
+  // step)), j < step, for every bit; those of the passes lie one behind the other. Behind them, for
+  // two halves, come exp(-pi i t / n), t < n.
+  TRIAD_HD int pass_roots() const {
     int count = first_bits * first_step();
     for (int step = first_step() / 16; step > 1; step /= 16) count += 4 * step;
     return count;
   }
+  TRIAD_HD int roots() const { return pass_roots() + (halves == 2 ? n : 0); }
   TRIAD_HD math::CosSin<double> root(int i) const {
+    if (i >= pass_roots()) return math::cos_sin_turns(double(i - pass_roots()) / (2 * n));
     int bits = first_bits, step = first_step(), size = n;
     for (; i >= bits * step; bits = 4, size = step, step /= 16) i -= bits * step;
     const int turn = (i % step << i / step) & (size - 1);
@@ -131,19 +145,17 @@ __device__ void turn_and_add(Point (&x)[R], const Point* roots, int step) {
 
 // Pairs of neighbouring channels of [B,T,H,D].
 template <class T> struct Channels {
-  T* data;  // null: not wanted
+  T* data;
   Index along_b, along_t, along_h;
   int length, pairs;
 
   // Every pair must be one access of memory.
   static bool can_be(const Tensor& x) {
-    if (!x.defined()) return true;
     const Index all = x.shape()[3] | x.strides()[0] | x.strides()[1] | x.strides()[2];
     const auto address = reinterpret_cast<std::uintptr_t>(x.first_byte());
     return all % 2 == 0 && address % (2 * sizeof(T)) == 0;
   }
   static Channels of(Cuda device, const Tensor& x) {
-    if (!x.defined()) return {};
     const Shape &shape = x.shape(), &along = x.strides();
     T* data = data_of<std::remove_const_t<T>>(device, x);
     return {data, along[0], along[1], along[2], int(shape[1]), int(shape[3] / 2)};
@@ -222,10 +234,9 @@ struct PairTransform {
     });
   }
 
-  // z = the thread's 16 rows of the spectrum of x, from 16 * thread on. All other threads must have
-  // put what they took before.
-  template <class T> __device__ void forward(const Channels<T>& x, Point (&z)[16]) const {
-    x.load(z, thread, plan.threads_of_pair());
+  // z, the thread's points n / 16 apart, becomes its 16 rows of the spectrum, from 16 * thread on.
+  // All other threads must have put what they took before.
+  __device__ void forward(Point (&z)[16]) const {
     first_pass<false>(z);
     Point* to = points + thread + thread / 16;
     for (int i = 0; i < 16; ++i, to += plan.first_apart()) store_point(to, z[i]);
@@ -237,8 +248,8 @@ struct PairTransform {
     butterfly<false>(z);
   }
 
-  // And back: y = n times the inverse transform.
-  template <class T> __device__ void inverse(Point (&z)[16], const Channels<T>& y) const {
+  // And back, times n. After it the thread alone has to do with the places where forward begins.
+  __device__ void inverse(Point (&z)[16]) const {
     const Point* root = roots + plan.first_bits * plan.first_step();
     butterfly<true>(z);
     put<1>(z);
@@ -248,25 +259,32 @@ struct PairTransform {
     const Point* from = points + thread + thread / 16;
     for (int i = 0; i < 16; ++i, from += plan.first_apart()) z[i] = load_point(from);
     first_pass<true>(z);
-    y.store(z, thread, plan.threads_of_pair());
+  }
+
+  // What the second half multiplies the thread's point i by, and, conjugated, its result.
+  __device__ Point twist(int i) const {
+    return load_point(roots + plan.pass_roots() + thread + i * plan.threads_of_pair());
   }
 };
 
 // ---------------------------------------------------------------------- the kernels
 
-// The filter over n, [H,slots]; of the adjoint, conjugated. And the plan's roots.
+// The plan's roots; and the filter over its number of points, [H,halves,slots], of the adjoint
+// conjugated.
 __global__ void prepare_filter(FilterPlan plan, int heads, const Complex<double>* spectrum,
-                               bool adjoint, Point* filter, Point* roots) {
-  const Index n = plan.n, bins = heads * n, all = bins + plan.roots();
+                               bool adjoint, Point* roots) {
+  const int halves = plan.halves, n = halves * plan.n;
+  const Index bins = Index(heads) * n, all = bins + plan.roots();
+  Point* const filter = roots + plan.roots();
   for (Index i = first_index(); i < all; i += stride()) {
     if (i < bins) {
-      const int head = int(i / n), p = int(i % n), k = plan.frequency_at(p), mirrored = plan.n - k;
+      const int head = int(i / n), half = int(i / plan.n % halves), p = int(i % plan.n);
+      const int k = plan.frequency_at(half, p), mirrored = n - k;
       const bool upper = k > mirrored;
       const Complex<double> z = spectrum[head * (n / 2 + 1) + (upper ? mirrored : k)];
       const bool is_real = k == 0 || k == mirrored;
-      filter[Index(head) * plan.slots() + plan.slot_of(p)] = {
-          float(z.re / double(n)),
-          is_real ? 0 : float((upper != adjoint ? -z.im : z.im) / double(n))};
+      filter[Index(head * halves + half) * plan.slots() + plan.slot_of(p)] = {
+          float(z.re / n), is_real ? 0 : float((upper != adjoint ? -z.im : z.im) / n)};
     } else {
       const auto root = plan.root(int(i - bins));
       roots[i - bins] = {float(root.cos), -float(root.sin)};
@@ -275,52 +293,72 @@ __global__ void prepare_filter(FilterPlan plan, int heads, const Complex<double>
 }
 
 // y = x filtered, all of one (b, h) and some pairs in a block of at most so many threads.
-template <int threads, class T>
+template <int threads, int halves, class T>
 __global__ void __launch_bounds__(threads)
     filter_channels(FilterPlan plan, int heads, int tiles, Channels<const T> x, Channels<T> y,
-                    const Point* filter, const Point* roots) {
+                    const Point* roots) {
   const int pair = int(threadIdx.x) % plan.pairs, thread = int(threadIdx.x) / plan.pairs;
   const int tile = int(blockIdx.x) % tiles, head = int(blockIdx.x) / tiles % heads;
   const Index batch = blockIdx.x / tiles / heads;
-  const PairTransform transform{dynamic_shared<Point>() + pair * plan.room(), roots, plan, thread};
-  Point z[16];
-  transform.forward(x.pair(batch, head, tile * plan.pairs + pair), z);
-  filter += Index(head) * plan.slots() + plan.slot_of(16 * thread);
-  for (int q = 0; q < 16; ++q) z[q] = math::times(z[q], load_point(filter + 16 * q));
-  transform.inverse(z, y.pair(batch, head, tile * plan.pairs + pair));
+  Point* const shared = dynamic_shared<Point>();
+  const PairTransform transform{shared + pair * plan.room(), roots, plan, thread};
+  const Point* filter = roots + plan.roots() + plan.slot_of(16 * thread);
+  filter += Index(head) * halves * plan.slots();
+  // Beside z: first what the second half is of, then what came of the first. 1,024 threads have no
+  // room for it in shared memory.
+  constexpr bool parks = halves == 2 && threads == 512;
+  alignas(8) Point z[16], own[16];
+  Point* const kept = parks ? shared + plan.pairs * plan.room() + threadIdx.x : own;
+  const int apart = parks ? int(blockDim.x) : 1;
+  x.pair(batch, head, tile * plan.pairs + pair).load(z, thread, plan.threads_of_pair());
+  for (int half = 0; half < halves; ++half, filter += plan.slots()) {
+    for (int i = 0; i < 16 && halves == 2; ++i) {
+      const Point now = z[i];
+      if (half == 1) z[i] = math::times(load_point(kept + i * apart), transform.twist(i));
+      store_point(kept + i * apart, now);
+    }
+    transform.forward(z);
+    for (int q = 0; q < 16; ++q) z[q] = math::times(z[q], load_point(filter + 16 * q));
+    transform.inverse(z);
+  }
+  for (int i = 0; i < 16 && halves == 2; ++i)
+    z[i] = load_point(kept + i * apart) + math::times(z[i], conj(transform.twist(i)));
+  y.pair(batch, head, tile * plan.pairs + pair).store(z, thread, plan.threads_of_pair());
 }
 
 // sums = over `chunk` of the batch, transform of dy times conjugate of that of v, for every pair of
-// channels a row of n; and dv, if wanted: dy, transformed once for both, filtered.
-template <int threads, class T>
-__global__ void __launch_bounds__(threads)
+// channels a row of all frequencies; a block has those of one half.
+template <class T>
+__global__ void __launch_bounds__(512)
     correlate_channels(FilterPlan plan, int tiles, int batch, int chunk, Channels<const T> v,
-                       Channels<const T> dy, Channels<T> dv, const Point* filter,
-                       const Point* roots, Point* sums) {
+                       Channels<const T> dy, const Point* roots, Point* sums) {
   const int pair = int(threadIdx.x) % plan.pairs, thread = int(threadIdx.x) / plan.pairs;
   const int chunks = int(ceil_div(batch, chunk)), first = int(blockIdx.x) % chunks * chunk;
-  const int tile = int(blockIdx.x) / chunks % tiles, head = int(blockIdx.x) / chunks / tiles;
+  const int rest = int(blockIdx.x) / chunks, tile = rest % tiles;
+  const int half = rest / tiles % plan.halves, head = rest / tiles / plan.halves;
   Point* shared = dynamic_shared<Point>();
   Point* parked = shared + plan.pairs * plan.room() + threadIdx.x;  // the thread's own 16 points
   const PairTransform transform{shared + pair * plan.room(), roots, plan, thread};
-  filter += Index(head) * plan.slots() + plan.slot_of(16 * thread);
-  Point total[16];
-  for (Point& sum : total) sum = {0, 0};
+  const auto transformed = [&](const Channels<const T>& x, Index b, Point(&z)[16]) {
+    x.pair(b, head, tile * plan.pairs + pair).load(z, thread, plan.threads_of_pair());
+    for (int i = 0; i < 16 && half == 1; ++i) z[i] = math::times(z[i], transform.twist(i));
+    transform.forward(z);
+  };
+  Point total[16] = {};
   for (Index b = first; b < first + chunk && b < batch; ++b) {
     Point z[16];
-    transform.forward(v.pair(b, head, tile * plan.pairs + pair), z);
+    transformed(v, b, z);
     for (int q = 0; q < 16; ++q) store_point(parked + q * int(blockDim.x), z[q]);
     __syncthreads();
-    transform.forward(dy.pair(b, head, tile * plan.pairs + pair), z);
+    transformed(dy, b, z);
     for (int q = 0; q < 16; ++q)
       total[q] = total[q] + math::times(z[q], conj(load_point(parked + q * int(blockDim.x))));
-    if (dv.data) {
-      for (int q = 0; q < 16; ++q) z[q] = math::times(z[q], load_point(filter + 16 * q));
-      transform.inverse(z, dv.pair(b, head, tile * plan.pairs + pair));
-    } else __syncthreads();
+    __syncthreads();
   }
-  sums += (Index(blockIdx.x) * plan.pairs + pair) * plan.n + plan.frequency_at(16 * thread);
-  for (int q = 0; q < 16; ++q) store_point(sums + q * plan.threads_of_pair(), total[q]);
+  const int row = ((head * tiles + tile) * chunks + first / chunk) * plan.pairs + pair;
+  sums += Index(row) * plan.halves * plan.n + plan.frequency_at(half, 16 * thread);
+  for (int q = 0; q < 16; ++q)
+    store_point(sums + q * plan.halves * plan.threads_of_pair(), total[q]);
 }
 
 }  // namespace triad::cuda

@@ -122,6 +122,7 @@ struct ListOfSteps : Graph {
 int device_count() { return 1; }
 void* stream(Cuda) { return nullptr; }
 int multiprocessors(Cuda) { return 3; }
+std::size_t shared_memory(Cuda) { return 227 << 10; }
 void synchronize(Cuda) {}
 
 void* allocate(int, std::size_t bytes) { return Arena::get().take(bytes); }
