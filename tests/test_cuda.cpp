@@ -88,6 +88,15 @@ TEST_CASE("random numbers are those of the CPU") {
     manual_seed(6);
     CHECK(same_bits(y, dropout(x.to(kCuda), 0.3)));
   }
+  // An element whose uniform is just p stays.
+  const Tensor draw = empty({9}, f32), y = empty({9}, f32, kCuda);
+  kernels::uniform(Cpu(), {7, 9}, draw);
+  for (std::int64_t i = 0; i < 9; ++i) {
+    on(kCuda, [&](auto device) {
+      kernels::dropout(device, {7, 9}, values(draw)[i], ones({9}, {.device = kCuda}), y);
+    });
+    CHECK(values(y)[i] > 1);
+  }
 }
 
 TEST_CASE("more elements than threads: every thread goes round") {

@@ -69,7 +69,8 @@ TEST_CASE("the norm of a list, and clipping by it: the numbers of the CPU") {
       });
       return std::pair(squares.item<double>(), list);
     };
-    for (double max_norm : {0.5, 1e9}) {
+    const double norm = std::sqrt(run(Device::cpu(), 1).first);
+    for (double max_norm : {0.5, 1.5 * norm, 1e9}) {
       const auto [squares, here] = run(Device::cpu(), max_norm);
       const auto [theirs, there] = run(kCuda, max_norm);
       CHECK(theirs == doctest::Approx(squares).epsilon(1e-13));
@@ -78,6 +79,11 @@ TEST_CASE("the norm of a list, and clipping by it: the numbers of the CPU") {
                           (dtype == f32 ? 1e-7 : 1e-15) * largest(here[i]),
                       i);
     }
+    const Tensor x = full({3}, 5, {.dtype = dtype, .device = kCuda});
+    on(kCuda, [&](auto device) {
+      kernels::clip(device, full({}, INFINITY, {.dtype = f64, .device = kCuda}), 1, {x});
+    });
+    CHECK(values(x)[2] == 5);
   }
 }
 
