@@ -172,7 +172,7 @@ for name in "${stages[@]}"; do
 done
 
 mkdir -p "$results" "$work"
-rm -f "$work/bench.json" "$work/bench"
+[[ " ${stages[*]} " != *' bench '* ]] || rm -f "$work/bench.json" "$work/bench"
 about=$(machine) outcomes=() failed=0
 {
   date

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # What the compiler can tell of the CUDA kernels, from the files that cmake/nvcc_logged.sh leaves:
-# none may spill registers to memory, but for exceptions in kernel_resources.txt, and those in kernel_resources.txt must keep within the
-# registers and shared memory that the blocks of a multiprocessor rest on. Prints those as a table.
+# none may spill registers to memory, but for exceptions in kernel_resources.txt, and those listed
+# there must keep within the registers and shared memory that the blocks of a multiprocessor rest on.
+# Prints those as a table.
 # Use: check_kernels.sh BUILD
 set -euo pipefail
 build=$(realpath "$1")

@@ -320,7 +320,7 @@ TEST_CASE("cyclic_convolution on CUDA writes nothing outside its view") {
 TEST_CASE("cyclic_convolution_backward on CUDA") {
   if (no_device()) return;
   for (DType dtype : {f32, f64, bf16, f16})
-    for (std::int64_t n : {1, 2, 3, 8, 16, 30, 32, 64, 128, 512, 4096, 16384})
+    for (std::int64_t n : {1, 2, 3, 8, 16, 30, 32, 64, 128, 512, 4096, 16384, 32768})
       for (std::int64_t D : {1, 6}) {
         if (n > 1000 && (D != 6 || dtype != f32)) continue;
         for (bool halves : {false, true}) {
@@ -360,9 +360,9 @@ TEST_CASE("cyclic_convolution_backward on CUDA of so many that a block takes sev
 
 TEST_CASE("what CUDA computes of sequences depends on no schedule") {
   if (no_device()) return;
-  for (std::int64_t n : {20, 16, 64, 512, 8192}) {
+  for (std::int64_t n : {20, 16, 64, 512, 4096, 8192, 16384}) {
     CAPTURE(n);
-    const std::int64_t D = n > 512 ? 2 : 6, T = n == 512 ? n / 2 : n - 3;
+    const std::int64_t D = n > 512 ? 2 : 6, T = n == 512 || n == 4096 ? n / 2 : n - 3;
     const Tensor v = there(random_view(2, T, 1, D, f32)), dy = there(random_view(2, T, 1, D, f32));
     const Tensor filter = there(random({1, n / 2 + 1}, c128));
     check_schedules([&] {

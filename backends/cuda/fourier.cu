@@ -184,7 +184,7 @@ FilterPlan make_plan(Cuda device, const Tensor& v, const Tensor& y, Index n, boo
   const int bits = std::countr_zero(std::uint64_t(n)), rest = bits % 4;
   plan.first_bits = rest == 0 && bits > 4 ? 4 : rest;
   for (plan.pairs = 1; plan.pairs < most;) plan.pairs *= 2;
-  if (plan.shared_bytes() > shared_memory(device)) plan.pairs = 0;
+  while (plan.shared_bytes() > shared_memory(device)) plan.pairs /= 2;
   return plan;
 }
 

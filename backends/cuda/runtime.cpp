@@ -25,10 +25,11 @@ struct State {
   cudaEvent_t staged[2] = {};                 // when it is done with each
 };
 
+thread_local int current = -1;  // what cudaSetDevice was last told
+
 State& state(int device) {
   static auto& states = *new std::vector<std::unique_ptr<State>>(std::size_t(device_count()));
   static auto& mutex = *new std::mutex;
-  thread_local int current = -1;
   if (current != device) {
     check(cudaSetDevice(device));
     current = device;
@@ -116,7 +117,7 @@ void* allocate(int device, std::size_t bytes) {
 }
 
 void release(int device, void* block) noexcept {
-  cudaSetDevice(device);
+  if (cudaSetDevice(device) == cudaSuccess) current = device;
   cudaFree(block);  // waits for what may still use it
 }
 

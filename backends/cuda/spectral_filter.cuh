@@ -1,5 +1,4 @@
-// The filter along time in one kernel, for transforms of n = 16, 32, ..., 16384 points of f32, bf16
-// or f16; where zeros fill the second half of the sequence, as in a causal filter, of 2n points.
+// The filter along time in one kernel, for n = 16, 32, ..., 16384 points of f32, bf16, f16, or 2n.
 //
 // Two neighbouring channels are one complex sequence z = v_a + i v_b: the filter is real in time,
 // so that the real and the imaginary part of its output are theirs again. A block loads some pairs
@@ -11,10 +10,10 @@
 // (frequency_at); decimation in time goes back up. What a pass reads it writes to the same places,
 // so one barrier lies between two passes. See backends/cpu/fft.h, which does the same in cache.
 //
-// Of 2n points that end in n zeros and of which the first n are wanted, the transforms are two of n
-// points, one after the other in the same memory: the even frequencies are the transform of z_t,
-// the odd ones that of z_t exp(-pi i t / n), and y_t = (even_t + exp(pi i t / n) odd_t) / 2. This
-// is the mean of a cyclic and a negacyclic convolution.
+// If the sequence has 2n points, the last n of them zeros, and only the first n results are wanted,
+// as in a causal filter, two transforms of n points do, one after the other in the same memory: the
+// even frequencies are those of z_t, the odd ones those of z_t exp(-pi i t / n), and y_t = (even_t
+// + exp(pi i t / n) odd_t) / 2, the mean of a cyclic and a negacyclic convolution.
 //
 // The steps of all passes but the first are 16 or 256, and a gap of one point after every 16 keeps
 // them, and the last one's runs of 16, off each other's banks of shared memory.
@@ -47,7 +46,7 @@ struct FilterPlan {
   TRIAD_HD int first_step() const { return n >> first_bits; }
   TRIAD_HD bool has_gaps() const { return n >= 256; }
   TRIAD_HD int first_apart() const { return n / 16 + n / 256; }
-  // From one pair to the next in shared memory, 16 / pairs points more than a multiple of 16: lanes
+  // From one pair to the next in shared memory, a few points more than a multiple of 16: lanes
   // of several pairs then lie in different banks.
   TRIAD_HD int room() const {
     const int points = n + n / 16, shift = pairs < 16 ? 16 / pairs : 1;

@@ -54,6 +54,9 @@ Tensor GraphedStep::operator()(const Tensors& batch) {
     optimizer_.set_lr(lr);
     captured_->loss = loss;
   }
+  if (batch.size() > captured_->batch.size())
+    throw_error<ShapeError>("GraphedStep: the batch was {} tensors, got {}",
+                            captured_->batch.size(), batch.size());
   for (std::size_t i = 0; i < captured_->batch.size(); ++i) {
     const Tensor& own = captured_->batch[i];
     if (i >= batch.size() || batch[i].shape() != own.shape())

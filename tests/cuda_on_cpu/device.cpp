@@ -1,7 +1,7 @@
 // backends/cuda/runtime.h on the CPU: a device whose memory is an arena of its own.
 //
 // The host can read or write that memory only within a copy: at all other times it is protected,
-// and a pointer that ends up on the wrong side is a crash where it is used. Under AddressSanitizer
+// and where the host uses a pointer of the device, it is a crash. Under AddressSanitizer
 // the surroundings of a block are poisoned, too. Fresh blocks are full of NaN.
 #include <triad/backends/cuda/runtime.h>
 

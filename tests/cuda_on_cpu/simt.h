@@ -7,8 +7,8 @@
 // warp, at __syncthreads for the rest of the block. Which warp goes first, how far it runs ahead of
 // the others, and the order of lanes and of blocks, is the schedule: a result that depends on it
 // misses a barrier. What is wrong in any schedule is an exception from the launch: lanes of a warp
-// that wait at different operations, a thread that waits for one that has ended elsewhere, an index
-// outside a shared array, a write beside it, an address that a vector load cannot take.
+// that wait at different operations, one that reads what a lane that has ended should have sent, an
+// index outside a shared array, a write beside it, an address that a vector load cannot take.
 // Shared memory is full of NaN until it is written.
 #pragma once
 
@@ -64,6 +64,7 @@ Mailbox exchange(const char* operation, const void* letter, std::size_t bytes);
 
 template <class T> struct Letters : Mailbox {
   T operator[](int lane) const {
+    if (!(present >> (lane & 31) & 1)) fail("a warp operation reads from a lane that has ended");
     T letter;
     std::memcpy(&letter, box + 64 * (lane & 31), sizeof letter);
     return letter;
