@@ -12,6 +12,7 @@ this file; of all together 95 of 100 have to die.
 Use: mutants.py BUILD SANITIZED [--every N] [FILE...]     builds with -DTRIAD_CUDA=cpu
 """
 import argparse
+import collections
 import concurrent.futures
 import contextlib
 import os
@@ -80,7 +81,7 @@ CHANGES = [
     ("half a warp", r"([%/]) 32\b", r"\1 16", r"\1 mutant::warp(N)"),
     ("nothing added", r"(?<![+*/-]) \+= ", " += 0 * ", " += mutant::one(N) * "),
     ("minus for plus", r"(?<=[\w\])]) \+ (?=[a-zA-Z])", " + -1 * ", " + mutant::sign(N) * "),
-    ("the next element", r"\[(\w+)\](?= [=+*/;,)-])", r"[\1 + 1]", r"[\1 + mutant::more(N)]"),
+    ("the next element", r"\[([a-z]\w*)\](?= [=+*/-]|[;,)])", r"[\1 + 1]", r"[\1 + mutant::more(N)]"),
 ]
 
 
@@ -273,9 +274,10 @@ def main():
     known = set(excused())
     everyone = [m for file in sorted(TESTS.keys() | WITHIN.keys())
                 if not options.files or file in options.files for m in mutants_of(file)]
-    unknown = known - {m.key() for m in everyone}
-    if unknown and not options.files:
-        sys.exit(f"{SURVIVE.name} lists what is no mutant: {sorted(unknown)}")
+    count = collections.Counter(m.key() for m in everyone)
+    wrong = [key for key in known if count[key] != 1 and key[0] in (options.files or [key[0]])]
+    if wrong:
+        sys.exit(f"{SURVIVE.name} must name one mutant a line, but has {wrong}")
     everyone = everyone[:: options.every]
     mutants = [m for m in everyone if m.key() not in known]
     if not mutants or set(options.files) - TESTS.keys() - WITHIN.keys():
