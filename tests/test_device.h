@@ -6,6 +6,10 @@
 #include <cstdlib>
 #include <string_view>
 
+#ifdef TRIAD_CUDA_ON_CPU
+#include <simt.h>
+#endif
+
 // The environment variable TRIAD_TEST_DEVICE says "cuda", or nothing.
 inline triad::Device test_device() {
   static const char* name = std::getenv("TRIAD_TEST_DEVICE");
@@ -18,5 +22,17 @@ inline bool is_simulated() {
   return test_device() != triad::Device::cpu();
 #else
   return false;
+#endif
+}
+
+// Calls f under the simulated device's orders of warps, lanes and blocks; elsewhere twice.
+template <class F> void for_schedules(F f) {
+#ifdef TRIAD_CUDA_ON_CPU
+  for (int schedule : {1, 2, 3, 0}) {
+    simt::set_schedule(schedule);
+    f();
+  }
+#else
+  f(), f();
 #endif
 }
