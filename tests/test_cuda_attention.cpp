@@ -6,10 +6,7 @@
 
 #include <triad/backends/kernels.h>
 #include <triad/tests/kernel_checks.h>
-
-#ifdef TRIAD_CUDA_ON_CPU
-#include <triad/backends/cuda/launch.h>
-#endif
+#include <triad/tests/test_device.h>
 
 using namespace triad;
 using kernel_checks::expand, kernel_checks::kInf, kernel_checks::kNan, kernel_checks::values;
@@ -230,30 +227,23 @@ void check(const Case& c, DType dtype) {
   CAPTURE(std::string(name(dtype)));
   const Inputs inputs(c, dtype);
   const Results expected = inputs.naive(false), rounded = inputs.naive(true);
-  Results first;
-  for (int schedule = 0; schedule < 4; ++schedule) {
-#ifdef TRIAD_CUDA_ON_CPU
-    simt::set_schedule(schedule);
-#endif
-    const Results got = inputs.on_device(dtype);
-    if (schedule == 0) first = got;
+  const Results first = inputs.on_device(dtype);
+  for (std::size_t i = 0; i < std::size(kParts); ++i) {
+    CAPTURE(std::string(kNames[i]));
+    const Values &have = first.*kParts[i], &want = expected.*kParts[i];
+    const double unit = dtype == f16 ? 0x1p-10 : 0x1p-7, bound = dtype == f64 ? 1e-14 : 4e-6;
+    if (i == 1) check_rows(have, want, nullptr, 1, bound);  // lse
+    else if (is_narrow(dtype))  // dq and dk take a sum of products with the rounded out
+      check_rows(have, want, &(rounded.*kParts[i]), c.D, i == 0 || i == 4 ? unit : 2 * unit);
+    else check_rows(have, want, nullptr, c.D, bound * (i == 0 ? 1 : 4));
+  }
+  for_schedules([&] {
+    const Results again = inputs.on_device(dtype);
     for (std::size_t i = 0; i < std::size(kParts); ++i) {
       CAPTURE(std::string(kNames[i]));
-      const Values &have = got.*kParts[i], &want = expected.*kParts[i];
-      if (schedule > 0) {
-        CHECK(have == first.*kParts[i]);
-        continue;
-      }
-      const double unit = dtype == f16 ? 0x1p-10 : 0x1p-7, bound = dtype == f64 ? 1e-14 : 4e-6;
-      if (i == 1) check_rows(have, want, nullptr, 1, bound);  // lse
-      else if (is_narrow(dtype))  // dq and dk take a sum of products with the rounded out
-        check_rows(have, want, &(rounded.*kParts[i]), c.D, i == 0 || i == 4 ? unit : 2 * unit);
-      else check_rows(have, want, nullptr, c.D, bound * (i == 0 ? 1 : 4));
+      CHECK(again.*kParts[i] == first.*kParts[i]);
     }
-  }
-#ifdef TRIAD_CUDA_ON_CPU
-  simt::set_schedule(0);
-#endif
+  });
 }
 
 bool is_missing() {

@@ -8,11 +8,8 @@
 #include <numbers>
 
 #include <triad/tests/kernel_checks.h>
+#include <triad/tests/test_device.h>
 #include <triad/triad.h>
-
-#ifdef TRIAD_CUDA_ON_CPU
-#include <simt.h>
-#endif
 
 using namespace triad;
 using kernel_checks::kNan;
@@ -107,23 +104,14 @@ Numbers direct(const Numbers& x, std::int64_t n, double sign) {
   return y;
 }
 
-// Calls f under several orders of warps, lanes and blocks; results must be the same, bit for bit.
+// What f returns is the same under every schedule, bit for bit.
 template <class F> void check_schedules(F f) {
-#ifdef TRIAD_CUDA_ON_CPU
-  std::vector<Tensors> results;
-  for (int schedule : {0, 1, 2, 3}) {
-    simt::set_schedule(schedule);
-    results.push_back(f());
-  }
-  simt::set_schedule(0);
-  for (const Tensors& result : results)
-    for (std::size_t i = 0; i < result.size(); ++i)
-      CHECK(kernel_checks::same_bits(result[i], results[0][i]));
-#else
-  const Tensors first = f(), second = f();
-  for (std::size_t i = 0; i < first.size(); ++i)
-    CHECK(kernel_checks::same_bits(first[i], second[i]));
-#endif
+  const Tensors first = f();
+  for_schedules([&] {
+    const Tensors again = f();
+    for (std::size_t i = 0; i < first.size(); ++i)
+      CHECK(kernel_checks::same_bits(again[i], first[i]));
+  });
 }
 
 struct Gradients {

@@ -305,23 +305,23 @@ __global__ void __launch_bounds__(threads)
   filter += Index(head) * halves * plan.slots();
   // Beside z: first what the second half is of, then what came of the first. 1,024 threads have no
   // room for it in shared memory.
-  constexpr bool parks = halves == 2 && threads == 512;
+  constexpr bool parks = halves == 2 && threads == 512;  // plan.parks
   alignas(8) Point z[16], own[16];
-  Point* const kept = parks ? shared + plan.pairs * plan.room() + threadIdx.x : own;
+  Point* const parked = parks ? shared + plan.pairs * plan.room() + threadIdx.x : own;
   const int apart = parks ? int(blockDim.x) : 1;
   x.pair(batch, head, tile * plan.pairs + pair).load(z, thread, plan.threads_of_pair());
   for (int half = 0; half < halves; ++half, filter += plan.slots()) {
     for (int i = 0; i < 16 && halves == 2; ++i) {
       const Point now = z[i];
-      if (half == 1) z[i] = math::times(load_point(kept + i * apart), transform.twist(i));
-      store_point(kept + i * apart, now);
+      if (half == 1) z[i] = math::times(load_point(parked + i * apart), transform.twist(i));
+      store_point(parked + i * apart, now);
     }
     transform.forward(z);
     for (int q = 0; q < 16; ++q) z[q] = math::times(z[q], load_point(filter + 16 * q));
     transform.inverse(z);
   }
   for (int i = 0; i < 16 && halves == 2; ++i)
-    z[i] = load_point(kept + i * apart) + math::times(z[i], conj(transform.twist(i)));
+    z[i] = load_point(parked + i * apart) + math::times(z[i], conj(transform.twist(i)));
   y.pair(batch, head, tile * plan.pairs + pair).store(z, thread, plan.threads_of_pair());
 }
 

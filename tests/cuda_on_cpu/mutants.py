@@ -289,7 +289,8 @@ def main():
         print(f"\n{len(survived)} survived: once more, under AddressSanitizer", flush=True)
         for mutant in survived:
             mutant.alone = True  # some switches stand where the compiler evaluates them
-        survived, _ = attempt_all(Build(options.sanitized), survived)
+        survived, refused = attempt_all(Build(options.sanitized), survived)
+        broken += refused
     died = len(mutants) - len(survived) - broken
     listed = len(everyone) - len(mutants)
     print(f"\n{died} died, {broken} did not compile, {listed} survive as {SURVIVE.name} says, "
