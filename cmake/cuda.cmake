@@ -12,6 +12,7 @@ elseif(TRIAD_CUDA STREQUAL cpu)
   target_sources(triad PRIVATE ${TRIAD_CUDA_SOURCES} ${stand_ins})
   target_include_directories(triad PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/tests/cuda_on_cpu>)
   target_compile_definitions(triad PUBLIC TRIAD_CUDA TRIAD_CUDA_ON_CPU)
+  target_compile_options(triad PUBLIC $<BUILD_INTERFACE:-Wno-unknown-pragmas>)  # nvcc's, of loops
 else()
   set(cuda ${TRIAD_CUDA})
 endif()

@@ -89,16 +89,12 @@ inline bool is_aligned(const void* data) {
 
 template <class T, int N> struct alignas(sizeof(T) * N) Vector { T at[N]; };
 
-template <int N, class T> TRIAD_HD Vector<T, N> load_vector(const T* from) {
-#ifndef __CUDACC__
+template <int N, class T> __device__ Vector<T, N> load_vector(const T* from) {
   check_aligned(from, sizeof(T) * N);
-#endif
   return *reinterpret_cast<const Vector<T, N>*>(from);
 }
-template <int N, class T> TRIAD_HD void store_vector(T* to, const Vector<T, N>& values) {
-#ifndef __CUDACC__
+template <int N, class T> __device__ void store_vector(T* to, const Vector<T, N>& values) {
   check_aligned(to, sizeof(T) * N);
-#endif
   *reinterpret_cast<Vector<T, N>*>(to) = values;
 }
 

@@ -1,12 +1,11 @@
 // The CUDA language, for two compilers. With nvcc this is CUDA; in a build with -DTRIAD_CUDA=cpu a
-// plain C++ compiler makes the same kernels run on the CPU (tests/cuda_on_cpu/simt.h).
+// plain C++ compiler makes the same kernels run on the CPU (tests/cuda_on_cpu: simt.h has what CUDA
+// adds to C++, instructions.h what follows here and in mma.h).
 #pragma once
 
 #include <triad/backends/cuda/runtime.h>
 
-#ifdef __CUDACC__
-#include <cuda_runtime.h>
-#else
+#ifndef __CUDACC__
 #include <simt.h>
 #endif
 
@@ -19,7 +18,10 @@ struct Grid {
   std::size_t shared_bytes = 0;
 };
 
+}  // namespace triad::cuda
+
 #ifdef __CUDACC__
+namespace triad::cuda {
 
 // __shared__ Shared<float, 32> part;
 template <class T, int N> struct Shared {
@@ -61,25 +63,8 @@ void launch(const Grid& grid, void (*kernel)(P...), const A&... args) {
   check(cudaLaunchKernelEx(&config, kernel, static_cast<P>(args)...));
 }
 
-#else
-
-template <class T, int N> using Shared = simt::SharedArray<T, N>;
-template <class T> T* dynamic_shared() { return static_cast<T*>(simt::dynamic_shared()); }
-template <int groups_left> void wait_copies() { simt::wait_copies(groups_left); }
-inline void copy_later(void* shared, const void* source, bool there) {
-  simt::copy_later(shared, there ? source : nullptr);
-}
-using simt::check_aligned, simt::commit_copies;
-
-template <class... P, class... A>
-void launch(const Grid& grid, void (*kernel)(P...), const A&... args) {
-  if (grid.blocks.x == 0) return;
-  enqueue(grid.device, [=] {
-    simt::run(grid.blocks, grid.threads, grid.shared_bytes,
-              [&] { kernel(static_cast<P>(args)...); });
-  });
-}
-
-#endif
-
 }  // namespace triad::cuda
+
+#else
+#include <instructions.h>
+#endif

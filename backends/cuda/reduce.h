@@ -89,9 +89,7 @@ __global__ void sum_columns(Index rows, Index columns, Index chunks, S* partial,
   const Index end = (chunk + 1) * each < rows ? (chunk + 1) * each : rows;
   S sum{};
   if (column < columns) {
-#ifdef __CUDACC__
 #pragma unroll 8  // that many elements are on their way at once
-#endif
     for (Index row = chunk * each + threadIdx.y; row < end; row += kColumnThreads)
       sum = sum + value(matrix, row, column);
   }

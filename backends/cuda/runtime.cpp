@@ -149,10 +149,6 @@ void copy_to_host(int device, void* to, const void* from, std::size_t bytes) {
   });
 }
 
-void copy_within(Cuda device, void* to, const void* from, std::size_t bytes) {
-  check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, state(device.index).stream));
-}
-
 // Relaxed: what a capture cannot contain, such as asking for memory, happens beside it.
 void begin_capture(Cuda device) {
   check(cudaStreamBeginCapture(state(device.index).stream, cudaStreamCaptureModeRelaxed));

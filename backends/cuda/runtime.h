@@ -23,15 +23,11 @@ namespace triad::cuda {
 void* stream(Cuda device);  // a cudaStream_t; makes the device the calling thread's current one
 int multiprocessors(Cuda device);
 std::size_t shared_memory(Cuda device);  // bytes that a block may have
-void synchronize(Cuda device);  // returns once all that was launched is done
-void copy_within(Cuda device, void* to, const void* from, std::size_t bytes);
+void synchronize(Cuda device);           // returns once all that was launched is done
 
 #ifndef TRIAD_CUDA_ON_CPU
 // An Error with CUDA's words, where a call has failed.
 void check(cudaError_t status);
-#else
-// Runs f, now or, while a graph is captured, at each replay of it.
-void enqueue(Cuda device, std::function<void()> f);
 #endif
 
 // What was launched between begin_capture and end_capture, of which nothing has run then. There is

@@ -26,11 +26,11 @@ namespace triad::cuda {
 using Point = Complex<float>;
 
 // Points change hands in one access of 8 bytes.
-TRIAD_HD inline Point load_point(const Point* from) {
+__device__ inline Point load_point(const Point* from) {
   const auto pair = load_vector<2>(&from->re);
   return {pair.at[0], pair.at[1]};
 }
-TRIAD_HD inline void store_point(Point* to, Point z) { store_vector<2>(&to->re, {z.re, z.im}); }
+__device__ inline void store_point(Point* to, Point z) { store_vector<2>(&to->re, {z.re, z.im}); }
 
 // ---------------------------------------------------------------------- the order of things
 

@@ -1,7 +1,7 @@
 // backends/cuda/cublas.h on the CPU.
 #include <triad/backends/cuda/cublas.h>
 
-#include <triad/backends/cuda/runtime.h>
+#include <device.h>
 #include <triad/core/visit.h>
 
 namespace triad::cuda {

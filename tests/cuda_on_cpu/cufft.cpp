@@ -1,6 +1,8 @@
 // backends/cuda/cufft.h on the CPU.
 #include <triad/backends/cuda/cufft.h>
 
+#include <device.h>
+
 #include <algorithm>
 #include <cmath>
 #include <complex>
@@ -8,7 +10,6 @@
 #include <numbers>
 #include <vector>
 
-#include <triad/backends/cuda/runtime.h>
 #include <triad/backends/kernels.h>
 #include <triad/core/visit.h>
 

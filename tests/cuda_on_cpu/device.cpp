@@ -145,9 +145,6 @@ void copy_to_host(int, void* to, const void* from, std::size_t bytes) {
   const Arena::Access access(Arena::get());
   std::memcpy(to, from, bytes);
 }
-void copy_within(Cuda device, void* to, const void* from, std::size_t bytes) {
-  enqueue(device, [=] { std::memcpy(to, from, bytes); });
-}
 
 void begin_capture(Cuda) { captured = std::make_unique<Steps>(); }
 

@@ -1,9 +1,15 @@
-// What tests can ask of the simulated device.
+// The simulated device: what it runs, and what tests can ask of it.
 #pragma once
 
+#include <functional>
 #include <string>
 
+#include <triad/core/device.h>
+
 namespace triad::cuda {
+
+// Runs f, now or, while a graph is captured, at each replay of it.
+void enqueue(Cuda device, std::function<void()> f);
 
 extern int blocks_left;          // that its memory can give; below 0: as many as fit
 extern std::string ranges_seen;  // of NVTX: "softmax()mlp(linear())"

@@ -1,0 +1,90 @@
+// backends/cuda/launch.h and mma.h in plain C++: what a launch is on the CPU, and what instructions
+// of the GPU mean. Which lane has what of their operands, mma.h says.
+#pragma once
+
+#include <bit>
+
+#include <device.h>
+#include <simt.h>
+#include <triad/backends/cuda/launch.h>
+#include <triad/core/dtype.h>
+
+namespace triad::cuda {
+
+// ---------------------------------------------------------------------- launches, shared memory
+
+template <class... P, class... A>
+void launch(const Grid& grid, void (*kernel)(P...), const A&... args) {
+  if (grid.blocks.x == 0) return;
+  enqueue(grid.device, [=] {
+    simt::run(grid.blocks, grid.threads, grid.shared_bytes,
+              [&] { kernel(static_cast<P>(args)...); });
+  });
+}
+
+template <class T, int N> using Shared = simt::SharedArray<T, N>;
+template <class T> T* dynamic_shared() { return static_cast<T*>(simt::dynamic_shared()); }
+template <int groups_left> void wait_copies() { simt::wait_copies(groups_left); }
+inline void copy_later(void* shared, const void* source, bool there) {
+  simt::copy_later(shared, there ? source : nullptr);
+}
+using simt::check_aligned, simt::commit_copies;
+
+// ---------------------------------------------------------------------- matrix instructions
+
+template <class E> unsigned pair_of(float first, float second) {
+  return E(first).bits | unsigned(E(second).bits) << 16;
+}
+// One element of a pair.
+template <class E> float element_of(unsigned pair, int which) {
+  return std::bit_cast<E>(std::uint16_t(which ? pair >> 16 : pair));
+}
+
+inline float fast_exp2(float x) { return x < -126 ? 0 : std::exp2(x); }
+
+struct MatrixRow {
+  std::uint16_t element[8];
+};
+template <bool transposed> void load_matrices(unsigned (&to)[4], const void* row) {
+  check_aligned(row, 16);
+  MatrixRow own;
+  std::memcpy(&own, row, sizeof own);
+  const auto rows = simt::exchange(transposed ? "ldmatrix.trans" : "ldmatrix", own);
+  const int high = simt::lane / 4, low = simt::lane % 4 * 2;
+  for (int i = 0; i < 4; ++i) {
+    auto at = [&](int column) -> unsigned {
+      return transposed ? rows[8 * i + column].element[high] : rows[8 * i + high].element[column];
+    };
+    to[i] = at(low) | at(low + 1) << 16;
+  }
+}
+
+struct Operands {
+  unsigned a[4], b[2];
+};
+template <class E>
+void multiply_add(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+  const auto all = simt::exchange("mma.m16n8k16", Operands{{a[0], a[1], a[2], a[3]}, {b0, b1}});
+  const int row = simt::lane / 4, column = simt::lane % 4 * 2;
+  for (int i = 0; i < 4; ++i) {  // of the four lanes that hold a row of a, and a column of b
+    const Operands left = all[row * 4 + i];
+    const Operands right[] = {all[column * 4 + i], all[column * 4 + 4 + i]};
+    for (int e = 0; e < 4; ++e)
+      for (int k = 0; k < 4; ++k)
+        d[e] += element_of<E>(left.a[e / 2 + k / 2 * 2], k % 2) *
+                element_of<E>(right[e % 2].b[k / 2], k % 2);
+  }
+}
+
+inline void multiply_add_short(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+  const auto all = simt::exchange("mma.m16n8k8", Operands{{a[0], a[1], a[2], a[3]}, {b0, b1}});
+  const auto short_of = [](unsigned bits) { return std::bit_cast<float>(bits & ~0x1fffu); };
+  for (int i = 0; i < 4; ++i)
+    for (int e = 0; e < 4; ++e) {
+      const Operands left = all[simt::lane / 4 * 4 + i];
+      const Operands right = all[simt::lane % 4 * 8 + e % 2 * 4 + i];
+      for (int k = 0; k < 2; ++k) d[e] += short_of(left.a[e / 2 + 2 * k]) * short_of(right.b[k]);
+    }
+}
+
+}  // namespace triad::cuda
