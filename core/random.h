@@ -7,6 +7,7 @@
 #pragma once
 
 #include <atomic>
+#include <cmath>
 #include <cstdint>
 
 #include <triad/core/dtype.h>
@@ -38,6 +39,8 @@ TRIAD_HD inline float uniform_float(std::uint32_t bits) { return float(bits >> 8
 TRIAD_HD inline double uniform_double(std::uint32_t high, std::uint32_t low) {
   return double((std::uint64_t(high) << 21) ^ (low >> 11)) * 0x1p-53;
 }
+// A uniform float below p is one of bits >> 8 < dropout_threshold(p): then an element is dropped.
+inline std::uint32_t dropout_threshold(double p) { return std::uint32_t(std::ceil(p * 0x1p24)); }
 
 // One op's share of the random numbers.
 struct RandomStream {

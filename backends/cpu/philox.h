@@ -64,9 +64,6 @@ inline void uniform_bits(RandomStream random, std::uint64_t first, Index n, std:
   }
 }
 
-// An element is dropped when its uniform is below p, that is, bits >> 8 < dropout_threshold(p).
-inline std::uint32_t dropout_threshold(double p) { return std::uint32_t(std::ceil(p * 0x1p24)); }
-
 // bits >> 8 of a register's worth of words, as floating-point numbers.
 template <class T> Vec<T> high_bits(const std::uint32_t* bits) {
   constexpr hn::Rebind<std::uint32_t, typename Vec<T>::Tag> words;

@@ -8,7 +8,7 @@
 
 namespace triad::cuda {
 
-template <class T> struct Complex {
+template <class T> struct alignas(2 * sizeof(T)) Complex {  // one access of memory
   T re, im;
 
   Complex() = default;

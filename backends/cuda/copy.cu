@@ -3,23 +3,12 @@
 // The axes are put into the order of the destination's memory. Where the source then has another
 // axis innermost, as in a transposed matrix, squares of it go through shared memory, so that both
 // sides are read and written along their rows.
-#include <utility>
-
 #include <triad/backends/cuda/elements.h>
 
 namespace triad::kernels {
 namespace {
 
 using namespace cuda;
-
-// The strides of y and of x, and the sizes, their axes in the order of y's memory.
-Axes<2> in_order(const Tensor& y, const Tensor& x) {
-  Shape shape = y.shape(), to = y.strides(), from = x.strides();
-  for (int i = 1; i < shape.rank(); ++i)
-    for (int j = i; j > 0 && to[j] > to[j - 1]; --j)
-      for (Shape* each : {&shape, &to, &from}) std::swap((*each)[j - 1], (*each)[j]);
-  return {shape, {&to, &from}};
-}
 
 struct Assign {
   template <class To, class From> __device__ void operator()(To& y, From x) const {
@@ -58,14 +47,14 @@ void launch_each(Cuda device, F f, const Axes<2>& axes, To* y, const From* x) {
 constexpr int kSide = 32;  // of a square; a block has kSide by kSide / 4 threads
 
 // y = x, where y's last axis has stride 1 and x has stride 1 along axis `across`.
-template <class T> __global__ void transpose(Axes<2> axes, int across, T* y, const T* x) {
+template <class T>
+__global__ void transpose(Axes<2> axes, int across, Index tiles, T* y, const T* x) {
   // A column more than a square has: the elements of one column lie in different banks.
   __shared__ Shared<T, kSide*(kSide + 1)> square;
   const int inner = axes.rank - 1;
   const Index columns = axes.size[inner], rows = axes.size[across];
   const Index wide = ceil_div(columns, kSide), squares = wide * ceil_div(rows, kSide);
-  const Index total = axes.count / (rows * columns) * squares;
-  for (Index tile = blockIdx.x; tile < total; tile += gridDim.x) {
+  for (Index tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
     const Index left = tile % squares % wide * kSide, top = tile % squares / wide * kSide;
     T* to = y + top * axes.stride[0][across] + left;
     const T* from = x + left * axes.stride[1][inner] + top;
@@ -104,9 +93,8 @@ template <class T> void move(Cuda device, const Axes<2>& axes, T* y, const T* x)
     return launch_each(device, Assign(), axes, y, x);
   const Index tiles = axes.count / (axes.size[inner] * axes.size[across]) *
                       ceil_div(axes.size[inner], kSide) * ceil_div(axes.size[across], kSide);
-  const Index most = 16 * Index(multiprocessors(device));
-  launch({device, dim3(unsigned(std::min(tiles, most))), dim3(kSide, kSide / 4)}, transpose<T>,
-         axes, across, y, x);
+  launch(blocks_for(device, tiles, dim3(kSide, kSide / 4), 16), transpose<T>, axes, across, tiles,
+         y, x);
 }
 
 template <class T> __global__ void fill_all(T value, Axes<1> axes, T* y) {
@@ -120,7 +108,7 @@ template <class T> __global__ void count_up(double start, double step, Index n, 
 }  // namespace
 
 void copy(Cuda device, const Tensor& x, const Tensor& y) {
-  const Axes<2> axes = in_order(y, x);
+  const Axes<2> axes = in_order(y.shape(), y.strides(), x.strides());
   if (axes.count == 0) return;
   visit_elements(x.dtype(), [&]<class From>() {
     const auto* from = data_of<From>(device, x);
@@ -135,7 +123,7 @@ void copy(Cuda device, const Tensor& x, const Tensor& y) {
 }
 
 void add_into(Cuda device, const Tensor& x, const Tensor& y) {
-  const Axes<2> axes = in_order(y, x);
+  const Axes<2> axes = in_order(y.shape(), y.strides(), x.strides());
   visit_elements(y.dtype(), [&]<class T>() {
     if constexpr (std::is_same_v<T, bool>) throw DTypeError("add_into: needs numbers, got bool");
     else launch_each(device, Add(), axes, data_of<T>(device, y), data_of<T>(device, x));
@@ -146,15 +134,14 @@ void fill(Cuda device, double value, const Tensor& y) {
   const Axes<1> axes(y.shape(), {&y.strides()});
   visit_elements(y.dtype(), [&]<class T>() {
     using D = typename OnDevice<T>::type;
-    launch(grid_for(device, axes.count), fill_all<D>, D(to_number<T>(value)), axes,
-           data_of<T>(device, y));
+    launch(grid_for(device, axes.count), fill_all<D>, D(to_number<T>(value)), axes, y);
   });
 }
 
 void arange(Cuda device, double start, double step, const Tensor& y) {
   visit_elements(y.dtype(), [&]<class T>() {
     launch(grid_for(device, y.numel()), count_up<typename OnDevice<T>::type>, start, step,
-           y.numel(), data_of<T>(device, y));
+           y.numel(), y);
   });
 }
 

@@ -1,28 +1,18 @@
 // Reaching the elements of tensors from kernels: strided, or 16 bytes at a time.
 #pragma once
 
-#include <triad/backends/cuda/complex.h>
 #include <triad/backends/cuda/launch.h>
 #include <triad/backends/kernels.h>
 #include <triad/core/visit.h>
 
 #include <algorithm>
+#include <utility>
 
 namespace triad::cuda {
 
 using Index = std::int64_t;
 
 TRIAD_HD constexpr Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
-
-// The first element of a tensor of T, which must be on the device; null of an undefined one.
-template <class T> typename OnDevice<T>::type* data_of(Cuda device, const Tensor& x) {
-  if (!x.defined()) return nullptr;
-  if (x.device() != Device::cuda(device.index) || x.dtype() != dtype_of<T>())
-    throw DeviceError("a kernel for " + std::string(name(dtype_of<T>())) + " on " +
-                      name(Device::cuda(device.index)) + " was given " + name(x.dtype()) + " on " +
-                      name(x.device()));
-  return reinterpret_cast<typename OnDevice<T>::type*>(x.first_byte());
-}
 
 // visit_any() and visit_wide() with the types that kernels use.
 template <class F> auto visit_elements(DType dtype, F&& f) {
@@ -36,7 +26,7 @@ template <class F> auto visit_elements(DType dtype, F&& f) {
 template <int N> struct Axes {
   int rank = 0;
   bool small;  // 32 bits are enough to count
-  Index count, size[kMaxRank], stride[N][kMaxRank];
+  Index count, size[kMaxRank], stride[N][kMaxRank] = {};
 
   Axes(const Shape& shape, const Shape* const (&strides)[N]) : count(shape.numel()) {
     small = count < Index(1) << 31;
@@ -75,14 +65,45 @@ template <int N> struct Axes {
   }
 };
 
-// The sizes of a tensor's rows, which lie along its last axis.
-inline Shape without_last(Shape shape) {
-  shape.erase(shape.rank() - 1);
-  return shape;
+// Two tensors of one shape with their axes in the order of the first one's memory: its strides
+// descend, and axes that it repeats come before all others.
+inline Axes<2> in_order(const Shape& sizes, const Shape& strides, const Shape& others) {
+  Shape shape = sizes, first = strides, second = others;
+  const auto outside = [](Index a, Index b) { return b != 0 && (a == 0 || a > b); };
+  for (int i = 1; i < shape.rank(); ++i)
+    for (int j = i; j > 0 && outside(first[j], first[j - 1]); --j)
+      for (Shape* each : {&shape, &first, &second}) std::swap((*each)[j - 1], (*each)[j]);
+  return {shape, {&first, &second}};
 }
 
-inline bool is_aligned(const void* data) {
-  return reinterpret_cast<std::uintptr_t>(data) % 16 == 0;
+// The rows of tensors along their last axes, all as many: row r of tensor k begins at at(x, k, r).
+template <int N> struct RowsOf {
+  Index count, length[N], step[N];
+  Axes<N> axes;
+
+  template <class... X>
+  explicit RowsOf(const Tensor& x, const X&... others)
+      : length{x.shape().back(), others.shape().back()...}, step{x.strides().back(),
+                                                                 others.strides().back()...},
+        axes({x.shape().begin(), x.shape().end() - 1}, {&x.strides(), &others.strides()...}) {
+    count = axes.count;
+  }
+  template <class T> __device__ T* at(T* x, int k, Index row) const {
+    return x + axes.place(row, k);
+  }
+};
+template <class... X> RowsOf(const X&...) -> RowsOf<sizeof...(X)>;
+
+inline bool is_aligned(const void* data, std::size_t bytes = 16) {
+  return reinterpret_cast<std::uintptr_t>(data) % bytes == 0;
+}
+
+// x, or a copy of it, contiguous and aligned.
+inline Tensor packed(Cuda device, const Tensor& x, std::size_t alignment = 16) {
+  if (x.is_contiguous() && is_aligned(x.first_byte(), alignment)) return x;
+  const Tensor y = empty(x.shape(), x.dtype(), x.device());
+  kernels::copy(device, x, y);
+  return y;
 }
 
 // ---------------------------------------------------------------------- vectors
@@ -100,13 +121,18 @@ template <int N, class T> __device__ void store_vector(T* to, const Vector<T, N>
 
 // ---------------------------------------------------------------------- launches over n elements
 
+// For kernels whose blocks take one of `count` things and then go on gridDim.x further; more blocks
+// than a multiprocessor runs at once.
+inline Grid blocks_for(Cuda device, Index count, dim3 threads, Index of_multiprocessor = 32) {
+  const Index most = of_multiprocessor * multiprocessors(device);
+  return {device, dim3(unsigned(std::min(count, most))), threads};
+}
+
 constexpr int kThreads = 256;
 
 // For kernels whose threads take `each` elements and then go on `stride()` further.
 inline Grid grid_for(Cuda device, Index count, Index each = 1) {
-  const Index most = 16 * Index(multiprocessors(device));  // blocks: more than run at once
-  const Index blocks = ceil_div(ceil_div(count, each), kThreads);
-  return {device, dim3(unsigned(blocks < most ? blocks : most)), dim3(kThreads)};
+  return blocks_for(device, ceil_div(count, each * kThreads), dim3(kThreads), 16);
 }
 __device__ inline Index first_index() { return Index(blockIdx.x) * blockDim.x + threadIdx.x; }
 __device__ inline Index stride() { return Index(gridDim.x) * blockDim.x; }

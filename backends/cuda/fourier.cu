@@ -13,15 +13,6 @@ using namespace cuda;
 
 // ---------------------------------------------------------------------- transforms
 
-// x, or a copy of it, contiguous and aligned to a complex number.
-Tensor packed(Cuda device, const Tensor& x) {
-  const auto address = reinterpret_cast<std::uintptr_t>(x.first_byte());
-  if (x.is_contiguous() && address % item_size(complex_type(x.dtype())) == 0) return x;
-  const Tensor y = empty(x.shape(), x.dtype(), x.device());
-  copy(device, x, y);
-  return y;
-}
-
 // Of n points, from contiguous rows to contiguous rows; real_inverse overwrites `in`.
 void transform(Cuda device, Transform kind, Index n, const Tensor& in, const Tensor& out) {
   if (n == 1) return copy(device, in, out);
@@ -42,10 +33,6 @@ TRIAD_HD Index divided(Index a, Index b) {  // by a division of 32 bits where th
 }
 
 TRIAD_HD bool is_real_bin(Index k, Index n) { return k == 0 || 2 * k == n; }
-
-template <class T> Complex<T>* complex_data(Cuda device, const Tensor& x) {
-  return data_of<std::complex<T>>(device, x);
-}
 
 // What spectra [...,H,D,width] are multiplied by: a number, and a spectrum [H,width] if there is
 // one, conjugated for the adjoint.
@@ -77,8 +64,7 @@ __global__ void multiply(Factor factor, Axes<1> axes, const Complex<T>* x, Index
 void multiply(Cuda device, const Factor& factor, const Tensor& x, Index n, const Tensor& y) {
   const Axes<1> axes(x.shape(), {&x.strides()});
   visit_float("irfft", real_type(x.dtype()), [&]<class T>(T) {
-    launch(grid_for(device, axes.count), multiply<T>, factor, axes, complex_data<T>(device, x), n,
-           complex_data<T>(device, y));
+    launch(grid_for(device, axes.count), multiply<T>, factor, axes, x, n, y);
   });
 }
 
@@ -142,7 +128,7 @@ void filter_spectra(Cuda device, const Tensor& bins, const Tensor& spectrum, boo
                     const Tensor& y) {
   Shape shape = bins.shape();
   multiply(device,
-           {1 / double(n), complex_data<double>(device, spectrum), adjoint, shape[1], shape[2]},
+           {1 / double(n), data_of<Complex<double>>(device, spectrum), adjoint, shape[1], shape[2]},
            bins, n, bins);
   shape[3] = n;
   const Tensor rows = empty(shape, real_type(bins.dtype()), y.device());
@@ -154,10 +140,10 @@ void correlate_spectra(Cuda device, const Tensor& dy, const Tensor& v, Index n,
                        const Tensor& dspectrum) {
   const Index B = v.shape()[0], H = v.shape()[1], D = v.shape()[2], width = n / 2 + 1;
   visit_float("cyclic_convolution", real_type(v.dtype()), [&]<class R>(R) {
-    reduce_columns<Complex<double>>(
-        device, H, B * D, width,
-        Correlation<R>{H, D, width, complex_data<R>(device, dy), complex_data<R>(device, v)},
-        Weighted{n, complex_data<double>(device, dspectrum)});
+    reduce_columns<Complex<double>>(device, H, B * D, width,
+                                    Correlation<R>{H, D, width, data_of<Complex<R>>(device, dy),
+                                                   data_of<Complex<R>>(device, v)},
+                                    Weighted{n, data_of<Complex<double>>(device, dspectrum)});
   });
 }
 
@@ -193,8 +179,7 @@ Tensor prepared(Cuda device, const FilterPlan& plan, const Tensor& spectrum, boo
   const int heads = spectrum.defined() ? int(spectrum.shape()[0]) : 0;
   const Index count = plan.roots() + Index(heads) * plan.halves * plan.slots();
   const Tensor all = empty({count}, c64, Device::cuda(device.index));
-  launch(grid_for(device, count), prepare_filter, plan, heads,
-         complex_data<double>(device, spectrum), adjoint, complex_data<float>(device, all));
+  launch(grid_for(device, count), prepare_filter, plan, heads, spectrum, adjoint, all);
   return all;
 }
 
@@ -213,7 +198,7 @@ bool filter_in_one(Cuda device, const Tensor& v, const Tensor& spectrum, Index n
                         : plan.threads() <= 512 ? filter_channels<512, 1, T>
                                                 : filter_channels<1024, 1, T>;
     launch(grid, kernel, plan, heads, tiles, Channels<const T>::of(device, v),
-           Channels<T>::of(device, y), complex_data<float>(device, all));
+           Channels<T>::of(device, y), all);
     return true;
   });
 }
@@ -231,12 +216,12 @@ bool correlate_in_one(Cuda device, const Tensor& dy, const Tensor& v, Index n,
     const Index chunk = std::clamp<Index>(batch * blocks / 4 / multiprocessors(device), 1, 8);
     const Index chunks = ceil_div(batch, chunk), parts = tiles * chunks * plan.pairs;
     const Tensor sums = empty({heads, parts, n}, c64, v.device());
-    Point* sum = complex_data<float>(device, sums);
     launch({device, dim3(unsigned(blocks * chunks)), dim3(plan.threads()), plan.shared_bytes()},
            correlate_channels<T>, plan, tiles, batch, chunk, Channels<const T>::of(device, v),
-           Channels<const T>::of(device, dy), complex_data<float>(device, roots), sum);
-    reduce_columns<Complex<double>>(device, heads, parts, n / 2 + 1, PairCorrelation{parts, n, sum},
-                                    Weighted{n, complex_data<double>(device, dspectrum)});
+           Channels<const T>::of(device, dy), roots, sums);
+    reduce_columns<Complex<double>>(device, heads, parts, n / 2 + 1,
+                                    PairCorrelation{parts, n, data_of<Point>(device, sums)},
+                                    Weighted{n, data_of<Complex<double>>(device, dspectrum)});
     return true;
   });
 }
@@ -245,12 +230,13 @@ bool correlate_in_one(Cuda device, const Tensor& dy, const Tensor& v, Index n,
 
 void fft(Cuda device, const Tensor& x, bool inverse, double scale, const Tensor& y) {
   transform(device, inverse ? Transform::complex_inverse : Transform::complex_forward,
-            y.shape().back(), packed(device, x), y);
+            y.shape().back(), packed(device, x, item_size(x.dtype())), y);
   rescale(device, y, scale);
 }
 
 void rfft(Cuda device, const Tensor& x, double scale, const Tensor& y) {
-  transform(device, Transform::real_forward, x.shape().back(), packed(device, x), y);
+  transform(device, Transform::real_forward, x.shape().back(),
+            packed(device, x, item_size(y.dtype())), y);
   rescale(device, y, scale);
 }
 

@@ -54,57 +54,29 @@ __global__ void add_rows(Index R, Index V, Index C, const T* dy, const Index* id
 
 // ---------------------------------------------------------------------- along the last axis
 
-// The rows of x, of an index and of y.
-struct IndexedRows {
-  Axes<3> rows;
-  Index length, x_length, y_length, x_step, index_step, y_step;
-
-  IndexedRows(const Tensor& x, const Tensor& index, const Tensor& y)
-      : rows(without_last(index.shape()), {&x.strides(), &index.strides(), &y.strides()}),
-        length(index.shape().back()), x_length(x.shape().back()), y_length(y.shape().back()),
-        x_step(x.strides().back()), index_step(index.strides().back()), y_step(y.strides().back()) {
-  }
-};
-
-template <class T> __global__ void gather(IndexedRows rows, const T* x, const Index* index, T* y) {
-  for (Index i = first_index(); i < rows.rows.count * rows.length; i += stride()) {
-    const Index row = i / rows.length, j = i % rows.length;
-    const Index id = index[rows.rows.place(row, 1) + j * rows.index_step];
-    const bool known = id >= 0 && id < rows.x_length;
-    y[rows.rows.place(row, 2) + j * rows.y_step] =
-        known ? x[rows.rows.place(row, 0) + id * rows.x_step] : nothing<T>();
+// Rows of x, of an index and of y.
+template <class T> __global__ void gather(RowsOf<3> rows, const T* x, const Index* index, T* y) {
+  for (Index i = first_index(); i < rows.count * rows.length[1]; i += stride()) {
+    const Index row = i / rows.length[1], j = i % rows.length[1];
+    const Index id = rows.at(index, 1, row)[j * rows.step[1]];
+    const bool known = id >= 0 && id < rows.length[0];
+    rows.at(y, 2, row)[j * rows.step[2]] =
+        known ? rows.at(x, 0, row)[id * rows.step[0]] : nothing<T>();
   }
 }
 
 // A thread per row: two indices of a row may be the same, and their order counts.
 template <class T>
-__global__ void scatter_add(IndexedRows rows, const T* x, const Index* index, T* y) {
-  for (Index row = first_index(); row < rows.rows.count; row += stride()) {
-    const T* from = x + rows.rows.place(row, 0);
-    const Index* ids = index + rows.rows.place(row, 1);
-    T* to = y + rows.rows.place(row, 2);
-    for (Index j = 0; j < rows.length; ++j) {
-      const Index id = ids[j * rows.index_step];
-      if (id < 0 || id >= rows.y_length) continue;
-      T& sum = to[id * rows.y_step];
-      sum = T(sum + from[j * rows.x_step]);
-    }
-  }
-}
-
-// A block per row. Each round finds the first of all that come after the one found before.
-template <class T> __global__ void top(IndexedRows rows, First<T> first, const T* x, Index* index) {
-  for (Index row = blockIdx.x; row < rows.rows.count; row += gridDim.x) {
-    const T* from = x + rows.rows.place(row, 0);
-    Entry<T> last{T(), -1};
-    for (Index k = 0; k < rows.length; ++k) {
-      Entry<T> best{T(), -1};
-      for (Index j = threadIdx.x; j < rows.x_length; j += blockDim.x) {
-        const Entry<T> entry{from[j * rows.x_step], j};
-        if (last.place < 0 || first.comes_before(last, entry)) best = first(best, entry);
-      }
-      last = block_reduce(best, first);
-      if (threadIdx.x == 0) index[rows.rows.place(row, 1) + k * rows.index_step] = last.place;
+__global__ void scatter_add(RowsOf<3> rows, const T* x, const Index* index, T* y) {
+  for (Index row = first_index(); row < rows.count; row += stride()) {
+    const T* from = rows.at(x, 0, row);
+    const Index* ids = rows.at(index, 1, row);
+    T* to = rows.at(y, 2, row);
+    for (Index j = 0; j < rows.length[1]; ++j) {
+      const Index id = ids[j * rows.step[1]];
+      if (id < 0 || id >= rows.length[2]) continue;
+      T& sum = to[id * rows.step[2]];
+      sum = T(sum + from[j * rows.step[0]]);
     }
   }
 }
@@ -112,12 +84,10 @@ template <class T> __global__ void top(IndexedRows rows, First<T> first, const T
 }  // namespace
 
 void embedding(Cuda device, const Tensor& weight, const Tensor& ids, const Tensor& y) {
-  const Index R = ids.numel(), blocks = std::min<Index>(ceil_div(R, 8), 1 << 20);
+  const Index R = ids.numel(), V = weight.shape()[0], C = weight.shape()[1];
   visit_elements(weight.dtype(), [&]<class T>() {
-    using D = typename OnDevice<T>::type;
-    launch({device, dim3(unsigned(blocks)), dim3(32, 8)}, pick_rows<D>, R, weight.shape()[0],
-           weight.shape()[1], data_of<T>(device, weight), data_of<Index>(device, ids),
-           data_of<T>(device, y));
+    launch(blocks_for(device, ceil_div(R, 8), dim3(32, 8)), pick_rows<typename OnDevice<T>::type>,
+           R, V, C, weight, ids, y);
   });
 }
 
@@ -127,33 +97,22 @@ void embedding_backward(Cuda device, const Tensor& dy, const Tensor& ids, const 
   if (R == 0 || C == 0) return;
   visit_float("embedding_backward", dy.dtype(), [&]<class T>(T) {
     launch({device, dim3(unsigned(R), unsigned(ceil_div(C, kColumns))), dim3(32)}, add_rows<T>, R,
-           V, C, data_of<T>(device, dy), data_of<Index>(device, ids), data_of<T>(device, dweight));
+           V, C, dy, ids, dweight);
   });
 }
 
 void gather_last(Cuda device, const Tensor& x, const Tensor& index, const Tensor& y) {
-  const IndexedRows rows(x, index, y);
   visit_elements(x.dtype(), [&]<class T>() {
-    launch(grid_for(device, index.numel()), gather<typename OnDevice<T>::type>, rows,
-           data_of<T>(device, x), data_of<Index>(device, index), data_of<T>(device, y));
+    launch(grid_for(device, index.numel()), gather<typename OnDevice<T>::type>, RowsOf(x, index, y),
+           x, index, y);
   });
 }
 
 void scatter_add_last(Cuda device, const Tensor& x, const Tensor& index, const Tensor& y) {
-  const IndexedRows rows(x, index, y);
+  const RowsOf rows(x, index, y);
   visit_elements(x.dtype(), [&]<class T>() {
-    launch(grid_for(device, rows.rows.count), scatter_add<typename OnDevice<T>::type>, rows,
-           data_of<T>(device, x), data_of<Index>(device, index), data_of<T>(device, y));
-  });
-}
-
-void topk_last(Cuda device, const Tensor& x, bool largest, const Tensor& index) {
-  const IndexedRows rows(x, index, index);
-  visit_wide(x.dtype(), [&]<class T>(T) {
-    launch({device, dim3(unsigned(std::min<Index>(rows.rows.count, 1 << 20))),
-            threads_for(rows.x_length)},
-           top<T>, rows, First<T>{largest, largest}, data_of<T>(device, x),
-           data_of<Index>(device, index));
+    launch(grid_for(device, rows.count), scatter_add<typename OnDevice<T>::type>, rows, x, index,
+           y);
   });
 }
 

@@ -3,7 +3,9 @@
 // adds to C++, instructions.h what follows here and in mma.h).
 #pragma once
 
+#include <triad/backends/cuda/complex.h>
 #include <triad/backends/cuda/runtime.h>
+#include <triad/core/tensor.h>
 
 #ifndef __CUDACC__
 #include <simt.h>
@@ -17,6 +19,23 @@ struct Grid {
   dim3 blocks, threads;
   std::size_t shared_bytes = 0;
 };
+
+// The first element of a tensor of T, which must be on the device; null of an undefined one.
+template <class T> typename OnDevice<T>::type* data_of(Cuda device, const Tensor& x) {
+  if (!x.defined()) return nullptr;
+  if (x.device() != Device::cuda(device.index) || x.dtype() != dtype_of<T>())
+    throw DeviceError("a kernel for " + std::string(name(dtype_of<T>())) + " on " +
+                      name(Device::cuda(device.index)) + " was given " + name(x.dtype()) + " on " +
+                      name(x.device()));
+  return reinterpret_cast<typename OnDevice<T>::type*>(x.first_byte());
+}
+
+// What launch(grid, kernel, args...) gives a kernel for a parameter P: of a tensor, data_of.
+template <class P, class A> P argument([[maybe_unused]] Cuda device, const A& given) {
+  if constexpr (std::is_same_v<A, Tensor>)
+    return data_of<std::remove_const_t<std::remove_pointer_t<P>>>(device, given);
+  else return static_cast<P>(given);
+}
 
 }  // namespace triad::cuda
 
@@ -60,7 +79,7 @@ void launch(const Grid& grid, void (*kernel)(P...), const A&... args) {
   if (grid.shared_bytes > 48 << 10)
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                int(grid.shared_bytes)));
-  check(cudaLaunchKernelEx(&config, kernel, static_cast<P>(args)...));
+  check(cudaLaunchKernelEx(&config, kernel, argument<P>(grid.device, args)...));
 }
 
 }  // namespace triad::cuda

@@ -8,12 +8,6 @@ namespace {
 
 using namespace cuda;
 
-Tensor packed(Cuda device, const Tensor& x) {
-  const Tensor y = empty(x.shape(), x.dtype(), x.device());
-  copy(device, x, y);
-  return y;
-}
-
 // One call for the longest axis of the batch; the others are a loop.
 template <class T>
 void multiply(Cuda device, const MatrixProduct& p, const T* a, const T* b, const T* bias, T* c) {

@@ -1,6 +1,7 @@
-// Norms of gradients and updates of parameters, lists of up to 256 in one launch: a block takes kChunk
-// elements of one of them. Where they lie is in the kernel's arguments, of which a captured graph
-// keeps a copy. The arithmetic is that of torch.optim; what depends on the step alone is in double.
+// Norms of gradients and updates of parameters, lists of up to 256 in one launch: a block takes
+// kChunk elements of one of them. Where they lie is in the kernel's arguments, of which a captured
+// graph keeps a copy. The arithmetic is that of torch.optim; what depends on the step alone is in
+// double.
 #include <triad/backends/cuda/reduce.h>
 #include <triad/backends/cuda/replay.h>
 
@@ -152,7 +153,7 @@ void sum_of_squares(Cuda device, const std::vector<Tensor>& xs, const Tensor& y)
 void clip(Cuda device, const Tensor& squares, double max_norm, const std::vector<Tensor>& xs) {
   visit_float("clip", xs[0].dtype(), [&]<class T>(T) {
     for_lists<T, 1>(device, xs, [&](auto& list, const Grid& grid) {
-      launch(grid, scale_down<T>, data_of<double>(device, squares), max_norm, list);
+      launch(grid, scale_down<T>, squares, max_norm, list);
     });
   });
 }

@@ -2,14 +2,6 @@
 // thread takes one counter of Philox, four words, and makes of it what it gives.
 #include <triad/backends/cuda/random.h>
 
-namespace triad::cuda {
-
-DeviceRandom on_device(Cuda device, RandomStream random) {
-  return {random.seed, random.stream, replay_state(device)};
-}
-
-}  // namespace triad::cuda
-
 namespace triad::kernels {
 namespace {
 
@@ -26,8 +18,9 @@ __global__ void draw(DeviceRandom random, Index n, T* y, F f) {
   }
 }
 
-template <int each, class F, class T>
-void launch_draw(Cuda device, RandomStream random, Index n, T* y, F f) {
+template <int each, class T, class F>
+void launch_draw(Cuda device, RandomStream random, const Tensor& y, F f) {
+  const Index n = y.numel();
   launch(grid_for(device, n, each), draw<each, F, T>, on_device(device, random), n, y, f);
 }
 
@@ -79,25 +72,25 @@ __global__ void drop(DeviceRandom random, std::uint32_t threshold, T scale, Inde
 
 void uniform(Cuda device, RandomStream random, const Tensor& y) {
   visit_float("uniform", y.dtype(), [&]<class T>(T) {
-    launch_draw<int(16 / sizeof(T))>(device, random, y.numel(), data_of<T>(device, y), Uniform());
+    launch_draw<int(16 / sizeof(T)), T>(device, random, y, Uniform());
   });
 }
 
 void normal(Cuda device, RandomStream random, const Tensor& y) {
   visit_float("normal", y.dtype(), [&]<class T>(T) {
-    launch_draw<int(16 / sizeof(T))>(device, random, y.numel(), data_of<T>(device, y), Normal());
+    launch_draw<int(16 / sizeof(T)), T>(device, random, y, Normal());
   });
 }
 
 void random_integers(Cuda device, RandomStream random, Index low, Index high, const Tensor& y) {
-  launch_draw<2>(device, random, y.numel(), data_of<std::int64_t>(device, y),
-                 Integers{std::uint64_t(low), std::uint64_t(high) - std::uint64_t(low)});
+  launch_draw<2, Index>(device, random, y,
+                        Integers{std::uint64_t(low), std::uint64_t(high) - std::uint64_t(low)});
 }
 
 void dropout(Cuda device, RandomStream random, double p, const Tensor& x, const Tensor& y) {
   visit_float("dropout", x.dtype(), [&]<class T>(T) {
     launch(grid_for(device, x.numel(), 4), drop<T>, on_device(device, random), dropout_threshold(p),
-           T(1 / (1 - p)), x.numel(), data_of<T>(device, x), data_of<T>(device, y));
+           T(1 / (1 - p)), x.numel(), x, y);
   });
 }
 

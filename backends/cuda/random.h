@@ -20,9 +20,8 @@ struct DeviceRandom {
   }
 };
 
-DeviceRandom on_device(Cuda device, RandomStream random);
-
-// An element is dropped when its uniform is below p, that is, bits >> 8 < dropout_threshold(p).
-inline std::uint32_t dropout_threshold(double p) { return std::uint32_t(std::ceil(p * 0x1p24)); }
+inline DeviceRandom on_device(Cuda device, RandomStream random) {
+  return {random.seed, random.stream, replay_state(device)};
+}
 
 }  // namespace triad::cuda

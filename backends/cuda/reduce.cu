@@ -5,9 +5,6 @@
 // where that axis stays. All sums are in double, or in integers that wrap around.
 #include <triad/backends/cuda/reduce.h>
 
-#include <limits>
-#include <utility>
-
 namespace triad::kernels {
 namespace {
 
@@ -48,10 +45,6 @@ __global__ void add_chunks(Axes<2> kept, Index chunks, const Sum<T>* partial, Y*
   }
 }
 
-Grid blocks_for(Cuda device, Index count, dim3 threads) {
-  return {device, dim3(unsigned(std::min(count, 32 * Index(multiprocessors(device))))), threads};
-}
-
 template <class T, class Y>
 void launch_sequences(Cuda device, const Axes<1>& summed, const Axes<2>& kept, const T* x, Y* y) {
   const Index chunks = ceil_div(summed.count, kChunk), units = kept.count * chunks;
@@ -65,22 +58,17 @@ void launch_sequences(Cuda device, const Axes<1>& summed, const Axes<2>& kept, c
            partial, y);
 }
 
-// An element of a column, and where the sum goes.
-template <class T> struct ColumnElement {
+// An element of a column, and where the sum goes. With one axis of either kind `simple`: without
+// loops, which would keep a thread from reading ahead.
+template <class T, bool simple> struct ColumnElement {
   Axes<1> summed;
   Axes<2> kept;
   Index step;
   const T* x;
   __device__ Sum<T> operator()(Index matrix, Index row, Index column) const {
-    return Sum<T>(Wide<T>(x[kept.place(matrix, 0) + summed.place(row, 0) + column * step]));
-  }
-};
-// The same without loops, which would keep a thread from reading ahead.
-template <class T> struct StridedElement {
-  const T* x;
-  Index matrix_step, row_step, step;
-  __device__ Sum<T> operator()(Index matrix, Index row, Index column) const {
-    return Sum<T>(Wide<T>(x[matrix * matrix_step + row * row_step + column * step]));
+    const Index at = simple ? matrix * kept.stride[0][0] + row * summed.stride[0][0]
+                            : kept.place(matrix, 0) + summed.place(row, 0);
+    return Sum<T>(Wide<T>(x[at + column * step]));
   }
 };
 template <class T> struct ColumnResult {
@@ -93,83 +81,80 @@ template <class T> struct ColumnResult {
 };
 
 template <class T> void launch_sum(Cuda device, const Tensor& x, const Tensor& y) {
-  // The axes in the order of x's memory, repeated ones outermost.
-  Shape shape = x.shape(), from = x.strides(), to = y.strides();
-  for (int i = 0; i < shape.rank(); ++i)
-    if (y.shape()[i] != shape[i]) to[i] = 0;
-  const auto outside = [](Index a, Index b) { return b != 0 && (a == 0 || a > b); };
-  for (int i = 1; i < shape.rank(); ++i)
-    for (int j = i; j > 0 && outside(from[j], from[j - 1]); --j)
-      for (Shape* each : {&shape, &from, &to}) std::swap((*each)[j - 1], (*each)[j]);
-  const Axes<2> all(shape, {&from, &to});
+  Shape to = y.strides();
+  for (int i = 0; i < x.dim(); ++i)
+    if (y.shape()[i] != x.shape()[i]) to[i] = 0;
+  const Axes<2> all = in_order(x.shape(), x.strides(), to);
   const int inner = all.rank - 1;
   const bool columns = all.rank > 0 && all.stride[1][inner] != 0;
-  Shape summed, summed_steps, kept, kept_from, kept_to;
+  Shape sizes[2], x_steps[2], y_steps[2];  // of the axes that are summed over, and that are kept
   for (int i = 0; i < all.rank - int(columns); ++i) {
-    if (all.stride[1][i] == 0) {
-      summed.push_back(all.size[i]);
-      summed_steps.push_back(all.stride[0][i]);
-    } else {
-      kept.push_back(all.size[i]);
-      kept_from.push_back(all.stride[0][i]);
-      kept_to.push_back(all.stride[1][i]);
-    }
+    const int kind = all.stride[1][i] == 0 ? 0 : 1;
+    sizes[kind].push_back(all.size[i]);
+    x_steps[kind].push_back(all.stride[0][i]);
+    y_steps[kind].push_back(all.stride[1][i]);
   }
-  const Axes<1> along(summed, {&summed_steps});
-  const Axes<2> others(kept, {&kept_from, &kept_to});
+  const Axes<1> summed(sizes[0], {&x_steps[0]});
+  const Axes<2> kept(sizes[1], {&x_steps[1], &y_steps[1]});
   const T* data = data_of<T>(device, x);
   auto* result = data_of<Total<T>>(device, y);
-  if (!columns) return launch_sequences(device, along, others, data, result);
-  const Index step = all.stride[0][inner], matrix_step = others.rank ? others.stride[0][0] : 0;
-  const auto reduce = [&](auto element) {
-    reduce_columns<Sum<T>>(device, others.count, along.count, all.size[inner], element,
-                           ColumnResult<T>{others, all.stride[1][inner], result});
+  if (!columns) return launch_sequences(device, summed, kept, data, result);
+  const auto reduce = [&]<bool simple>() {
+    reduce_columns<Sum<T>>(device, kept.count, summed.count, all.size[inner],
+                           ColumnElement<T, simple>{summed, kept, all.stride[0][inner], data},
+                           ColumnResult<T>{kept, all.stride[1][inner], result});
   };
-  if (along.rank > 1 || others.rank > 1) reduce(ColumnElement<T>{along, others, step, data});
-  else reduce(StridedElement<T>{data, matrix_step, along.rank ? along.stride[0][0] : 0, step});
+  if (summed.rank > 1 || kept.rank > 1) reduce.template operator()<false>();
+  else reduce.template operator()<true>();
 }
 
 // ---------------------------------------------------------------------- along the last axis
 
-// The rows of x and of y, and the strides within them.
-struct Rows {
-  Axes<2> rows;
-  Index length, x_step, y_step;
-
-  Rows(const Tensor& x, const Tensor& y)  // y may lack the last axis
-      : rows(without_last(x.shape()), {&x.strides(), &y.strides()}), length(x.shape().back()),
-        x_step(x.strides().back()), y_step(y.dim() == x.dim() ? y.strides().back() : 1) {}
-};
-
+// The places of the first elements of each row of x, and the first one's value if y is not null. A
+// block per row; each round finds the first of all that come after the one found before.
 template <class T>
-__global__ void find_best(Rows rows, First<T> first, const T* x, T* y, Index* index) {
-  for (Index row = blockIdx.x; row < rows.rows.count; row += gridDim.x) {
-    const T* from = x + rows.rows.place(row, 0);
-    Entry<T> best{T(), -1};
-    for (Index j = threadIdx.x; j < rows.length; j += blockDim.x)
-      best = first(best, {from[j * rows.x_step], j});
-    best = block_reduce(best, first);
-    if (threadIdx.x != 0) continue;
-    y[row] = best.value;
-    index[row] = best.place;
+__global__ void top(RowsOf<2> rows, First<T> first, const T* x, Index* index, T* y) {
+  for (Index row = blockIdx.x; row < rows.count; row += gridDim.x) {
+    const T* from = rows.at(x, 0, row);
+    Entry<T> last{T(), -1};
+    for (Index k = 0; k < rows.length[1]; ++k) {
+      Entry<T> best{T(), -1};
+      for (Index j = threadIdx.x; j < rows.length[0]; j += blockDim.x) {
+        const Entry<T> entry{from[j * rows.step[0]], j};
+        if (last.place < 0 || first.comes_before(last, entry)) best = first(best, entry);
+      }
+      last = block_reduce(best, first);
+      if (threadIdx.x != 0) continue;
+      rows.at(index, 1, row)[k * rows.step[1]] = last.place;
+      if (y) y[row] = last.value;
+    }
   }
+}
+// `nan_first` or last, of equal ones the first.
+void launch_top(Cuda device, const Tensor& x, bool largest, bool nan_first, const Tensor& index,
+                const Tensor& y) {
+  const RowsOf rows(x, index);
+  visit_wide(x.dtype(), [&]<class T>(T) {
+    launch(blocks_for(device, rows.count, threads_for(rows.length[0])), top<T>, rows,
+           First<T>{largest, nan_first}, x, index, y);
+  });
 }
 
 // A warp per row, 32 elements at a time.
-template <class T> __global__ void running_sum(Rows rows, const T* x, T* y) {
-  for (Index row = blockIdx.x; row < rows.rows.count; row += gridDim.x) {
-    const T* from = x + rows.rows.place(row, 0);
-    T* to = y + rows.rows.place(row, 1);
+template <class T> __global__ void running_sum(RowsOf<2> rows, const T* x, T* y) {
+  for (Index row = blockIdx.x; row < rows.count; row += gridDim.x) {
+    const T* from = rows.at(x, 0, row);
+    T* to = rows.at(y, 1, row);
     Sum<T> before = 0;
-    for (Index first = 0; first < rows.length; first += 32) {
+    for (Index first = 0; first < rows.length[0]; first += 32) {
       const Index j = first + threadIdx.x;
-      Sum<T> sum = j < rows.length ? Sum<T>(from[j * rows.x_step]) : 0;
+      Sum<T> sum = j < rows.length[0] ? Sum<T>(from[j * rows.step[0]]) : 0;
       for (int by = 1; by < 32; by *= 2) {
         const Sum<T> lower = __shfl_up_sync(kAllLanes, sum, by);
         if (int(threadIdx.x) >= by) sum = lower + sum;
       }
       sum = before + sum;
-      if (j < rows.length) to[j * rows.y_step] = T(sum);
+      if (j < rows.length[0]) to[j * rows.step[1]] = T(sum);
       before = __shfl_sync(kAllLanes, sum, 31);
     }
   }
@@ -188,20 +173,18 @@ void cumsum_last(Cuda device, const Tensor& x, const Tensor& y) {
   visit_wide(x.dtype(), [&]<class T>(T) {
     if constexpr (std::is_same_v<T, bool>) throw DTypeError("cumsum: no numbers");
     else {
-      const Rows rows(x, y);
-      launch(blocks_for(device, rows.rows.count, dim3(32)), running_sum<T>, rows,
-             data_of<T>(device, x), data_of<T>(device, y));
+      const RowsOf rows(x, y);
+      launch(blocks_for(device, rows.count, dim3(32)), running_sum<T>, rows, x, y);
     }
   });
 }
 
 void max_last(Cuda device, const Tensor& x, bool largest, const Tensor& y, const Tensor& index) {
-  visit_wide(x.dtype(), [&]<class T>(T) {
-    const Rows rows(x, y);
-    launch(blocks_for(device, rows.rows.count, threads_for(rows.length)), find_best<T>, rows,
-           First<T>{largest, true}, data_of<T>(device, x), data_of<T>(device, y),
-           data_of<Index>(device, index));
-  });
+  launch_top(device, x, largest, true, index.with_layout(unsqueezed(index.layout(), -1)), y);
+}
+
+void topk_last(Cuda device, const Tensor& x, bool largest, const Tensor& index) {
+  launch_top(device, x, largest, largest, index, {});
 }
 
 }  // namespace triad::kernels

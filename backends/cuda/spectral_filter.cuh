@@ -25,13 +25,6 @@ namespace triad::cuda {
 
 using Point = Complex<float>;
 
-// Points change hands in one access of 8 bytes.
-__device__ inline Point load_point(const Point* from) {
-  const auto pair = load_vector<2>(&from->re);
-  return {pair.at[0], pair.at[1]};
-}
-__device__ inline void store_point(Point* to, Point z) { store_vector<2>(&to->re, {z.re, z.im}); }
-
 // ---------------------------------------------------------------------- the order of things
 
 // A transform of n points for each of `pairs` channel pairs by pairs * n / 16 threads.
@@ -127,8 +120,7 @@ template <bool up, int R> __device__ void butterfly(Point (&x)[R]) {
 // products more than to form the powers first, and many registers less.
 template <bool up, int R> __device__ void turn(Point (&x)[R], const Point* roots, int step) {
   for (int bit = 1; bit < R; bit *= 2, roots += step) {
-    Point root = load_point(roots);
-    if constexpr (up) root = conj(root);
+    const Point root = up ? conj(*roots) : *roots;
     for (int q = 0; q < R; ++q)
       if (q & bit) x[q] = math::times(x[q], root);
   }
@@ -206,11 +198,11 @@ struct PairTransform {
   }
   template <int step> __device__ void take(Point (&z)[16]) const {
     const Point* from = own<step>();
-    for (int q = 0; q < 16; ++q) z[q] = load_point(from + q * (step + step / 16));
+    for (int q = 0; q < 16; ++q) z[q] = from[q * (step + step / 16)];
   }
   template <int step> __device__ void put(const Point (&z)[16]) const {
     Point* to = own<step>();
-    for (int q = 0; q < 16; ++q) store_point(to + q * (step + step / 16), z[q]);
+    for (int q = 0; q < 16; ++q) to[q * (step + step / 16)] = z[q];
   }
 
   // A pass of radix 16 between two barriers.
@@ -238,7 +230,7 @@ struct PairTransform {
   __device__ void forward(Point (&z)[16]) const {
     first_pass<false>(z);
     Point* to = points + thread + thread / 16;
-    for (int i = 0; i < 16; ++i, to += plan.first_apart()) store_point(to, z[i]);
+    for (int i = 0; i < 16; ++i) to[i * plan.first_apart()] = z[i];
     __syncthreads();
     const Point* root = roots + plan.first_bits * plan.first_step();
     if (plan.first_step() > 256) pass<false, 256>(z, root);
@@ -256,13 +248,13 @@ struct PairTransform {
     if (plan.first_step() > 16) pass<true, 16>(z, root + (plan.first_step() > 256 ? 4 * 256 : 0));
     if (plan.first_step() > 256) pass<true, 256>(z, root);
     const Point* from = points + thread + thread / 16;
-    for (int i = 0; i < 16; ++i, from += plan.first_apart()) z[i] = load_point(from);
+    for (int i = 0; i < 16; ++i) z[i] = from[i * plan.first_apart()];
     first_pass<true>(z);
   }
 
   // What the second half multiplies the thread's point i by, and, conjugated, its result.
   __device__ Point twist(int i) const {
-    return load_point(roots + plan.pass_roots() + thread + i * plan.threads_of_pair());
+    return roots[plan.pass_roots() + thread + i * plan.threads_of_pair()];
   }
 };
 
@@ -306,22 +298,22 @@ __global__ void __launch_bounds__(threads)
   // Beside z: first what the second half is of, then what came of the first. 1,024 threads have no
   // room for it in shared memory.
   constexpr bool parks = halves == 2 && threads == 512;  // plan.parks
-  alignas(8) Point z[16], own[16];
+  Point z[16], own[16];
   Point* const parked = parks ? shared + plan.pairs * plan.room() + threadIdx.x : own;
   const int apart = parks ? int(blockDim.x) : 1;
   x.pair(batch, head, tile * plan.pairs + pair).load(z, thread, plan.threads_of_pair());
   for (int half = 0; half < halves; ++half, filter += plan.slots()) {
     for (int i = 0; i < 16 && halves == 2; ++i) {
       const Point now = z[i];
-      if (half == 1) z[i] = math::times(load_point(parked + i * apart), transform.twist(i));
-      store_point(parked + i * apart, now);
+      if (half == 1) z[i] = math::times(parked[i * apart], transform.twist(i));
+      parked[i * apart] = now;
     }
     transform.forward(z);
-    for (int q = 0; q < 16; ++q) z[q] = math::times(z[q], load_point(filter + 16 * q));
+    for (int q = 0; q < 16; ++q) z[q] = math::times(z[q], filter[16 * q]);
     transform.inverse(z);
   }
   for (int i = 0; i < 16 && halves == 2; ++i)
-    z[i] = load_point(parked + i * apart) + math::times(z[i], conj(transform.twist(i)));
+    z[i] = parked[i * apart] + math::times(z[i], conj(transform.twist(i)));
   y.pair(batch, head, tile * plan.pairs + pair).store(z, thread, plan.threads_of_pair());
 }
 
@@ -347,17 +339,16 @@ __global__ void __launch_bounds__(512)
   for (Index b = first; b < first + chunk && b < batch; ++b) {
     Point z[16];
     transformed(v, b, z);
-    for (int q = 0; q < 16; ++q) store_point(parked + q * int(blockDim.x), z[q]);
+    for (int q = 0; q < 16; ++q) parked[q * int(blockDim.x)] = z[q];
     __syncthreads();
     transformed(dy, b, z);
     for (int q = 0; q < 16; ++q)
-      total[q] = total[q] + math::times(z[q], conj(load_point(parked + q * int(blockDim.x))));
+      total[q] = total[q] + math::times(z[q], conj(parked[q * int(blockDim.x)]));
     __syncthreads();
   }
   const int row = ((head * tiles + tile) * chunks + first / chunk) * plan.pairs + pair;
   sums += Index(row) * plan.halves * plan.n + plan.frequency_at(half, 16 * thread);
-  for (int q = 0; q < 16; ++q)
-    store_point(sums + q * plan.halves * plan.threads_of_pair(), total[q]);
+  for (int q = 0; q < 16; ++q) sums[q * plan.halves * plan.threads_of_pair()] = total[q];
 }
 
 }  // namespace triad::cuda

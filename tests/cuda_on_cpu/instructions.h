@@ -3,6 +3,7 @@
 #pragma once
 
 #include <bit>
+#include <tuple>
 
 #include <device.h>
 #include <simt.h>
@@ -16,9 +17,8 @@ namespace triad::cuda {
 template <class... P, class... A>
 void launch(const Grid& grid, void (*kernel)(P...), const A&... args) {
   if (grid.blocks.x == 0) return;
-  enqueue(grid.device, [=] {
-    simt::run(grid.blocks, grid.threads, grid.shared_bytes,
-              [&] { kernel(static_cast<P>(args)...); });
+  enqueue(grid.device, [=, given = std::tuple<P...>(argument<P>(grid.device, args)...)] {
+    simt::run(grid.blocks, grid.threads, grid.shared_bytes, [&] { std::apply(kernel, given); });
   });
 }
 
