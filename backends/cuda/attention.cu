@@ -1,5 +1,5 @@
-// Attention on a GPU. Tensor cores take what they can (attention_mma.cuh); the kernels here are for
-// the rest: f64, D > 128, rows that are no whole pieces of 16 bytes.
+// Attention on a GPU. Tensor cores take what they can (attention_mma.cuh, attention_hopper.cuh); the
+// kernels here are for the rest: f64, D > 128, rows that are no whole pieces of 16 bytes.
 //
 // A warp has one row, of queries or of keys, and of the result 256 columns; it walks along the
 // others, 32 at a time. Scores are computed by all lanes together, and then a lane has one of them.
@@ -7,6 +7,13 @@
 #include <triad/backends/cuda/attention_mma_backward.cuh>
 
 namespace triad::cuda {
+
+// Of attention_hopper.cu: false, with nothing done, where its kernels are not for this.
+template <class E>
+bool attend_on_hopper(Cuda device, const AttentionInput<E>& p, const Heads<E>& out, float* lse);
+template <class E, bool keys>
+bool gradients_on_hopper(Cuda device, const AttentionInput<E>& p, const AttentionGradients<E>& to);
+
 namespace {
 
 constexpr int kRows = 8, kEach = 8, kColumns = 32 * kEach;  // of a block, of a lane, of a warp
@@ -208,13 +215,16 @@ void attention(Cuda device, const Tensor& q, const Tensor& k, const Tensor& v,
     const Heads<E> to(device, out);
     auto* const logs = data_of<Wide<E>>(device, lse);
     if constexpr (sizeof(E) <= 4)
-      if (fits_tensor_cores(p, {&q, &k, &v, &out}))
+      if (fits_tensor_cores(p, {&q, &k, &v, &out})) {
+        if constexpr (sizeof(E) == 2)
+          if (attend_on_hopper(device, p, to, logs)) return;
         return visit_tiles(p, [&]<int D, bool plain>() {
           constexpr TileSize tile = forward_tile(D, plain, sizeof(E) == 4);
           launch(blocks_of(device, p.heads() * ceil_div(p.T, tile.own()), kMmaThreads,
                            forward_shared_bytes<E>(D, plain)),
                  attend_mma<E, D, plain>, p, to, logs);
         });
+      }
     launch(general_grid(device, p, p.T), attend<E>, p, to, logs);
   });
 }
@@ -235,13 +245,16 @@ void attention_backward(Cuda device, const Tensor& dout, const Tensor& q, const 
            sums);
     const auto run = [&]<bool keys>() {
       if constexpr (sizeof(E) <= 4)
-        if (fits_tensor_cores(p, {&dout, &q, &k, &v, &dq, &dk, &dv}))
+        if (fits_tensor_cores(p, {&dout, &q, &k, &v, &dq, &dk, &dv})) {
+          if constexpr (sizeof(E) == 2)
+            if (gradients_on_hopper<E, keys>(device, p, to)) return;
           return visit_tiles(p, [&]<int D, bool plain>() {
             constexpr TileSize tile = backward_tile(D, keys, plain, sizeof(E) == 4);
             launch(blocks_of(device, p.heads() * ceil_div(keys ? p.S : p.T, tile.own()),
                              kMmaThreads, backward_shared_bytes<E>(D, keys, plain)),
                    attention_gradients_mma<E, D, keys, plain>, p, to);
           });
+        }
       launch(general_grid(device, p, keys ? p.S : p.T), attention_gradients<E, keys>, p, to);
     };
     if (dq.defined()) run.template operator()<false>();

@@ -203,7 +203,7 @@ __device__ void store_tile(const Rows<E>& to, int first, const float (&acc)[M][D
                            const F& factor) {
   repeat<M * 2>([&](int i) {
     const int m = i / 2, half = i % 2, row = first + row_of(m, 2 * half);
-    if (row >= to.count) return;
+    if (unsigned(row) >= unsigned(to.count)) return;  // some begin before the first row
     const float by = factor(m, half);
     if constexpr (sizeof(E) == 4)
       repeat<D / 16>([&](int d) {
@@ -241,11 +241,66 @@ template <class E> constexpr std::size_t forward_shared_bytes(int D, bool plain)
   return (tile.own() + 4 * tile.others) * D * sizeof(E);
 }
 
-// Per query: the largest score so far, or one that is little smaller, the sum of exp(scale (score -
-// largest)) and the values' sum weighted by these. Sums are scaled down when a score makes a weight
-// of more than 2^kSpare: seldom after the first few tiles, which saves a product for every value at
-// each (as in FlashAttention-4). A weight's digits are the same whatever its size.
+// Per query: the largest score so far, or one that is little smaller, and the sum of exp(scale
+// (score - largest)). Sums are scaled down when a score makes a weight of more than 2^kSpare:
+// seldom after the first few tiles, which saves a product for every value at each (as in
+// FlashAttention-4). A weight's digits are the same whatever its size.
 constexpr float kSpare = 8;
+
+template <int M> struct Softmax {
+  float largest[M][2], sum[M][2] = {};
+
+  __device__ Softmax() {
+    repeat<M * 2>([&](int i) { largest[i / 2][i % 2] = -INFINITY; });
+  }
+  // Scores become weights. What was summed up with earlier ones is rescale(m, half, factor)'s.
+  template <int N, class F>
+  __device__ void weigh(float (&scores)[M][N][4], float scale, const F& rescale) {
+    float top[M][2];
+    bool much_larger = false;
+    repeat<M * 2>([&](int i) {
+      float& most = top[i / 2][i % 2] = largest[i / 2][i % 2];
+      repeat<N * 2>([&](int j) { most = fmaxf(most, scores[i / 2][j / 2][2 * (i % 2) + j % 2]); });
+      most = fmaxf(most, __shfl_xor_sync(~0u, most, 1));
+      most = fmaxf(most, __shfl_xor_sync(~0u, most, 2));
+      much_larger |= (most - largest[i / 2][i % 2]) * scale > kSpare;  // from -inf, too
+    });
+    if (__any_sync(~0u, much_larger))
+      repeat<M * 2>([&](int i) {
+        float& before = largest[i / 2][i % 2];
+        const float by = before == -INFINITY ? 0 : fast_exp2((before - top[i / 2][i % 2]) * scale);
+        before = top[i / 2][i % 2];
+        sum[i / 2][i % 2] *= by;
+        rescale(i / 2, i % 2, by);
+      });
+    repeat<M * 2>([&](int i) {
+      const int m = i / 2, half = i % 2;
+      // Of a query that has seen no key yet, all weights are exp(-inf - 0) = 0.
+      const float shift = largest[m][half] == -INFINITY ? 0 : largest[m][half] * scale;
+      repeat<N * 2>([&](int j) {
+        float& weight = scores[m][j / 2][2 * half + j % 2];
+        weight = fast_exp2(fmaf(weight, scale, -shift));
+        sum[m][half] += weight;
+      });
+    });
+  }
+  // Stores the warp's values, from row t on, and lse.
+  template <int D, class E>
+  __device__ void store(const AttentionInput<E>& p, Head head, int t, float (&values)[M][D / 8][4],
+                        const Heads<E>& out, float* lse) {
+    repeat<M * 2>([&](int i) {
+      const int m = i / 2, half = i % 2, row = t + row_of(m, 2 * half);
+      float total = sum[m][half];  // of the lane's columns
+      total += __shfl_xor_sync(~0u, total, 1);
+      total += __shfl_xor_sync(~0u, total, 2);
+      if (lane_index() % 4 == 0 && unsigned(row) < unsigned(p.T))
+        lse[Index(head.index) * p.T + row] = largest[m][half] * p.scale + logf(total);
+      sum[m][half] = total == 0 ? 0 : p.kept / total;
+    });
+    store_tile<M, D>(out.rows(head, 0, p.T), t, values,
+                     [&](int m, int half) { return sum[m][half]; });
+  }
+};
 
 template <class E, int D, bool plain>
 __global__ void __launch_bounds__(kMmaThreads, 2)
@@ -286,9 +341,8 @@ __global__ void __launch_bounds__(kMmaThreads, 2)
     else load_left<D>(to, rows, m, k);
   };
 
-  float values[M][D / 8][4] = {}, largest[M][2], sum[M][2] = {};
-  repeat<M * 2>([&](int i) { largest[i / 2][i % 2] = -INFINITY; });
-
+  float values[M][D / 8][4] = {};
+  Softmax<M> softmax;
   for (int s = 0; s < end; s += kKeys) {
     wait_copies<0>();
     __syncthreads();  // the tile is here, and nobody reads the one before
@@ -301,32 +355,8 @@ __global__ void __launch_bounds__(kMmaThreads, 2)
     multiply_rows<E, D, kKeepsQueries ? D / 16 : 2>(weights, query, stage);
     restrict_scores(p, first + own, s, rules, weights);
 
-    float top[M][2];
-    bool much_larger = false;
-    repeat<M * 2>([&](int i) {
-      float& most = top[i / 2][i % 2] = largest[i / 2][i % 2];
-      repeat<N * 2>([&](int j) { most = fmaxf(most, weights[i / 2][j / 2][2 * (i % 2) + j % 2]); });
-      most = fmaxf(most, __shfl_xor_sync(~0u, most, 1));
-      most = fmaxf(most, __shfl_xor_sync(~0u, most, 2));
-      much_larger |= (most - largest[i / 2][i % 2]) * scale > kSpare;  // from -inf, too
-    });
-    if (__any_sync(~0u, much_larger))
-      repeat<M * 2>([&](int i) {
-        float& before = largest[i / 2][i % 2];
-        const float by = before == -INFINITY ? 0 : fast_exp2((before - top[i / 2][i % 2]) * scale);
-        before = top[i / 2][i % 2];
-        sum[i / 2][i % 2] *= by;
-        repeat<D / 4>([&](int j) { values[i / 2][j / 2][2 * (i % 2) + j % 2] *= by; });
-      });
-    repeat<M * 2>([&](int i) {
-      const int m = i / 2, half = i % 2;
-      // Of a query that has seen no key yet, all weights are exp(-inf - 0) = 0.
-      const float shift = largest[m][half] == -INFINITY ? 0 : largest[m][half] * scale;
-      repeat<N * 2>([&](int j) {
-        float& weight = weights[m][j / 2][2 * half + j % 2];
-        weight = fast_exp2(fmaf(weight, scale, -shift));
-        sum[m][half] += weight;
-      });
+    softmax.weigh(weights, scale, [&](int m, int half, float by) {
+      repeat<D / 4>([&](int j) { values[m][j / 2][2 * half + j % 2] *= by; });
     });
     for_each_element<M, N>([&](int m, int n, int e) {
       if (!rules.keeps(m, n, e)) weights[m][n][e] = 0;
@@ -334,17 +364,7 @@ __global__ void __launch_bounds__(kMmaThreads, 2)
     add_weighted<E, D>(values, weights, stage + kKeys * D);
   }
 
-  repeat<M * 2>([&](int i) {
-    const int m = i / 2, half = i % 2, t = first + own + row_of(m, 2 * half);
-    float total = sum[m][half];  // of the lane's columns
-    total += __shfl_xor_sync(~0u, total, 1);
-    total += __shfl_xor_sync(~0u, total, 2);
-    if (lane_index() % 4 == 0 && t < p.T)
-      lse[Index(head.index) * p.T + t] = largest[m][half] * p.scale + logf(total);
-    sum[m][half] = total == 0 ? 0 : p.kept / total;
-  });
-  store_tile<M, D>(out.rows(head, first, p.T), own, values,
-                   [&](int m, int half) { return sum[m][half]; });
+  softmax.template store<D>(p, head, first + own, values, out, lse);
 }
 
 }  // namespace triad::cuda

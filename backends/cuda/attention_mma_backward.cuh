@@ -22,6 +22,15 @@ template <class E> struct AttentionGradients {
   const Wide<E>* lse;    // [B,H,T]
   const Wide<E>* delta;  // [B,H,T]
   Heads<E> dq, dk, dv;
+
+  // lse or delta of query t, and what kernels make of it: such that the weights of a query that is
+  // not there, or sees nothing, are 0.
+  __device__ float fetch(const AttentionInput<E>& p, Head head, int t, bool is_delta) const {
+    return t < p.T ? (is_delta ? delta : lse)[Index(head.index) * p.T + t] : -INFINITY;
+  }
+  __device__ static float usable(float x, bool is_delta) {
+    return x == -INFINITY ? (is_delta ? 0 : INFINITY) : is_delta ? x : x * kLog2E;
+  }
 };
 
 // keys: whether the tile of a block's own is one of keys, else of queries; the others go by.
@@ -70,13 +79,11 @@ __global__ void __launch_bounds__(kMmaThreads, 2)
     copy_tile<kOthers, D>(stage + kOthers * D, (keys ? to.dout : p.v).rows(head, at, count));
     commit_copies();
   };
-  // lse or delta, and what is kept of it: of a query that sees nothing, what makes its weights 0.
-  const auto fetch_number = [&](int t, bool is_delta) {
-    if (t >= p.T) return -INFINITY;
-    return (is_delta ? to.delta : to.lse)[Index(head.index) * p.T + t];
+  const auto fetch_number = [&](int first, int i) {
+    return to.fetch(p, head, first + i % kQueries, i >= kQueries);
   };
-  const auto store_number = [&](int at, bool is_delta, float x) {
-    numbers[at] = x == -INFINITY ? (is_delta ? 0 : INFINITY) : is_delta ? x : x * kLog2E;
+  const auto store_number = [&](int at, int i, float x) {
+    numbers[at + i] = to.usable(x, i >= kQueries);
   };
 
   copy_tile<kOwn, D>(own1, (keys ? p.k : p.q).rows(head, first, owns));
@@ -85,10 +92,10 @@ __global__ void __launch_bounds__(kMmaThreads, 2)
   // Of queries that go by, a thread fetches one number, and stores it when it has arrived.
   const int thread = int(threadIdx.x);
   float next_number = 0;
-  if constexpr (keys) next_number = fetch_number(begin + thread % kQueries, thread >= kQueries);
+  if constexpr (keys) next_number = fetch_number(begin, thread);
   else
     for (int i = thread; i < 2 * kQueries; i += kMmaThreads)
-      store_number(i, i >= kQueries, fetch_number(first + i % kQueries, i >= kQueries));
+      store_number(0, i, fetch_number(first, i));
 
   const auto rows_of = [&](const E* rows) {
     return [rows = rows + (own - first) * D](int m, int k, unsigned(&operand)[4]) {
@@ -100,12 +107,11 @@ __global__ void __launch_bounds__(kMmaThreads, 2)
   for (int at = begin; at < end; at += kOthers) {
     const int parity = at / kOthers % 2, next = at + kOthers;
     const float* const lse = numbers + (keys ? parity * 2 * kQueries : own - first);
-    if (keys && thread < 2 * kQueries)
-      store_number(parity * 2 * kQueries + thread, thread >= kQueries, next_number);
+    if (keys && thread < 2 * kQueries) store_number(parity * 2 * kQueries, thread, next_number);
     wait_copies<0>();
     __syncthreads();  // the tile is here, and nobody reads the one before
     if (next < end) fetch(next);
-    if (keys) next_number = fetch_number(next + thread % kQueries, thread >= kQueries);
+    if (keys) next_number = fetch_number(next, thread);
     if (keys ? next <= limit : at >= limit) continue;
     const E* const stage = stages + parity * 2 * kOthers * D;
 

@@ -19,7 +19,7 @@ constexpr std::size_t kStaging = 4 << 20;  // bytes of a pinned buffer
 // What a device has of its own, made when it is first used.
 struct State {
   cudaStream_t stream = nullptr;
-  int multiprocessors = 0, shared_bytes = 0;  // those of a block at most
+  int multiprocessors = 0, capability = 0, shared_bytes = 0;  // those of a block at most
   std::mutex copies;                          // of the two buffers below
   std::byte* staging[2] = {};                 // pinned: the device reads and writes them itself
   cudaEvent_t staged[2] = {};                 // when it is done with each
@@ -40,6 +40,7 @@ State& state(int device) {
   auto made = std::make_unique<State>();
   check(cudaStreamCreateWithFlags(&made->stream, cudaStreamNonBlocking));
   check(cudaDeviceGetAttribute(&made->multiprocessors, cudaDevAttrMultiProcessorCount, device));
+  check(cudaDeviceGetAttribute(&made->capability, cudaDevAttrComputeCapabilityMajor, device));
   check(
       cudaDeviceGetAttribute(&made->shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
   for (int i = 0; i < 2; ++i) {
@@ -101,6 +102,7 @@ int device_count() {
 
 void* stream(Cuda device) { return state(device.index).stream; }
 int multiprocessors(Cuda device) { return state(device.index).multiprocessors; }
+int capability(Cuda device) { return state(device.index).capability; }
 std::size_t shared_memory(Cuda device) { return std::size_t(state(device.index).shared_bytes); }
 void synchronize(Cuda device) { check(cudaStreamSynchronize(state(device.index).stream)); }
 

@@ -22,6 +22,7 @@ namespace triad::cuda {
 
 void* stream(Cuda device);  // a cudaStream_t; makes the device the calling thread's current one
 int multiprocessors(Cuda device);
+int capability(Cuda device);             // of 9.0, 9
 std::size_t shared_memory(Cuda device);  // bytes that a block may have
 void synchronize(Cuda device);           // returns once all that was launched is done
 

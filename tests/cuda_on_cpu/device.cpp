@@ -17,7 +17,7 @@
 
 namespace triad::cuda {
 
-int blocks_left = -1;
+int blocks_left = -1, capability_shown = 9;
 std::string ranges_seen;
 
 namespace {
@@ -122,6 +122,7 @@ struct ListOfSteps : Graph {
 int device_count() { return 1; }
 void* stream(Cuda) { return nullptr; }
 int multiprocessors(Cuda) { return 3; }
+int capability(Cuda) { return capability_shown; }
 std::size_t shared_memory(Cuda) { return 227 << 10; }
 void synchronize(Cuda) {}
 

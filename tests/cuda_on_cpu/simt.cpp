@@ -11,6 +11,7 @@
 #include <numeric>
 #include <random>
 #include <span>
+#include <utility>
 #include <vector>
 
 #ifdef __SANITIZE_ADDRESS__
@@ -113,7 +114,7 @@ void switch_fiber(Fiber& from, Fiber& to) {
 
 // ---------------------------------------------------------------------- a block
 
-enum class State { fresh, ready, at_warp, at_block, done };
+enum class State { fresh, ready, polling, at_warp, at_block, done };
 
 struct Copy {
   void* to;
@@ -128,8 +129,10 @@ struct Thread {
   State state;
   std::unique_ptr<Fiber> fiber;
   const char* operation;                  // that it waits at
+  const std::function<bool()>* poll;      // what it waits for
   int letters;                            // how many it has written
   std::vector<std::vector<Copy>> copies;  // groups under way; the last is not committed
+  std::vector<std::vector<std::function<void()>>> products = {{}};  // the same
 };
 
 namespace {
@@ -158,6 +161,8 @@ struct Runner {
   Fiber scheduler;
   Thread* current = nullptr;
   std::exception_ptr error;
+  std::vector<std::function<void()>> late;  // see do_late
+  bool polls = false;                       // whether what threads poll may have changed
 
   static std::vector<std::unique_ptr<Fiber>>& idle_fibers() {
     static auto& fibers = *new std::vector<std::unique_ptr<Fiber>>;
@@ -185,7 +190,7 @@ struct Runner {
   }
 
   struct Warp {
-    int ready = 0, at_warp = 0, at_block = 0;
+    int ready = 0, polling = 0, at_warp = 0, at_block = 0;
   };
   std::span<Thread> lanes_of(int warp) {
     const std::size_t first = std::size_t(warp) * 32;
@@ -196,6 +201,7 @@ struct Runner {
     for (const Thread& t : lanes_of(warp)) {
       const State state = t.state;
       found.ready += state == State::ready || state == State::fresh;
+      found.polling += state == State::polling;
       found.at_warp += state == State::at_warp;
       found.at_block += state == State::at_block;
     }
@@ -230,20 +236,26 @@ struct Runner {
       for (const std::span<Thread> own = lanes_of(warp); int l : lanes)
         if (l < int(own.size()) && own[l].state <= State::ready) resume(own[l]);
       const Warp now = look_at(warp);
-      if (now.at_warp > 0) {
+      if (now.at_warp > 0 && now.polling == 0) {
         if (now.at_block > 0)
           fail("lanes of one warp wait at a warp operation and at __syncthreads");
         release(warp, State::at_warp);
         if (schedule <= 1) continue;  // this warp runs on, ahead of the others
       }
-      runnable.clear();
-      bool waiting = false;
-      for (int w = 0; w < warps; ++w) {
-        const Warp state = look_at(w);
-        if (state.ready > 0) runnable.push_back(w);
-        waiting |= state.at_block > 0;
-      }
+      if (schedule > 1 && !late.empty() && random() % 4 == 0) do_late_work();
+      bool waiting = false, polling = false;
+      do {
+        poll();
+        runnable.clear();
+        waiting = polling = false;
+        for (int w = 0; w < warps; ++w) {
+          const Warp state = look_at(w);
+          if (state.ready > 0) runnable.push_back(w);
+          waiting |= state.at_block > 0, polling |= state.polling > 0;
+        }
+      } while (runnable.empty() && do_late_work());
       if (runnable.empty()) {
+        if (polling) fail("threads wait for a barrier whose phase does not end");
         if (!waiting) return;
         for (int w = 0; w < warps; ++w) {
           release(w, State::at_block);
@@ -254,6 +266,20 @@ struct Runner {
              : schedule == 1 ? runnable.back()
                              : runnable[random() % runnable.size()];
     }
+  }
+
+  void poll() {
+    if (!std::exchange(polls, false)) return;
+    for (Thread& t : threads)
+      if (t.state == State::polling && (*t.poll)()) t.state = State::ready;
+  }
+  bool do_late_work() {
+    if (late.empty()) return false;
+    const std::size_t i = schedule == 0 ? 0 : schedule == 1 ? late.size() - 1 : random() % late.size();
+    const std::function<void()> work = std::move(late[i]);
+    late.erase(late.begin() + std::ptrdiff_t(i));
+    work();
+    return polls = true;
   }
 
   // Calls f for every shared array.
@@ -295,6 +321,7 @@ struct Runner {
       }
       fill_shared();
       run_block();
+      if (!late.empty()) fail("a block has ended before its copies");
       check_shared();
     }
   }
@@ -385,6 +412,24 @@ void wait_copies(int groups_left) {
       else std::memset(c.to, 0, 16);
     copies.erase(copies.begin());
   }
+}
+
+void wait_until(const std::function<bool()>& ready) {
+  if (ready()) return;
+  runner->current->poll = &ready;
+  wait(State::polling, "a barrier");
+}
+void may_be_ready() { runner->polls = true; }
+void do_late(std::function<void()> work) { runner->late.push_back(std::move(work)); }
+
+void multiply_later(std::function<void()> product) {
+  runner->current->products.back().push_back(std::move(product));
+}
+void commit_products() { runner->current->products.emplace_back(); }
+void wait_products(int groups_left) {
+  auto& products = runner->current->products;
+  for (; int(products.size()) - 1 > groups_left; products.erase(products.begin()))
+    for (const auto& product : products.front()) product();
 }
 
 }  // namespace simt

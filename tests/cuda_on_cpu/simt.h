@@ -9,7 +9,8 @@
 // misses a barrier. What is wrong in any schedule is an exception from the launch: lanes of a warp
 // that wait at different operations, one that reads what a lane that has ended should have sent, an
 // index outside a shared array, a write beside it, an address that a vector load cannot take.
-// Shared memory is full of NaN until it is written.
+// Shared memory is full of NaN until it is written; what copies and products that run on their own
+// have to write is NaN until a thread has waited for them.
 #pragma once
 
 #include <cmath>
@@ -25,6 +26,7 @@
 #define __host__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
+#define __grid_constant__
 #define __shared__ static  // one block at a time
 
 struct uint3 {
@@ -106,6 +108,19 @@ void* dynamic_shared();
 void copy_later(void* shared, const void* source);
 void commit_copies();               // those since the last commit are a group
 void wait_copies(int groups_left);  // all but the newest so many groups have arrived
+
+// ---------------------------------------------------------------------- Hopper's ways to wait
+
+// Until `ready` is true; it is asked again after may_be_ready(). That it never will be is an error.
+void wait_until(const std::function<bool()>& ready);
+void may_be_ready();
+// `work` is done some time, when threads wait for it at the latest.
+void do_late(std::function<void()> work);
+
+// The thread's products: done, group by group, when wait_products() says so, not before.
+void multiply_later(std::function<void()> product);
+void commit_products();
+void wait_products(int groups_left);
 
 inline void check_aligned(const void* address, std::size_t bytes) {
   if (reinterpret_cast<std::uintptr_t>(address) % bytes != 0) fail("a misaligned vector access");
