@@ -2,7 +2,7 @@
 #pragma once
 
 #include <triad/backends/cuda/complex.h>
-#include <triad/backends/cuda/launch.h>
+#include <triad/backends/cuda/mma.h>
 #include <triad/backends/kernels.h>
 #include <triad/core/visit.h>
 
@@ -87,7 +87,7 @@ inline bool is_aligned(const void* data) {
 
 // ---------------------------------------------------------------------- vectors
 
-template <class T, int N> struct alignas(sizeof(T) * N) Vector { T at[N]; };
+template <class T, int N> struct alignas(sizeof(T) * N) [[gnu::may_alias]] Vector { T at[N]; };
 
 template <int N, class T> TRIAD_HD Vector<T, N> load_vector(const T* from) {
 #ifndef __CUDACC__
@@ -95,11 +95,52 @@ template <int N, class T> TRIAD_HD Vector<T, N> load_vector(const T* from) {
 #endif
   return *reinterpret_cast<const Vector<T, N>*>(from);
 }
-template <int N, class T> TRIAD_HD void store_vector(T* to, const Vector<T, N>& values) {
-#ifndef __CUDACC__
+// Of 16 bytes, to global memory: in one access, where of an assignment the compiler makes several.
+template <int N, class T> __device__ void store_vector(T* to, const Vector<T, N>& values) {
+#ifdef __CUDACC__
+  if constexpr (sizeof values == 16) {
+    const auto word = std::bit_cast<uint4>(values);
+    asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(to)),
+                 "r"(word.x), "r"(word.y), "r"(word.z), "r"(word.w)
+                 : "memory");
+    return;
+  }
+#else
   check_aligned(to, sizeof(T) * N);
 #endif
   *reinterpret_cast<Vector<T, N>*>(to) = values;
+}
+
+// Elements as they are computed with, from a vector or all `none`, and back. Narrow types go by
+// pairs, for which there are instructions.
+template <class E, int N> constexpr bool by_pairs = is_narrow(dtype_of<E>()) && N % 2 == 0;
+
+template <int N, class E>
+__device__ Vector<Wide<E>, N> load_wide(const E* from, bool there = true, E none = {}) {
+  Vector<Wide<E>, N> to;
+  if constexpr (by_pairs<E, N>) {
+    Vector<unsigned, N / 2> pairs;
+    for (unsigned& pair : pairs.at) pair = none.bits * 0x10001u;
+    if (there) pairs = load_vector<N / 2>(reinterpret_cast<const unsigned*>(from));
+    for (int j = 0; j < N; ++j) to.at[j] = element<E>(pairs.at[j / 2], j % 2);
+  } else {
+    Vector<E, N> values;
+    for (E& value : values.at) value = none;
+    if (there) values = load_vector<N>(from);
+    for (int j = 0; j < N; ++j) to.at[j] = Wide<E>(values.at[j]);
+  }
+  return to;
+}
+template <class E, class W, int N> __device__ void store_wide(E* to, const Vector<W, N>& from) {
+  if constexpr (by_pairs<E, N>) {
+    Vector<unsigned, N / 2> pairs;
+    for (int j = 0; j < N; j += 2) pairs.at[j / 2] = pair_of<E>(from.at[j], from.at[j + 1]);
+    store_vector(reinterpret_cast<unsigned*>(to), pairs);
+  } else {
+    Vector<E, N> values;
+    for (int j = 0; j < N; ++j) values.at[j] = E(from.at[j]);
+    store_vector(to, values);
+  }
 }
 
 // ---------------------------------------------------------------------- launches over n elements

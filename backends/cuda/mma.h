@@ -21,13 +21,13 @@ template <int N, int by = N, class F> __device__ void repeat(const F& f) {
   for (int i = 0; i < N; ++i) f(i);
 }
 
-#ifndef __CUDACC__
-namespace meaning {
-
 // One element of a pair.
-template <class E> float element(unsigned pair, int which) {
+template <class E> TRIAD_HD float element(unsigned pair, int which) {
   return std::bit_cast<E>(std::uint16_t(which ? pair >> 16 : pair));
 }
+
+#ifndef __CUDACC__
+namespace meaning {
 
 struct Row {
   std::uint16_t element[8];
@@ -116,8 +116,8 @@ __device__ void multiply_add(float (&d)[4], const unsigned (&a)[4], unsigned b0,
     const meaning::Operands right[] = {all[column * 4 + i], all[column * 4 + 4 + i]};
     for (int e = 0; e < 4; ++e)
       for (int k = 0; k < 4; ++k)
-        d[e] += meaning::element<E>(left.a[e / 2 + k / 2 * 2], k % 2) *
-                meaning::element<E>(right[e % 2].b[k / 2], k % 2);
+        d[e] +=
+            element<E>(left.a[e / 2 + k / 2 * 2], k % 2) * element<E>(right[e % 2].b[k / 2], k % 2);
   }
 #endif
 }

@@ -30,7 +30,7 @@ TRIAD_HD inline Point load_point(const Point* from) {
   const auto pair = load_vector<2>(&from->re);
   return {pair.at[0], pair.at[1]};
 }
-TRIAD_HD inline void store_point(Point* to, Point z) { store_vector<2>(&to->re, {z.re, z.im}); }
+__device__ inline void store_point(Point* to, Point z) { store_vector<2>(&to->re, {z.re, z.im}); }
 
 // ---------------------------------------------------------------------- the order of things
 
@@ -178,7 +178,7 @@ template <class T> struct Channels {
   __device__ void store(const Point (&z)[16], int t, int step) const {
     T* to = data + t * along_t;
     for (int i = 0; i < 16; ++i, t += step, to += step * along_t)
-      if (t < length) store_vector<2>(to, {T(z[i].re), T(z[i].im)});
+      if (t < length) store_wide(to, Vector<float, 2>{z[i].re, z[i].im});
   }
 };
 
