@@ -17,8 +17,6 @@ using namespace cuda;
 template <class E> constexpr bool narrow = is_narrow(dtype_of<E>());
 template <class E> using Sum = std::conditional_t<narrow<E>, float, double>;
 
-template <class E> __device__ E lowest() { return E(-std::numeric_limits<Wide<E>>::infinity()); }
-
 template <class E> __device__ Wide<E> exp_of(Wide<E> x) {
   if constexpr (narrow<E>) return fast_exp2(x * 1.44269504f);
   else return math::exp(x);
@@ -105,8 +103,8 @@ __device__ S row_sum(Columns& columns, const Read& read, const F& f) {
 template <class E, int N, class Read>
 __device__ Pair<Sum<E>> softmax_sums(Columns<E, N>& columns, const Held<E>& x, const Read& read) {
   using W = Wide<E>;
-  const auto shift = [](W top) { return top == W(lowest<E>()) ? W(0) : top; };
-  W top = W(lowest<E>());
+  const auto shift = [](W top) { return top == W(-INFINITY) ? W(0) : top; };
+  W top = W(-INFINITY);
   Sum<E> sum = 0;
   columns.turns(read, [&](int) {
     const W before = top;
@@ -125,7 +123,7 @@ __global__ void softmax_rows(Index R, int C, const E* x, E* y) {
   for (Index r = blockIdx.x; r < R; r += gridDim.x) {
     Columns<E, N> columns{C};
     Held<E> in;
-    const auto read = [&](int first) { in.read(columns, x + r * C, first, lowest<E>()); };
+    const auto read = [&](int first) { in.read(columns, x + r * C, first, E(-INFINITY)); };
     const auto sums = softmax_sums(columns, in, read);
     const W top = W(sums.a), rest = logarithm ? W(log(sums.b)) : W(1 / sums.b);
     columns.turns(read, [&](int first) {
@@ -164,7 +162,7 @@ __global__ void cross_entropy_rows(Index R, int C, const E* logits, const Index*
     Columns<E, N> columns{C};
     Held<E> in;
     const auto [top, sum] =
-        softmax_sums(columns, in, [&](int first) { in.read(columns, x, first, lowest<E>()); });
+        softmax_sums(columns, in, [&](int first) { in.read(columns, x, first, E(-INFINITY)); });
     if (threadIdx.x != 0) continue;
     const Index t = target[r];
     const double rest = log(double(sum));
