@@ -82,15 +82,13 @@ template <class X> TRIAD_HD NormalTail<X> normal_tail(X x) {
 }
 
 // x Phi(x) = x/2 (1 + erf(x / sqrt 2)), without cancellation where x is far below 0.
-template <class X> TRIAD_HD X gelu(X x) {
-  const NormalTail<X> normal = normal_tail(x);
+template <class X> TRIAD_HD X gelu(X x, const NormalTail<X>& normal) {
   const X lower = -normal.a * normal.tail;  // gelu(-a)
   return select(x < X(0), lower, x + lower);
 }
 
 // Phi(x) + x phi(x)
-template <class X> TRIAD_HD X gelu_grad(X x) {
-  const NormalTail<X> normal = normal_tail(x);
+template <class X> TRIAD_HD X gelu_grad(X x, const NormalTail<X>& normal) {
   const X scale = normal.a * X(-0.3989422804014326779);  // -a / sqrt(2 pi)
   const X lower = fma(scale, normal.density, normal.tail);
   return select(x < X(0), lower, select(x == x, X(1) - lower, x));
@@ -177,7 +175,7 @@ template <Unary f, class X> TRIAD_HD auto evaluate(X x) {
     const X e = exp_weight(-abs(x)), u = X(1) + e;
     return evaluate<Unary::relu>(x) + (log(u) + (e - (u - X(1))) / u);
   } else if constexpr (f == Unary::silu) return x * sigmoid(x);
-  else if constexpr (f == Unary::gelu) return gelu(x);
+  else if constexpr (f == Unary::gelu) return gelu(x, normal_tail(x));
   else if constexpr (f == Unary::gelu_tanh) return gelu_tanh(x);
 }
 
@@ -202,7 +200,8 @@ template <Binary f, class X> TRIAD_HD auto evaluate(X a, X b) {
   else if constexpr (f == Binary::max && ordered)  // NaN where either is, unlike the machine's
     return select(a > b, a, select(a == a, b, a));
   else if constexpr (f == Binary::min && ordered) return select(a < b, a, select(a == a, b, a));
-  else if constexpr (f == Binary::gelu_grad && ordered && !whole) return a * gelu_grad(b);
+  else if constexpr (f == Binary::gelu_grad && ordered && !whole)
+    return a * gelu_grad(b, normal_tail(b));
   else if constexpr (f == Binary::pow && std::is_floating_point_v<X>) return pow(a, b);
 }
 

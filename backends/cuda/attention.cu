@@ -1,5 +1,5 @@
-// Attention on a GPU. Tensor cores take what they can (attention_mma.cuh, attention_hopper.cuh); the
-// kernels here are for the rest: f64, D > 128, rows that are no whole pieces of 16 bytes.
+// Attention on a GPU. Tensor cores take what they can (attention_mma.cuh, attention_hopper.cuh);
+// the kernels here are for the rest: f64, D > 128, rows that are no whole pieces of 16 bytes.
 //
 // A warp has one row, of queries or of keys, and of the result 256 columns; it walks along the
 // others, 32 at a time. Scores are computed by all lanes together, and then a lane has one of them.

@@ -1,7 +1,7 @@
 // Reaching the elements of tensors from kernels: strided, or 16 bytes at a time.
 #pragma once
 
-#include <triad/backends/cuda/launch.h>
+#include <triad/backends/cuda/mma.h>
 #include <triad/backends/kernels.h>
 #include <triad/core/visit.h>
 
@@ -108,15 +108,57 @@ inline Tensor packed(Cuda device, const Tensor& x, std::size_t alignment = 16) {
 
 // ---------------------------------------------------------------------- vectors
 
-template <class T, int N> struct alignas(sizeof(T) * N) Vector { T at[N]; };
+template <class T, int N> struct alignas(sizeof(T) * N) [[gnu::may_alias]] Vector { T at[N]; };
 
 template <int N, class T> __device__ Vector<T, N> load_vector(const T* from) {
   check_aligned(from, sizeof(T) * N);
   return *reinterpret_cast<const Vector<T, N>*>(from);
 }
+// Of 16 bytes, to global memory: in one access, where of an assignment the compiler makes several.
 template <int N, class T> __device__ void store_vector(T* to, const Vector<T, N>& values) {
-  check_aligned(to, sizeof(T) * N);
+  check_aligned(to, sizeof values);
+#ifdef __CUDACC__
+  if constexpr (sizeof values == 16) {
+    const auto word = std::bit_cast<uint4>(values);
+    asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(to)),
+                 "r"(word.x), "r"(word.y), "r"(word.z), "r"(word.w)
+                 : "memory");
+    return;
+  }
+#endif
   *reinterpret_cast<Vector<T, N>*>(to) = values;
+}
+
+// Elements as they are computed with, from a vector or all `none`, and back. Narrow types go by
+// pairs, for which there are instructions.
+template <class E, int N> constexpr bool by_pairs = is_narrow(dtype_of<E>()) && N % 2 == 0;
+
+template <int N, class E>
+__device__ Vector<Wide<E>, N> load_wide(const E* from, bool there = true, E none = {}) {
+  Vector<Wide<E>, N> to;
+  if constexpr (by_pairs<E, N>) {
+    Vector<unsigned, N / 2> pairs;
+    for (unsigned& pair : pairs.at) pair = none.bits * 0x10001u;
+    if (there) pairs = load_vector<N / 2>(reinterpret_cast<const unsigned*>(from));
+    for (int j = 0; j < N; ++j) to.at[j] = element_of<E>(pairs.at[j / 2], j % 2);
+  } else {
+    Vector<E, N> values;
+    for (E& value : values.at) value = none;
+    if (there) values = load_vector<N>(from);
+    for (int j = 0; j < N; ++j) to.at[j] = Wide<E>(values.at[j]);
+  }
+  return to;
+}
+template <class E, class W, int N> __device__ void store_wide(E* to, const Vector<W, N>& from) {
+  if constexpr (by_pairs<E, N>) {
+    Vector<unsigned, N / 2> pairs;
+    for (int j = 0; j < N; j += 2) pairs.at[j / 2] = pair_of<E>(from.at[j], from.at[j + 1]);
+    store_vector(reinterpret_cast<unsigned*>(to), pairs);
+  } else {
+    Vector<E, N> values;
+    for (int j = 0; j < N; ++j) values.at[j] = E(from.at[j]);
+    store_vector(to, values);
+  }
 }
 
 // ---------------------------------------------------------------------- launches over n elements

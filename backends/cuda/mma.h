@@ -20,6 +20,11 @@ template <int N, int by = N, class F> __device__ void repeat(const F& f) {
 
 #ifdef __CUDACC__
 
+// One element of a pair.
+template <class E> __device__ float element_of(unsigned pair, int which) {
+  return std::bit_cast<E>(std::uint16_t(which ? pair >> 16 : pair));
+}
+
 // Two elements, each rounded to the nearest.
 template <class E> __device__ unsigned pair_of(float first, float second) {
   unsigned pair;

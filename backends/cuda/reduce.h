@@ -10,8 +10,8 @@ constexpr unsigned kAllLanes = 0xffffffff;
 struct Plus {
   template <class T> __device__ T operator()(T a, T b) const { return a + b; }
 };
-struct Larger {  // b if it is larger; a where either is NaN
-  template <class T> __device__ T operator()(T a, T b) const { return b > a ? b : a; }
+struct Larger {  // of a number and NaN, the number
+  template <class T> __device__ T operator()(T a, T b) const { return std::fmax(a, b); }
 };
 
 // An element of a row; none where its place is negative.
@@ -46,11 +46,9 @@ template <class T> __device__ T shuffle_xor(T value, int mask) {
   }
 }
 
+// f(a, b) is f(b, a), so that all lanes get the same bits.
 template <class T, class F> __device__ T warp_reduce(T value, F f) {
-  for (int mask = 16; mask > 0; mask /= 2) {
-    const T other = shuffle_xor(value, mask);
-    value = threadIdx.x & mask ? f(other, value) : f(value, other);  // all lanes, the same bits
-  }
+  for (int mask = 16; mask > 0; mask /= 2) value = f(value, shuffle_xor(value, mask));
   return value;
 }
 

@@ -170,7 +170,7 @@ template <class T> struct Channels {
   __device__ void store(const Point (&z)[16], int t, int step) const {
     T* to = data + t * along_t;
     for (int i = 0; i < 16; ++i, t += step, to += step * along_t)
-      if (t < length) store_vector<2>(to, {T(z[i].re), T(z[i].im)});
+      if (t < length) store_wide(to, Vector<float, 2>{z[i].re, z[i].im});
   }
 };
 

@@ -147,3 +147,4 @@ template <class T> T __shfl_up_sync(unsigned, T value, int by) {  // the lowest 
 unsigned __ballot_sync(unsigned, int predicate);
 inline int __any_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) != 0; }
 inline int __ffs(int bits) { return __builtin_ffs(bits); }
+inline float __fdividef(float a, float b) { return a / b; }  // there to 2 ulp, of a b < 2^126
