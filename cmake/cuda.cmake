@@ -31,11 +31,19 @@ if(cuda)
   enable_language(CUDA)
   set(TRIAD_HAS_CUDA ON)
   file(GLOB callers CONFIGURE_DEPENDS backends/cuda/*.cpp)  # of CUDA's libraries
-  target_sources(triad PRIVATE ${TRIAD_CUDA_SOURCES} ${callers})
+  set(for_hopper backends/cuda/attention_hopper.cu)  # by instructions that no other GPU has
+  list(REMOVE_ITEM TRIAD_CUDA_SOURCES ${PROJECT_SOURCE_DIR}/${for_hopper})
+  add_library(triad_hopper OBJECT ${for_hopper})
+  target_sources(triad PRIVATE ${TRIAD_CUDA_SOURCES} ${callers} $<TARGET_OBJECTS:triad_hopper>)
+  target_include_directories(triad_hopper PRIVATE ${PROJECT_BINARY_DIR}/include)
+  target_compile_definitions(triad_hopper PRIVATE TRIAD_CUDA)
   target_compile_definitions(triad PUBLIC TRIAD_CUDA)
-  target_compile_options(triad PRIVATE
-    $<$<COMPILE_LANGUAGE:CUDA>:-std=c++20 --expt-relaxed-constexpr -Xcompiler=-fPIC,-Wall -Xptxas=-v>)
-  set_target_properties(triad PROPERTIES CUDA_ARCHITECTURES "${CMAKE_CUDA_ARCHITECTURES}"
-    CUDA_COMPILER_LAUNCHER ${PROJECT_SOURCE_DIR}/cmake/nvcc_logged.sh)
+  foreach(target triad triad_hopper)
+    target_compile_options(${target} PRIVATE
+      $<$<COMPILE_LANGUAGE:CUDA>:-std=c++20 --expt-relaxed-constexpr -Xcompiler=-fPIC,-Wall -Xptxas=-v>)
+    set_target_properties(${target} PROPERTIES CUDA_ARCHITECTURES "${CMAKE_CUDA_ARCHITECTURES}"
+      CUDA_COMPILER_LAUNCHER ${PROJECT_SOURCE_DIR}/cmake/nvcc_logged.sh)
+  endforeach()
+  set_target_properties(triad_hopper PROPERTIES CUDA_ARCHITECTURES 90a)
   target_link_libraries(triad PRIVATE CUDA::cudart CUDA::cublasLt CUDA::cufft)
 endif()

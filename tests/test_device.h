@@ -7,6 +7,7 @@
 #include <string_view>
 
 #ifdef TRIAD_CUDA_ON_CPU
+#include <device.h>
 #include <simt.h>
 #endif
 
@@ -34,6 +35,19 @@ template <class F> void for_schedules(F f) {
     f();
   }
   simt::set_schedule(0);
+#else
+  f();
+#endif
+}
+
+// Calls f with a simulated device of every kind for which there are kernels of their own (Hopper,
+// and all others); elsewhere once.
+template <class F> void for_capabilities(F f) {
+#ifdef TRIAD_CUDA_ON_CPU
+  for (int shown : {8, 9}) {
+    triad::cuda::capability_shown = shown;
+    f();
+  }
 #else
   f();
 #endif

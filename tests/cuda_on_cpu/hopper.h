@@ -100,24 +100,35 @@ template <class E> float element_at(std::uint64_t operand, bool boxes, int row, 
   return std::bit_cast<E>(bits);
 }
 
-template <int N> void spoil(float (&d)[N][4]) {
-  for (auto& each : d)
-    for (float& x : each) x = NAN;
+// Two rows of the left operand, those of a lane.
+struct Left {
+  float row[2][16];
+};
+// d += left b: of b, the column of d's n-th pair is a row, or with `turned` a column.
+template <class E, int N>
+void add_product(float (&d)[N][4], const Left& left, std::uint64_t b, bool turned, int lane) {
+  for (int i = 0; i < 2 * N; ++i) {
+    const int column = i / 2 * 8 + lane % 4 * 2 + i % 2;
+    float right[16];
+    for (int k = 0; k < 16; ++k)
+      right[k] = turned ? element_at<E>(b, true, k, column) : element_at<E>(b, false, column, k);
+    for (int half = 0; half < 2; ++half)
+      for (int k = 0; k < 16; ++k) d[i / 2][half * 2 + i % 2] += left.row[half][k] * right[k];
+  }
 }
 
 template <class E, int N>
 void multiply_later(float (&d)[N][4], std::uint64_t a, std::uint64_t b, bool adds) {
-  const int lane = simt::lane, first = int(threadIdx.x) % 128 / 32 * 16 + lane / 4;
-  if (!adds) spoil(d);
-  simt::multiply_later([=, &d] {
-    for (int n = 0; n < N; ++n)
-      for (int e = 0; e < 4; ++e) {
-        const int row = first + e / 2 * 8, column = n * 8 + lane % 4 * 2 + e % 2;
-        float sum = adds ? d[n][e] : 0;
-        for (int k = 0; k < 16; ++k)
-          sum += element_at<E>(a, false, row, k) * element_at<E>(b, false, column, k);
-        d[n][e] = sum;
-      }
+  if (!adds)
+    for (auto& each : d) std::fill_n(each, 4, NAN);
+  const int first = int(threadIdx.x) % 128 / 32 * 16;
+  simt::multiply_later([=, &d, lane = simt::lane] {
+    if (!adds)
+      for (auto& each : d) std::fill_n(each, 4, 0.0f);
+    Left left;
+    for (int i = 0; i < 32; ++i)
+      left.row[i / 16][i % 16] = element_at<E>(a, false, first + lane / 4 + i / 16 * 8, i % 16);
+    add_product<E>(d, left, b, false, lane);
   });
 }
 
@@ -127,19 +138,13 @@ void multiply_later(float (&d)[N][4], const unsigned (&a)[4], std::uint64_t b) {
     unsigned pairs[4];
   };
   const auto all = simt::exchange("wgmma", Row{{a[0], a[1], a[2], a[3]}});
-  const int lane = simt::lane;
-  float left[2][16];  // of the lane's two rows
+  Left left;
   for (int i = 0; i < 4; ++i) {
-    const Row of = all[lane / 4 * 4 + i];
+    const Row of = all[simt::lane / 4 * 4 + i];
     for (int j = 0; j < 8; ++j)
-      left[j / 2 % 2][i * 2 + j % 2 + j / 4 * 8] = element_of<E>(of.pairs[j / 2], j % 2);
+      left.row[j / 2 % 2][i * 2 + j % 2 + j / 4 * 8] = element_of<E>(of.pairs[j / 2], j % 2);
   }
-  simt::multiply_later([=, &d] {
-    for (int n = 0; n < N; ++n)
-      for (int e = 0; e < 4; ++e)
-        for (int k = 0; k < 16; ++k)
-          d[n][e] += left[e / 2][k] * element_at<E>(b, true, k, n * 8 + lane % 4 * 2 + e % 2);
-  });
+  simt::multiply_later([=, &d, lane = simt::lane] { add_product<E>(d, left, b, true, lane); });
 }
 
 }  // namespace triad::cuda

@@ -1,7 +1,7 @@
 // What mutants.py writes into a kernel: numbers that change nothing but where TRIAD_MUTANT in the
-// environment is n. `a + b` becomes `a + mutant::sign(7) * b`, so one compilation holds every mutant
-// of a source, and the script needs not know where an operand ends. (Operators of a class of their
-// own would do for all types, but g++ 12 forgets captures of lambdas that take part in them.)
+// environment is n. `a + b` becomes `a + mutant::sign(7) * b`, so one compilation holds every
+// mutant of a source, and the script needs not know where an operand ends. (Operators of a class of
+// their own would do for all types, but g++ 12 forgets captures of lambdas that take part in them.)
 #pragma once
 
 #include <cstdlib>

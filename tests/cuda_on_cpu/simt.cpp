@@ -275,7 +275,9 @@ struct Runner {
   }
   bool do_late_work() {
     if (late.empty()) return false;
-    const std::size_t i = schedule == 0 ? 0 : schedule == 1 ? late.size() - 1 : random() % late.size();
+    const std::size_t i = schedule == 0   ? 0
+                          : schedule == 1 ? late.size() - 1
+                                          : random() % late.size();
     const std::function<void()> work = std::move(late[i]);
     late.erase(late.begin() + std::ptrdiff_t(i));
     work();
