@@ -143,9 +143,8 @@ Function<void()> end_capture(Cuda device) {
   const cudaError_t status = cudaGraphInstantiate(&run, graph, 0);
   cudaGraphDestroy(graph);
   check(status);
-  return [=, owner = std::shared_ptr<CUgraphExec_st>(run, cudaGraphExecDestroy)] {
-    [[maybe_unused]] const auto& constants = kept;
-    check(cudaGraphLaunch(run, state(device.index).stream));
+  return [device, kept, graph = std::shared_ptr<CUgraphExec_st>(run, cudaGraphExecDestroy)] {
+    check(cudaGraphLaunch(graph.get(), state(device.index).stream));
   };
 }
 

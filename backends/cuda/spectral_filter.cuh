@@ -143,8 +143,7 @@ template <class T> struct Channels {
   // Every pair must be one access of memory.
   static bool can_be(const Tensor& x) {
     const Index all = x.shape()[3] | x.strides()[0] | x.strides()[1] | x.strides()[2];
-    const auto address = reinterpret_cast<std::uintptr_t>(x.first_byte());
-    return all % 2 == 0 && address % (2 * sizeof(T)) == 0;
+    return all % 2 == 0 && is_aligned(x.first_byte(), 2 * sizeof(T));
   }
   static Channels of(Cuda device, const Tensor& x) {
     const Shape &shape = x.shape(), &along = x.strides();
