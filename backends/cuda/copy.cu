@@ -133,15 +133,13 @@ void add_into(Cuda device, const Tensor& x, const Tensor& y) {
 void fill(Cuda device, double value, const Tensor& y) {
   const Axes<1> axes(y.shape(), {&y.strides()});
   visit_elements(y.dtype(), [&]<class T>() {
-    using D = typename OnDevice<T>::type;
-    launch(grid_for(device, axes.count), fill_all<D>, D(to_number<T>(value)), axes, y);
+    launch(grid_for(device, axes.count), fill_all<T>, to_number<T>(value), axes, y);
   });
 }
 
 void arange(Cuda device, double start, double step, const Tensor& y) {
   visit_elements(y.dtype(), [&]<class T>() {
-    launch(grid_for(device, y.numel()), count_up<typename OnDevice<T>::type>, start, step,
-           y.numel(), y);
+    launch(grid_for(device, y.numel()), count_up<T>, start, step, y.numel(), y);
   });
 }
 

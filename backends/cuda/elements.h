@@ -14,9 +14,10 @@ using Index = std::int64_t;
 
 TRIAD_HD constexpr Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
 
-// visit_any() and visit_wide() with the types that kernels use.
+// visit_any() with the types that kernels use.
 template <class F> auto visit_elements(DType dtype, F&& f) {
-  return visit_any(dtype, [&]<class T>(T) { return f.template operator()<T>(); });
+  return visit_any(dtype,
+                   [&]<class T>(T) { return f.template operator()<typename OnDevice<T>::type>(); });
 }
 
 // ---------------------------------------------------------------------- axes
@@ -77,19 +78,17 @@ inline Axes<2> in_order(const Shape& sizes, const Shape& strides, const Shape& o
 }
 
 // The rows of tensors along their last axes, all as many: row r of tensor k begins at at(x, k, r).
-template <int N> struct RowsOf {
-  Index count, length[N], step[N];
-  Axes<N> axes;
+template <int N> struct RowsOf : Axes<N> {
+  Index length[N], step[N];
 
   template <class... X>
   explicit RowsOf(const Tensor& x, const X&... others)
-      : length{x.shape().back(), others.shape().back()...}, step{x.strides().back(),
-                                                                 others.strides().back()...},
-        axes({x.shape().begin(), x.shape().end() - 1}, {&x.strides(), &others.strides()...}) {
-    count = axes.count;
-  }
+      : Axes<N>({x.shape().begin(), std::prev(x.shape().end())},
+                {&x.strides(), &others.strides()...}),
+        length{x.shape().back(), others.shape().back()...}, step{x.strides().back(),
+                                                                 others.strides().back()...} {}
   template <class T> __device__ T* at(T* x, int k, Index row) const {
-    return x + axes.place(row, k);
+    return &x[this->place(row, k)];
   }
 };
 template <class... X> RowsOf(const X&...) -> RowsOf<sizeof...(X)>;
@@ -98,9 +97,7 @@ inline bool is_aligned(const void* data, std::size_t bytes = 16) {
   return reinterpret_cast<std::uintptr_t>(data) % bytes == 0;
 }
 
-// x, or a copy of it, contiguous and aligned.
-inline Tensor packed(Cuda device, const Tensor& x, std::size_t alignment = 16) {
-  if (x.is_contiguous() && is_aligned(x.first_byte(), alignment)) return x;
+inline Tensor contiguous_copy(Cuda device, const Tensor& x) {
   const Tensor y = empty(x.shape(), x.dtype(), x.device());
   kernels::copy(device, x, y);
   return y;

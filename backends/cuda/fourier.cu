@@ -13,6 +13,12 @@ using namespace cuda;
 
 // ---------------------------------------------------------------------- transforms
 
+// x, or a copy of it, contiguous and aligned to a complex number.
+Tensor packed(Cuda device, const Tensor& x) {
+  const bool aligned = is_aligned(x.first_byte(), item_size(complex_type(x.dtype())));
+  return x.is_contiguous() && aligned ? x : contiguous_copy(device, x);
+}
+
 // Of n points, from contiguous rows to contiguous rows; real_inverse overwrites `in`.
 void transform(Cuda device, Transform kind, Index n, const Tensor& in, const Tensor& out) {
   if (n == 1) return copy(device, in, out);
@@ -230,13 +236,12 @@ bool correlate_in_one(Cuda device, const Tensor& dy, const Tensor& v, Index n,
 
 void fft(Cuda device, const Tensor& x, bool inverse, double scale, const Tensor& y) {
   transform(device, inverse ? Transform::complex_inverse : Transform::complex_forward,
-            y.shape().back(), packed(device, x, item_size(x.dtype())), y);
+            y.shape().back(), packed(device, x), y);
   rescale(device, y, scale);
 }
 
 void rfft(Cuda device, const Tensor& x, double scale, const Tensor& y) {
-  transform(device, Transform::real_forward, x.shape().back(),
-            packed(device, x, item_size(y.dtype())), y);
+  transform(device, Transform::real_forward, x.shape().back(), packed(device, x), y);
   rescale(device, y, scale);
 }
 

@@ -86,8 +86,7 @@ __global__ void scatter_add(RowsOf<3> rows, const T* x, const Index* index, T* y
 void embedding(Cuda device, const Tensor& weight, const Tensor& ids, const Tensor& y) {
   const Index R = ids.numel(), V = weight.shape()[0], C = weight.shape()[1];
   visit_elements(weight.dtype(), [&]<class T>() {
-    launch(blocks_for(device, ceil_div(R, 8), dim3(32, 8)), pick_rows<typename OnDevice<T>::type>,
-           R, V, C, weight, ids, y);
+    launch(blocks_for(device, ceil_div(R, 8), dim3(32, 8)), pick_rows<T>, R, V, C, weight, ids, y);
   });
 }
 
@@ -103,16 +102,14 @@ void embedding_backward(Cuda device, const Tensor& dy, const Tensor& ids, const 
 
 void gather_last(Cuda device, const Tensor& x, const Tensor& index, const Tensor& y) {
   visit_elements(x.dtype(), [&]<class T>() {
-    launch(grid_for(device, index.numel()), gather<typename OnDevice<T>::type>, RowsOf(x, index, y),
-           x, index, y);
+    launch(grid_for(device, index.numel()), gather<T>, RowsOf(x, index, y), x, index, y);
   });
 }
 
 void scatter_add_last(Cuda device, const Tensor& x, const Tensor& index, const Tensor& y) {
   const RowsOf rows(x, index, y);
   visit_elements(x.dtype(), [&]<class T>() {
-    launch(grid_for(device, rows.count), scatter_add<typename OnDevice<T>::type>, rows, x, index,
-           y);
+    launch(grid_for(device, rows.count), scatter_add<T>, rows, x, index, y);
   });
 }
 

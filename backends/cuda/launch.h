@@ -42,12 +42,7 @@ template <class P, class A> P argument([[maybe_unused]] Cuda device, const A& gi
 #ifdef __CUDACC__
 namespace triad::cuda {
 
-// __shared__ Shared<float, 32> part;
-template <class T, int N> struct Shared {
-  T values[N];
-  __device__ T& operator[](std::int64_t i) { return values[i]; }
-  __device__ T* data() { return values; }
-};
+template <class T, int N> using Shared = T[N];  // __shared__ Shared<float, 32> part;
 
 template <class T> __device__ T* dynamic_shared() {
   extern __shared__ __align__(16) unsigned char raw[];

@@ -23,17 +23,10 @@ void multiply(Cuda device, const MatrixProduct& p, const T* a, const T* b, const
     gemm.a_stride = p.a_batch[longest], gemm.b_stride = p.b_batch[longest];
     gemm.c_stride = c_batch[longest] * p.M * p.N;
   }
-  for (Index i = 0; i < loop.numel(); ++i) {
-    const T *left = a, *right = b;
-    T* out = c;
-    Index rest = i;
-    for (int axis = loop.rank() - 1; axis >= 0; rest /= loop[axis--]) {
-      const Index at = rest % loop[axis];
-      left += at * p.a_batch[axis], right += at * p.b_batch[axis];
-      out += at * c_batch[axis] * p.M * p.N;
-    }
-    cuda::gemm(device, gemm, left, right, bias, out);
-  }
+  const Axes<3> others(loop, {&p.a_batch, &p.b_batch, &c_batch});
+  for (Index i = 0; i < others.count; ++i)
+    cuda::gemm(device, gemm, a + others.place(i, 0), b + others.place(i, 1), bias,
+               c + others.place(i, 2) * p.M * p.N);
 }
 
 }  // namespace
@@ -46,10 +39,10 @@ void matmul(Cuda device, const Tensor& a, const Tensor& b, const Tensor& bias, c
     else fill(device, 0, c);
     return;
   }
-  if (p.a_overlaps()) return matmul(device, packed(device, a), b, bias, c);
-  if (p.b_overlaps()) return matmul(device, a, packed(device, b), bias, c);
+  if (p.a_overlaps()) return matmul(device, contiguous_copy(device, a), b, bias, c);
+  if (p.b_overlaps()) return matmul(device, a, contiguous_copy(device, b), bias, c);
   if (bias.defined() && !is_aligned(bias.first_byte()))
-    return matmul(device, a, b, packed(device, bias), c);
+    return matmul(device, a, b, contiguous_copy(device, bias), c);
   visit_elements(c.dtype(), [&]<class T>() {
     if constexpr (is_floating_point(dtype_of<T>()))
       multiply<T>(device, p, data_of<T>(device, a), data_of<T>(device, b), data_of<T>(device, bias),

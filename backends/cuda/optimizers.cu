@@ -12,55 +12,54 @@ using namespace cuda;
 
 constexpr Index kChunk = 4096;
 
-// What a kernel is told of tensors x that it takes together, N of the same size.
+// What a kernel is told of tensors x that it takes together, N of the same size; blocks from
+// first_block on are theirs.
 template <class T, int N> struct Item {
   T* x[N];
   Index count;
+  unsigned first_block;
   bool aligned;  // all of them, to 16 bytes
   AdamArgs args;
-};
 
-template <class T, int N> struct List {
-  static constexpr int kMost = 256;  // arguments have room for 32,764 bytes
-  int size = 0;
-  unsigned first_block[kMost];
-  Item<T, N> items[kMost];
-
-  void add(Cuda device, unsigned block, const AdamArgs& args, const Tensor (&tensors)[N]) {
-    first_block[size] = block;
-    Item<T, N>& item = items[size++] = {{}, tensors[0].numel(), true, args};
-    for (int i = 0; i < N; ++i) {
-      item.x[i] = data_of<T>(device, tensors[i]);
-      item.aligned = item.aligned && is_aligned(item.x[i]);
-    }
-  }
-  // Of the item of this block: the last one that does not begin after it.
-  __device__ int index() const {
-    int low = 0, high = size;
-    while (high - low > 1) {
-      const int middle = (low + high) / 2;
-      (first_block[middle] <= blockIdx.x ? low : high) = middle;
-    }
-    return low;
-  }
-  // Calls f<V>(i) for the first of every V elements of the item that this thread takes.
-  template <class F> __device__ void for_elements(int item, F f) const {
+  // Calls f<V>(i) for the first of every V elements that this thread takes.
+  template <class F> __device__ void for_elements(F f) const {
     constexpr int V = 16 / sizeof(T);
-    const Index begin = Index(blockIdx.x - first_block[item]) * kChunk, rest = begin + kChunk;
-    const Index end = items[item].count < rest ? items[item].count : rest;
-    const Index whole = items[item].aligned ? end - (end - begin) % V : begin;
+    const Index begin = Index(blockIdx.x - first_block) * kChunk, rest = begin + kChunk;
+    const Index end = count < rest ? count : rest;
+    const Index whole = aligned ? end - (end - begin) % V : begin;
     for (Index i = begin + threadIdx.x * V; i < whole; i += kThreads * V)
       f.template operator()<V>(i);
     for (Index i = whole + threadIdx.x; i < end; i += kThreads) f.template operator()<1>(i);
   }
 };
 
-void add(auto& list, Cuda device, unsigned block, const Tensor& x) {
-  list.add(device, block, {}, {x});
-}
-void add(auto& list, Cuda device, unsigned block, const AdamUpdate& u) {
-  list.add(device, block, u.args, {u.gradient, u.p, u.m, u.v});
-}
+template <class T, int N> struct List {
+  static constexpr int kMost = 256;  // arguments have room for 32,764 bytes
+  int size = 0;
+  Item<T, N> items[kMost];
+
+  void add(Cuda device, unsigned block, const AdamArgs& args, const Tensor (&tensors)[N]) {
+    Item<T, N>& item = items[size++] = {{}, tensors[0].numel(), block, true, args};
+    for (int i = 0; i < N; ++i) {
+      item.x[i] = data_of<T>(device, tensors[i]);
+      item.aligned = item.aligned && is_aligned(item.x[i]);
+    }
+  }
+  void add(Cuda device, unsigned block, const Tensor& x) { add(device, block, {}, {x}); }
+  void add(Cuda device, unsigned block, const AdamUpdate& u) {
+    add(device, block, u.args, {u.gradient, u.p, u.m, u.v});
+  }
+  // The item of this block: the last one that does not begin after it.
+  __device__ const Item<T, N>& own() const {
+    int low = 0, high = size;
+    while (high - low > 1) {
+      const int middle = (low + high) / 2;
+      (items[middle].first_block <= blockIdx.x ? low : high) = middle;
+    }
+    return items[low];
+  }
+};
+
 // Calls launch_list(list, grid) for lists that make up all of `sources`.
 template <class T, int N, class Source, class F>
 void for_lists(Cuda device, const std::vector<Source>& sources, F launch_list) {
@@ -68,7 +67,7 @@ void for_lists(Cuda device, const std::vector<Source>& sources, F launch_list) {
   List<T, N> list;
   unsigned blocks = 0;
   for (const Source& source : sources) {
-    add(list, device, blocks, source);
+    list.add(device, blocks, source);
     blocks += unsigned(ceil_div(list.items[list.size - 1].count, kChunk));
     if (list.size < list.kMost && &source != &sources.back()) continue;
     launch_list(list, Grid{device, dim3(blocks), dim3(kThreads)});
@@ -77,11 +76,10 @@ void for_lists(Cuda device, const std::vector<Source>& sources, F launch_list) {
 }
 
 template <class T> __global__ void add_squares(List<T, 1> list, double* partial) {
-  const int own = list.index();
-  const T* x = list.items[own].x[0];
+  const Item<T, 1>& own = list.own();
   double sum = 0;
-  list.for_elements(own, [&]<int V>(Index i) {
-    for (T value : load_vector<V>(x + i).at) sum += double(value) * double(value);
+  own.for_elements([&]<int V>(Index i) {
+    for (T value : load_vector<V>(own.x[0] + i).at) sum += double(value) * double(value);
   });
   sum = block_reduce(sum, Plus());
   if (threadIdx.x == 0) partial[blockIdx.x] = sum;
@@ -91,20 +89,19 @@ template <class T>
 __global__ void scale_down(const double* squares, double max_norm, List<T, 1> list) {
   const double factor = max_norm / (sqrt(*squares) + 1e-6);
   if (!(factor > 0 && factor < 1)) return;
-  const int own = list.index();
-  T* x = list.items[own].x[0];
-  list.for_elements(own, [&]<int V>(Index i) {
-    auto values = load_vector<V>(x + i);
+  const Item<T, 1>& own = list.own();
+  own.for_elements([&]<int V>(Index i) {
+    auto values = load_vector<V>(own.x[0] + i);
     for (T& value : values.at) value *= T(factor);
-    store_vector(x + i, values);
+    store_vector(own.x[0] + i, values);
   });
 }
 
 // Adam: Kingma and Ba, arXiv 1412.6980; AdamW: Loshchilov and Hutter, arXiv 1711.05101.
 template <class T> __global__ void adam(const ReplayState* replay, List<T, 4> list) {
   __shared__ Shared<T, 3> of_step;  // two pow() are as much work as all of a thread's elements
-  const int own = list.index();
-  const AdamArgs& args = list.items[own].args;
+  const Item<T, 4>& own = list.own();
+  const AdamArgs& args = own.args;
   if (threadIdx.x % 32 == 0 && threadIdx.x < 64) {
     // captured with lr = 1 at some step
     const double lr = replay ? args.lr * replay->lr : args.lr;
@@ -118,8 +115,8 @@ template <class T> __global__ void adam(const ReplayState* replay, List<T, 4> li
   const T step = of_step[0], decay = of_step[1], root_scale = of_step[2];
   const T new1 = T(1 - args.beta1), keep2 = T(args.beta2), new2 = T(1 - args.beta2);
   const T l2 = T(args.l2), eps = T(args.eps);
-  const auto [gradient, p, m, v] = list.items[own].x;
-  list.for_elements(own, [&]<int V>(Index i) {
+  const auto [gradient, p, m, v] = own.x;
+  own.for_elements([&]<int V>(Index i) {
     const auto g = load_vector<V>(gradient + i);
     auto x = load_vector<V>(p + i), mean = load_vector<V>(m + i), square = load_vector<V>(v + i);
     for (int k = 0; k < V; ++k) {

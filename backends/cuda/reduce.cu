@@ -110,6 +110,25 @@ template <class T> void launch_sum(Cuda device, const Tensor& x, const Tensor& y
 
 // ---------------------------------------------------------------------- along the last axis
 
+// An element of a row; none where its place is negative.
+template <class T> struct Entry {
+  T value;
+  Index place;
+};
+// Which of two comes first: the larger (smaller), NaN before or after all, of equal ones the first.
+template <class T> struct First {
+  bool largest, nan_first;
+  __device__ bool comes_before(Entry<T> a, Entry<T> b) const {
+    const bool a_nan = a.value != a.value, b_nan = b.value != b.value;
+    if (a_nan != b_nan) return a_nan == nan_first;
+    return a_nan || a.value == b.value ? a.place < b.place : (a.value > b.value) == largest;
+  }
+  __device__ Entry<T> operator()(Entry<T> a, Entry<T> b) const {
+    if (a.place < 0 || b.place < 0) return a.place < 0 ? b : a;
+    return comes_before(b, a) ? b : a;
+  }
+};
+
 // The places of the first elements of each row of x, and the first one's value if y is not null. A
 // block per row; each round finds the first of all that come after the one found before.
 template <class T>
@@ -180,7 +199,11 @@ void cumsum_last(Cuda device, const Tensor& x, const Tensor& y) {
 }
 
 void max_last(Cuda device, const Tensor& x, bool largest, const Tensor& y, const Tensor& index) {
-  launch_top(device, x, largest, true, index.with_layout(unsqueezed(index.layout(), -1)), y);
+  Shape places = x.shape();  // index, which is contiguous, has one in each row
+  places[x.dim() - 1] = 1;
+  const Shape steps = contiguous_layout(places).strides;
+  launch_top(device, x, largest, true, index.with_layout({places, steps, index.layout().offset}),
+             y);
 }
 
 void topk_last(Cuda device, const Tensor& x, bool largest, const Tensor& index) {

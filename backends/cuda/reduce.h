@@ -14,36 +14,14 @@ struct Larger {  // of a number and NaN, the number
   template <class T> __device__ T operator()(T a, T b) const { return std::fmax(a, b); }
 };
 
-// An element of a row; none where its place is negative.
-template <class T> struct Entry {
-  T value;
-  Index place;
-};
-// Which of two comes first: the larger (smaller), NaN before or after all, of equal ones the first.
-template <class T> struct First {
-  bool largest, nan_first;
-  __device__ bool comes_before(Entry<T> a, Entry<T> b) const {
-    const bool a_nan = a.value != a.value, b_nan = b.value != b.value;
-    if (a_nan != b_nan) return a_nan == nan_first;
-    return a_nan || a.value == b.value ? a.place < b.place : (a.value > b.value) == largest;
-  }
-  __device__ Entry<T> operator()(Entry<T> a, Entry<T> b) const {
-    if (a.place < 0 || b.place < 0) return a.place < 0 ? b : a;
-    return comes_before(b, a) ? b : a;
-  }
-};
-
-// The value of the lane whose number differs in the bits of `mask`; of any type.
+// The value of the lane whose number differs in the bits of `mask`; of any type of whole words.
 template <class T> __device__ T shuffle_xor(T value, int mask) {
-  if constexpr (std::is_arithmetic_v<T>) return __shfl_xor_sync(kAllLanes, value, mask);
-  else {
-    struct Words {
-      unsigned word[sizeof(T) / 4];
-    };
-    auto words = std::bit_cast<Words>(value);
-    for (unsigned& word : words.word) word = __shfl_xor_sync(kAllLanes, word, mask);
-    return std::bit_cast<T>(words);
-  }
+  struct Words {
+    unsigned word[sizeof(T) / 4];
+  };
+  auto words = std::bit_cast<Words>(value);
+  for (unsigned& word : words.word) word = __shfl_xor_sync(kAllLanes, word, mask);
+  return std::bit_cast<T>(words);
 }
 
 // f(a, b) is f(b, a), so that all lanes get the same bits.
@@ -74,8 +52,6 @@ inline dim3 threads_for(Index columns) {
 
 constexpr int kColumnThreads = 8;   // of a block, along the rows; 32 along the columns
 constexpr Index kColumnRows = 256;  // at least so many rows before they are shared among blocks
-
-inline Index column_chunks(Index rows) { return std::clamp<Index>(rows / kColumnRows, 1, 64); }
 
 // partial[matrix][chunk][column] = the sum over a share of the rows of value(matrix, row, column).
 template <class S, class F>
@@ -115,7 +91,8 @@ __global__ void finish_columns(Index matrices, Index columns, Index chunks, cons
 // column)).
 template <class S, class F, class G>
 void reduce_columns(Cuda device, Index matrices, Index rows, Index columns, F value, G finish) {
-  const Index chunks = column_chunks(rows), units = matrices * chunks * ceil_div(columns, 32);
+  const Index chunks = std::clamp<Index>(rows / kColumnRows, 1, 64);
+  const Index units = matrices * chunks * ceil_div(columns, 32);
   if (units == 0) return;
   const auto memory = Storage::allocate(std::size_t(matrices * chunks * columns) * sizeof(S),
                                         Device::cuda(device.index));

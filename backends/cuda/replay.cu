@@ -34,7 +34,7 @@ void CapturedStep::replay(double lr) {
   RandomStream random = random_state();
   const ReplayState state{random.stream - first_stream_, replays_++, lr};
   copy_to_device(device_.index, state_->data(), &state, sizeof state);
-  graph_->replay();
+  graph_();
   random.stream += streams_;
   set_random_state(random);
 }

@@ -6,7 +6,6 @@
 #pragma once
 
 #include <triad/backends/cuda/runtime.h>
-#include <triad/core/function.h>
 #include <triad/core/random.h>
 
 namespace triad::cuda {
@@ -33,7 +32,7 @@ class CapturedStep {
   std::shared_ptr<Storage> state_;
   std::uint64_t first_stream_, streams_ = 0;
   std::int64_t replays_ = 0;
-  std::unique_ptr<Graph> graph_;
+  Function<void()> graph_;
 };
 
 }  // namespace triad::cuda

@@ -16,7 +16,7 @@ namespace {
 
 constexpr std::size_t kStaging = 4 << 20;  // bytes of a pinned buffer
 
-// What a device has of its own, made when it is first used.
+// What a device has of its own, made when it is first used, the stream last.
 struct State {
   cudaStream_t stream = nullptr;
   int multiprocessors = 0, capability = 0, shared_bytes = 0;  // those of a block at most
@@ -28,59 +28,49 @@ struct State {
 thread_local int current = -1;  // what cudaSetDevice was last told
 
 State& state(int device) {
-  static auto& states = *new std::vector<std::unique_ptr<State>>(std::size_t(device_count()));
+  static State* const states = new State[std::size_t(device_count())];
   static auto& mutex = *new std::mutex;
   if (current != device) {
     check(cudaSetDevice(device));
     current = device;
   }
   const std::lock_guard lock(mutex);
-  std::unique_ptr<State>& own = states.at(std::size_t(device));
-  if (own) return *own;
-  auto made = std::make_unique<State>();
-  check(cudaStreamCreateWithFlags(&made->stream, cudaStreamNonBlocking));
-  check(cudaDeviceGetAttribute(&made->multiprocessors, cudaDevAttrMultiProcessorCount, device));
-  check(cudaDeviceGetAttribute(&made->capability, cudaDevAttrComputeCapabilityMajor, device));
-  check(
-      cudaDeviceGetAttribute(&made->shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+  State& own = states[device];
+  if (own.stream) return own;
+  check(cudaDeviceGetAttribute(&own.multiprocessors, cudaDevAttrMultiProcessorCount, device));
+  check(cudaDeviceGetAttribute(&own.capability, cudaDevAttrComputeCapabilityMajor, device));
+  check(cudaDeviceGetAttribute(&own.shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
   for (int i = 0; i < 2; ++i) {
-    check(cudaMallocHost(&made->staging[i], kStaging));
-    check(cudaEventCreateWithFlags(&made->staged[i], cudaEventDisableTiming));
+    check(cudaMallocHost(&own.staging[i], kStaging));
+    check(cudaEventCreateWithFlags(&own.staged[i], cudaEventDisableTiming));
   }
-  own = std::move(made);
-  return *own;
+  check(cudaStreamCreateWithFlags(&own.stream, cudaStreamNonBlocking));
+  return own;
 }
 
-// Calls f(buffer, event, first, count) for the parts of `bytes` that fit a buffer, which takes
-// turns.
-template <class F> void in_parts(State& own, std::size_t bytes, F f) {
+// Copies by way of the buffers, which take turns.
+void copy_staged(State& own, void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) {
   const std::lock_guard lock(own.copies);
-  int turn = 0;
-  for (std::size_t first = 0; first < bytes; first += kStaging, turn = 1 - turn)
-    f(turn, first, std::min(kStaging, bytes - first));
+  for (std::size_t first = 0, turn = 0; first < bytes; first += kStaging, turn = 1 - turn) {
+    auto* const target = static_cast<std::byte*>(to) + first;
+    const auto* const source = static_cast<const std::byte*>(from) + first;
+    const std::size_t count = std::min(kStaging, bytes - first);
+    std::byte* const buffer = own.staging[turn];
+    check(cudaEventSynchronize(own.staged[turn]));
+    if (kind == cudaMemcpyHostToDevice) {
+      std::memcpy(buffer, source, count);
+      check(cudaMemcpyAsync(target, buffer, count, kind, own.stream));
+      check(cudaEventRecord(own.staged[turn], own.stream));
+    } else {
+      check(cudaMemcpyAsync(buffer, source, count, kind, own.stream));
+      check(cudaStreamSynchronize(own.stream));
+      std::memcpy(target, buffer, count);
+    }
+  }
 }
 
 using Bytes = std::vector<std::byte>;
 std::unique_ptr<std::vector<Bytes>> constants;  // while a graph is captured: what it copies
-
-class CapturedGraph : public Graph {
- public:
-  CapturedGraph(int device, cudaGraph_t graph, std::vector<Bytes> constants)
-      : device_(device), graph_(graph), constants_(std::move(constants)) {
-    check(cudaGraphInstantiate(&run_, graph, 0));
-  }
-  ~CapturedGraph() override {
-    cudaGraphExecDestroy(run_);
-    cudaGraphDestroy(graph_);
-  }
-  void replay() override { check(cudaGraphLaunch(run_, state(device_).stream)); }
-
- private:
-  int device_;
-  cudaGraph_t graph_;
-  cudaGraphExec_t run_ = nullptr;
-  std::vector<Bytes> constants_;
-};
 
 }  // namespace
 
@@ -130,25 +120,12 @@ void copy_to_device(int device, void* to, const void* from, std::size_t bytes) {
     const Bytes& kept = constants->emplace_back(first, first + bytes);
     return check(cudaMemcpyAsync(to, kept.data(), bytes, cudaMemcpyHostToDevice, own.stream));
   }
-  in_parts(own, bytes, [&](int turn, std::size_t first, std::size_t count) {
-    check(cudaEventSynchronize(own.staged[turn]));
-    std::memcpy(own.staging[turn], static_cast<const std::byte*>(from) + first, count);
-    check(cudaMemcpyAsync(static_cast<std::byte*>(to) + first, own.staging[turn], count,
-                          cudaMemcpyHostToDevice, own.stream));
-    check(cudaEventRecord(own.staged[turn], own.stream));
-  });
+  copy_staged(own, to, from, bytes, cudaMemcpyHostToDevice);
 }
 
 void copy_to_host(int device, void* to, const void* from, std::size_t bytes) {
   if (constants) throw Error("no value can be read while a step is captured");
-  State& own = state(device);
-  in_parts(own, bytes, [&](int turn, std::size_t first, std::size_t count) {
-    check(cudaEventSynchronize(own.staged[turn]));
-    check(cudaMemcpyAsync(own.staging[turn], static_cast<const std::byte*>(from) + first, count,
-                          cudaMemcpyDeviceToHost, own.stream));
-    check(cudaStreamSynchronize(own.stream));
-    std::memcpy(static_cast<std::byte*>(to) + first, own.staging[turn], count);
-  });
+  copy_staged(state(device), to, from, bytes, cudaMemcpyDeviceToHost);
 }
 
 // Relaxed: what a capture cannot contain, such as asking for memory, happens beside it.
@@ -157,14 +134,20 @@ void begin_capture(Cuda device) {
   constants = std::make_unique<std::vector<Bytes>>();
 }
 
-std::unique_ptr<Graph> end_capture(Cuda device) {
-  const auto kept = std::move(constants);
+Function<void()> end_capture(Cuda device) {
+  const std::shared_ptr kept = std::move(constants);
   cudaGraph_t graph = nullptr;
   if (cudaStreamEndCapture(state(device.index).stream, &graph) != cudaSuccess || !graph) {
     cudaGetLastError();
-    return nullptr;
+    return {};
   }
-  return std::make_unique<CapturedGraph>(device.index, graph, std::move(*kept));
+  cudaGraphExec_t run = nullptr;
+  const cudaError_t status = cudaGraphInstantiate(&run, graph, 0);
+  cudaGraphDestroy(graph);
+  check(status);
+  return [device, kept, graph = std::shared_ptr<CUgraphExec_st>(run, cudaGraphExecDestroy)] {
+    check(cudaGraphLaunch(graph.get(), state(device.index).stream));
+  };
 }
 
 bool is_capturing() { return constants != nullptr; }

@@ -8,11 +8,9 @@
 // at the program's end, when the driver may be gone already.
 #pragma once
 
-#include <functional>
-#include <memory>
-
 #include <triad/core/cuda/backend.h>
 #include <triad/core/device.h>
+#include <triad/core/function.h>
 
 #ifndef TRIAD_CUDA_ON_CPU
 #include <cuda_runtime.h>
@@ -31,14 +29,9 @@ void synchronize(Cuda device);           // returns once all that was launched i
 void check(cudaError_t status);
 #endif
 
-// What was launched between begin_capture and end_capture, of which nothing has run then. There is
-// one capture at a time, of one device.
-class Graph {
- public:
-  virtual ~Graph() = default;
-  virtual void replay() = 0;
-};
+// What is launched between the two does not run; end_capture returns what replays it, or nothing
+// where the capture has failed. There is one capture at a time, of one device.
 void begin_capture(Cuda device);
-std::unique_ptr<Graph> end_capture(Cuda device);  // null where the capture has failed
+Function<void()> end_capture(Cuda device);
 
 }  // namespace triad::cuda

@@ -143,8 +143,7 @@ template <class T> struct Channels {
   // Every pair must be one access of memory.
   static bool can_be(const Tensor& x) {
     const Index all = x.shape()[3] | x.strides()[0] | x.strides()[1] | x.strides()[2];
-    const auto address = reinterpret_cast<std::uintptr_t>(x.first_byte());
-    return all % 2 == 0 && address % (2 * sizeof(T)) == 0;
+    return all % 2 == 0 && is_aligned(x.first_byte(), 2 * sizeof(T));
   }
   static Channels of(Cuda device, const Tensor& x) {
     const Shape &shape = x.shape(), &along = x.strides();
@@ -174,15 +173,11 @@ template <class T> struct Channels {
   }
 };
 
-// Calls f.operator()<radix>().
-template <class F> __device__ void with_radix(int bits, F f) {
-  switch (bits) {
-    case 0: return f.template operator()<1>();
-    case 1: return f.template operator()<2>();
-    case 2: return f.template operator()<4>();
-    case 3: return f.template operator()<8>();
-    default: return f.template operator()<16>();
-  }
+// Calls f.operator()<2^bits>(), of up to 4 bits.
+template <int R = 1, class F> __device__ void with_radix(int bits, const F& f) {
+  if constexpr (R < 16)
+    if (bits > 0) return with_radix<2 * R>(bits - 1, f);
+  f.template operator()<R>();
 }
 
 struct PairTransform {
@@ -230,7 +225,7 @@ struct PairTransform {
   __device__ void forward(Point (&z)[16]) const {
     first_pass<false>(z);
     Point* to = points + thread + thread / 16;
-    for (int i = 0; i < 16; ++i) to[i * plan.first_apart()] = z[i];
+    for (int i = 0; i < 16; ++i, to += plan.first_apart()) *to = z[i];
     __syncthreads();
     const Point* root = roots + plan.first_bits * plan.first_step();
     if (plan.first_step() > 256) pass<false, 256>(z, root);
@@ -248,7 +243,7 @@ struct PairTransform {
     if (plan.first_step() > 16) pass<true, 16>(z, root + (plan.first_step() > 256 ? 4 * 256 : 0));
     if (plan.first_step() > 256) pass<true, 256>(z, root);
     const Point* from = points + thread + thread / 16;
-    for (int i = 0; i < 16; ++i) z[i] = from[i * plan.first_apart()];
+    for (int i = 0; i < 16; ++i, from += plan.first_apart()) z[i] = *from;
     first_pass<true>(z);
   }
 

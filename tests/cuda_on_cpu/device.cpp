@@ -109,14 +109,6 @@ class Arena {
 using Steps = std::vector<std::function<void()>>;
 std::unique_ptr<Steps> captured;  // while a graph is captured
 
-struct ListOfSteps : Graph {
-  std::unique_ptr<Steps> steps;
-  void replay() override {
-    const Arena::Access access(Arena::get());
-    for (const auto& step : *steps) step();
-  }
-};
-
 }  // namespace
 
 int device_count() { return 1; }
@@ -149,10 +141,11 @@ void copy_to_host(int, void* to, const void* from, std::size_t bytes) {
 
 void begin_capture(Cuda) { captured = std::make_unique<Steps>(); }
 
-std::unique_ptr<Graph> end_capture(Cuda) {
-  auto graph = std::make_unique<ListOfSteps>();
-  graph->steps = std::move(captured);
-  return graph;
+Function<void()> end_capture(Cuda) {
+  return [steps = std::shared_ptr(std::move(captured))] {
+    const Arena::Access access(Arena::get());
+    for (const auto& step : *steps) step();
+  };
 }
 
 bool is_capturing() { return captured != nullptr; }
