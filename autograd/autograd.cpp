@@ -95,27 +95,22 @@ struct Running {
   bool owned = false;
 
   void add(const Tensor& g, bool differentiable) {
-    if (!sum.defined()) {
-      sum = g;
-    } else if (owned && !differentiable) {
-      on(g.device(), [&](auto device) { kernels::add_into(device, g, sum); });
-    } else {
-      sum = sum + g;
-      owned = true;
-    }
+    if (!sum.defined()) sum = g;
+    else if (!owned || differentiable) sum = sum + g, owned = true;
+    else on(g.device(), [&](auto device) { kernels::add_into(device, g, sum); });
   }
 
   // Adds g to a part of the sum, which has the sizes `shape`.
   void add_window(const Tensor& g, const Shape& shape, const Layout& window) {
-    if (!sum.defined()) {
-      sum = zeros(shape, {.dtype = g.dtype(), .device = g.device()});
-    } else if (!owned) {
-      sum = sum.clone();
-    }
+    if (!sum.defined()) sum = zeros(shape, {.dtype = g.dtype(), .device = g.device()});
+    else if (!owned) sum = sum.clone();
     owned = true;
     on(g.device(), [&](auto device) { kernels::add_into(device, g, sum.with_layout(window)); });
   }
 };
+
+// Of the sweep that runs, unless its gradients have a history.
+thread_local std::unordered_map<Node*, Running>* running = nullptr;
 
 class Sweep {
  public:
@@ -134,6 +129,7 @@ class Sweep {
   }
 
   void run() {
+    const FlagGuard current(running, options_.create_graph ? nullptr : &running_);
     const FlagGuard mode(enabled, options_.create_graph);
     const FlagGuard plain(autocast, f32);  // gradients have the types that values had
     while (!queue_.empty()) {
@@ -252,6 +248,11 @@ Tensor first_gradient(const char* op, const Tensor& output, const Tensor& gradie
 }
 
 }  // namespace
+
+Tensor take_gradient(const Tensor& x) {
+  if (!running || !running->contains(x.node().get())) return {};
+  return std::exchange((*running)[x.node().get()], {}).sum;
+}
 
 void Tensor::backward(const Tensor& gradient, BackwardOptions options) const {
   Sweep sweep(options, nullptr);

@@ -73,6 +73,10 @@ Tensor record(const char* name, Tensor out, std::initializer_list<TensorRef> inp
 Tensor record_fused(const char* name, Tensor out, const Tensors& inputs, Rule rule,
                     const char* composite);
 
+// For a rule, to be added to the gradient that it returns for x, in one pass: what came in before
+// of that gradient, which then counts no more. May be undefined.
+Tensor take_gradient(const Tensor& x);
+
 // Do ops on this thread record history? Yes, unless a guard says otherwise.
 bool grad_enabled();
 

@@ -87,7 +87,6 @@ Tensor eye(std::int64_t n, TensorOptions options) {
 Tensor rand(const Shape& shape, TensorOptions options) {
   return drawn("rand", shape, options, [](auto... args) { kernels::uniform(args...); });
 }
-
 Tensor randn(const Shape& shape, TensorOptions options) {
   return drawn("randn", shape, options, [](auto... args) { kernels::normal(args...); });
 }
@@ -128,7 +127,6 @@ Tensor tril(const Tensor& x, std::int64_t offset) {
   const Tensor kept = tril_mask(x.size(-2), x.size(-1), offset).to(x.device());
   return masked_fill(x, logical_not(kept), 0);
 }
-
 Tensor triu(const Tensor& x, std::int64_t offset) {
   check_defined("triu", x);
   return masked_fill(x, tril_mask(x.size(-2), x.size(-1), offset - 1).to(x.device()), 0);

@@ -11,8 +11,6 @@ using kernels::Unary;
 
 namespace {
 
-using Derivative = Tensor (*)(const Tensor&);
-
 Tensor apply(Unary f, const Tensor& x);
 
 // The name of each op in errors and in the history, in the order of the enums, and its derivative,
@@ -77,9 +75,15 @@ Tensor expanded(const Tensor& x, const Shape& shape) {
   return x.shape() == shape ? x.detach() : x.with_layout(expanded(x.layout(), shape));
 }
 
+// Under Autocast: does CUDA add a narrow b to an f32 a as they are?
+bool adds_mixed(Binary f, const Tensor& a, const Tensor& b) {
+  return f == Binary::add && a.dtype() == f32 && mixes(a, b) && a.device() != Device::cpu();
+}
+
 Tensor compute(Binary f, const Tensor& a, const Tensor& b) {
   check(name(f), f, a);
-  check_same_type(name(f), a, b);
+  if (adds_mixed(f, a, b)) check_same_device(name(f), a, b);
+  else check_same_type(name(f), a, b);
   if (a.shape() != b.shape()) {
     const Shape shape = broadcast_shapes(name(f), a.shape(), b.shape());
     return compute(f, expanded(a, shape), expanded(b, shape));
@@ -124,12 +128,11 @@ Tensor apply(Binary f, const Tensor& a, const Tensor& b, Partial da, Partial db)
   });
 }
 
-// add and sub: their rule keeps sizes alone, so that a and b need not stay in memory until
-// backward.
+// add and sub, whose rule keeps sizes alone: a and b need not stay in memory until backward.
 Tensor apply(Binary f, const Tensor& a, const Tensor& b) {
-  if (mixes(a, b)) return apply(f, a.to(f32), b.to(f32));
-  auto rule = [f, as = a.shape(), bs = b.shape()](const Tensor& g) {
-    return Tensors{sum_to(g, as), sum_to(f == Binary::sub ? -g : g, bs)};
+  if (mixes(a, b) && !adds_mixed(f, a, b)) return apply(f, a.to(f32), b.to(f32));
+  auto rule = [f, as = a.shape(), bs = b.shape(), type = b.dtype()](const Tensor& g) {
+    return Tensors{sum_to(g, as), sum_to(f == Binary::sub ? -g : g, bs).to(type)};
   };
   return record(name(f), compute(f, a, b), {a, b}, rule);
 }
@@ -335,7 +338,6 @@ Tensor gelu(const Tensor& x) {
 Tensor log(const Tensor& x) {
   return apply(Unary::log, x, [x](auto& g) { return g / x; });
 }
-
 Tensor log1p(const Tensor& x) {
   return apply(Unary::log1p, x, [x](auto& g) { return g / (x + 1.0); });
 }

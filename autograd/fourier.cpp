@@ -82,7 +82,6 @@ static Tensor complex_fft(const char* name, const Tensor& x, std::optional<std::
 Tensor fft(const Tensor& x, std::optional<std::int64_t> n, std::int64_t axis, Norm norm) {
   return complex_fft("fft", x, n, axis, norm, false);
 }
-
 Tensor ifft(const Tensor& x, std::optional<std::int64_t> n, std::int64_t axis, Norm norm) {
   return complex_fft("ifft", x, n, axis, norm, true);
 }

@@ -24,22 +24,26 @@ Tensor checked_indices(const char* op, const Tensor& x, const Tensor& ids, std::
   return index;
 }
 
-// Rows index [n] of table [V,C], and the transpose: zeros [V,C] with the rows of g added there.
+// Rows index [n] of table [V,C], and the transpose: y [V,C] with the rows of g added there.
 static Tensor pick_rows(const char* name, const Tensor& table, const Tensor& index);
 
-static Tensor add_rows(const char* name, const Tensor& g, const Tensor& index, std::int64_t V) {
-  if (is_narrow(g.dtype())) return add_rows(name, g.to(f32), index, V).to(g.dtype());
-  Tensor y = empty({V, g.size(1)}, g.dtype(), g.device(), name), rows = packed(g);
+static Tensor add_rows(const char* name, const Tensor& g, const Tensor& index, const Tensor& y) {
+  if (is_narrow(g.dtype())) return add_rows(name, g.to(f32), index, y.to(f32)).to(g.dtype());
+  const Tensor rows = packed(g);
   on(g.device(), name, [&](auto device) { kernels::embedding_backward(device, rows, index, y); });
   return record_unary(name, y, g, [=](auto& gg) { return pick_rows(name, gg, index); });
 }
 
 static Tensor pick_rows(const char* name, const Tensor& table, const Tensor& index) {
   Tensor y = empty({index.numel(), table.size(1)}, table.dtype(), table.device(), name);
-  Tensor rows = table.detach().contiguous();
+  Tensor rows = table.detach().contiguous(), history;
   on(table.device(), name, [&](auto device) { kernels::embedding(device, rows, index, y); });
-  return record(name, y, {table, index}, [name, index, V = table.size(0)](const Tensor& g) {
-    return Tensors{add_rows(name, g, index, V)};
+  history.set_node(table.node());
+  return record(name, y, {table, index}, [=, sizes = table.shape()](const Tensor& g) {
+    Tensor sum = take_gradient(history);
+    if (!sum.defined()) sum = zeros(sizes, {.dtype = g.dtype(), .device = g.device()});
+    else if (sum.storage().use_count() > 1 || !sum.is_contiguous()) sum = sum.clone();
+    return Tensors{add_rows(name, g, index, sum)};
   });
 }
 

@@ -53,9 +53,10 @@ Tensor log_softmax(const Tensor& x, std::int64_t axis) {
   });
 }
 
-Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, double eps) {
+Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, double eps,
+                  bool narrow) {
   check_float("layer_norm", x);
-  if (mixes(x, weight)) return layer_norm(x.to(f32), weight, bias, eps);
+  if (mixes(x, weight)) return layer_norm(x.to(f32), in_wide(weight), in_wide(bias), eps, narrow);
   if (x.dim() < 1)
     throw_error<ShapeError>("layer_norm: needs at least one axis, got {}", x.shape());
   for (const Tensor& p : {weight, bias}) {
@@ -66,20 +67,23 @@ Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, dou
                               x.shape(), p.shape());
   }
   if (is_widened(x)) return rounded(layer_norm(x.to(f32), in_wide(weight), in_wide(bias), eps), x);
+  narrow = narrow && x.dtype() == f32 && autocast_enabled();
+  if (narrow && x.device() == Device::cpu()) return narrowed(layer_norm(x, weight, bias, eps));
   const Tensor gain = in_wide(weight), offset = in_wide(bias);
-  Tensor rows = as_rows(x), y = empty_like(rows, "layer_norm"), w = packed(gain),
-         b = packed(offset);
+  Tensor rows = as_rows(x), w = packed(gain), b = packed(offset);
+  Tensor y = empty(rows.shape(), narrow ? autocast_dtype() : x.dtype(), x.device(), "layer_norm");
   Tensor mean = empty({rows.size(0)}, wide_type(x.dtype()), x.device(), "layer_norm");
   Tensor rstd = empty_like(mean, "layer_norm");
   on(x.device(), "layer_norm",
      [&](auto device) { kernels::layer_norm(device, rows, w, b, eps, y, mean, rstd); });
   auto rule = [x, gain, offset, rows, w, mean, rstd](const Tensor& g) {
-    Tensor dx = x.requires_grad() ? empty_like(rows) : Tensor(), dweight = empty_gradient(gain),
-           dbias = empty_gradient(offset);
+    Tensor dx = x.requires_grad() ? empty_like(rows) : Tensor(), so_far;
+    Tensor dw = empty_gradient(gain), db = empty_gradient(offset);
+    if (dx.defined() && x.device() != Device::cpu()) so_far = packed(take_gradient(x));
     on(g.device(), [&](auto device) {
-      kernels::layer_norm_backward(device, as_rows(g), rows, w, mean, rstd, dx, dweight, dbias);
+      kernels::layer_norm_backward(device, as_rows(g), rows, w, mean, rstd, dx, dw, db, so_far);
     });
-    return Tensors{dx.defined() ? dx.reshape(x.shape()) : dx, dweight, dbias};
+    return Tensors{dx.defined() ? dx.reshape(x.shape()) : dx, dw, db};
   };
   return record_fused("layer_norm", y.reshape(x.shape()), {x, gain, offset}, rule,
                       "mean and rsqrt");
@@ -88,13 +92,13 @@ Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, dou
 Tensor dropout(const Tensor& x, double p, bool training) {
   check_float("dropout", x);
   if (!(p >= 0 && p < 1)) throw_error<ValueError>("dropout: needs 0 <= p < 1, got {}", p);
-  if (is_narrow(x.dtype())) return dropout(x.to(f32), p, training).to(x.dtype());
-  return training && p > 0 ? dropout_with(x, p, next_stream()) : x;
+  if (!training || p == 0) return x;
+  return dropout_with(in_wide(x), p, next_stream()).to(x.dtype());
 }
 
 Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps) {
   check_float("rms_norm", x);
-  if (mixes(x, weight)) return rms_norm(x.to(f32), weight, eps);
+  if (mixes(x, weight)) return rms_norm(x.to(f32), in_wide(weight), eps);
   if (weight.defined()) check_same_type("rms_norm", x, weight);
   if (is_narrow(x.dtype())) return rounded(rms_norm(x.to(f32), in_wide(weight), eps), x);
   if (x.dim() < 1 || (weight.defined() && weight.shape() != Shape{x.size(-1)}))

@@ -288,19 +288,23 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v,
     kernels::attention(device, with_packed_rows(q), with_packed_rows(k), with_packed_rows(v), args,
                        out, lse);
   });
-  auto rule = [q, k, v, out, lse, args](const Tensor& g) {
+  Tensors inputs{q, k, v, args.mask, args.token_mask};
+  if (options.qkv.defined() && options.qkv.dtype() == q.dtype()) inputs[0] = options.qkv;
+  auto rule = [q, k, v, out, lse, args, whole = inputs[0]](const Tensor& g) {
+    const Tensor all = whole.dim() == 5 ? empty_gradient(whole) : Tensor();
     Tensors grads;
     for (const Tensor& x : {q, k, v})
-      grads.push_back(x.requires_grad() ? empty_heads(x.shape(), x) : Tensor());
+      grads.push_back(all.defined()       ? all.select(2, std::ssize(grads)).transpose(1, 2)
+                      : x.requires_grad() ? empty_heads(x.shape(), x)
+                                          : Tensor());
     on(g.device(), [&](auto device) {
       kernels::attention_backward(device, with_packed_rows(g), with_packed_rows(q),
                                   with_packed_rows(k), with_packed_rows(v), out, lse, args,
                                   grads[0], grads[1], grads[2]);
     });
-    return grads;
+    return all.defined() ? Tensors{all} : grads;
   };
-  return record_fused(kAttention, out, {q, k, v, args.mask, args.token_mask}, rule,
-                      "matmul, exp and log_softmax");
+  return record_fused(kAttention, out, inputs, rule, "matmul, exp and log_softmax");
 }
 
 }  // namespace

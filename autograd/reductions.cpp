@@ -114,7 +114,6 @@ Tensor min(const Tensor& x) { return min(check_defined("min", x).reshape({-1}), 
 Tensor any(const Tensor& x, const Axes& axes, bool keepdim) {
   return sum(check_defined("any", x).detach().to(boolean), axes, keepdim) > 0.0;
 }
-
 Tensor all(const Tensor& x, const Axes& axes, bool keepdim) {
   const double count = double(Reduced("all", check_defined("all", x), axes).count);
   return sum(x.detach().to(boolean), axes, keepdim) == count;

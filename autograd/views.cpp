@@ -52,7 +52,6 @@ Tensor Tensor::permute(const Shape& order) const {
   for (int i = 0; i < dim(); ++i) back[normalize_axis("permute", order[i], dim())] = i;
   return record_unary("permute", y, *this, [back](auto& g) { return g.permute(back); });
 }
-
 Tensor Tensor::transpose(std::int64_t a, std::int64_t b) const {
   Tensor y = with_layout(transposed(check_defined("transpose", *this).layout(), a, b));
   return record_unary("transpose", y, *this, [a, b](auto& g) { return g.transpose(a, b); });
@@ -62,7 +61,6 @@ Tensor Tensor::unsqueeze(std::int64_t axis) const {
   Tensor y = with_layout(unsqueezed(check_defined("unsqueeze", *this).layout(), axis));
   return record_reshape("unsqueeze", *this, y);
 }
-
 Tensor Tensor::squeeze(std::int64_t axis) const {
   Tensor y = with_layout(squeezed(check_defined("squeeze", *this).layout(), axis));
   return record_reshape("squeeze", *this, y);
@@ -101,7 +99,6 @@ Tensor Tensor::slice(std::int64_t axis, std::int64_t start, std::int64_t end,
                      std::int64_t step) const {
   return window("slice", *this, [=](const Layout& x) { return sliced(x, axis, start, end, step); });
 }
-
 Tensor Tensor::select(std::int64_t axis, std::int64_t index) const {
   return window("select", *this, [=](const Layout& x) { return selected(x, axis, index); });
 }
@@ -136,7 +133,6 @@ std::vector<Tensor> Tensor::split(const std::vector<std::int64_t>& sizes, std::i
 Tensor Tensor::contiguous() const {
   return check_defined("contiguous", *this).is_contiguous() ? *this : clone();
 }
-
 Tensor Tensor::clone() const {
   check_defined("clone", *this);
   return record_unary("clone", packed("clone", *this, shape()), *this, [](auto& g) { return g; });
@@ -338,7 +334,6 @@ Tensor view_as_complex(const Tensor& x) {
 Tensor real(const Tensor& z) {
   return is_complex(check_defined("real", z).dtype()) ? view_as_real(z).select(-1, 0) : z;
 }
-
 Tensor imag(const Tensor& z) {
   check_complex("imag", z);
   return view_as_real(z).select(-1, 1);

@@ -15,7 +15,7 @@
 // also of complex. This and the two below also take bf16, f16 and i32, computed in wide_type.
 void unary(TRIAD_TAG, Unary f, const Tensor& x, const Tensor& y);
 // y = f(a, b), a and b already expanded to y's shape. Logical operators take bool, min and max
-// return NaN where either is NaN; complex numbers have no order.
+// return NaN where either is NaN; complex numbers have no order. CUDA adds bf16 or f16 to f32, too.
 void binary(TRIAD_TAG, Binary f, const Tensor& a, const Tensor& b, const Tensor& y);
 // The same with a number in the place of b, or of a when `swapped`.
 void binary_scalar(TRIAD_TAG, Binary f, const Tensor& a, double b, bool swapped, const Tensor& y);
@@ -57,12 +57,13 @@ void log_softmax(TRIAD_TAG, const Tensor& x, const Tensor& y);
 void softmax_backward(TRIAD_TAG, const Tensor& dy, const Tensor& y, const Tensor& dx);
 
 // y = (x - mean) * rstd * weight + bias, rstd = 1 / sqrt(variance + eps), variance over C (biased).
-// weight, bias [C] contiguous, either may be undefined; mean, rstd [R] are kept for backward.
+// weight, bias [C] contiguous, either may be undefined; mean, rstd [R] are kept for backward. On
+// CUDA y, and so dy, may be bf16 or f16 where x is f32, and what is in `before` is added to dx.
 void layer_norm(TRIAD_TAG, const Tensor& x, const Tensor& weight, const Tensor& bias, double eps,
                 const Tensor& y, const Tensor& mean, const Tensor& rstd);
 void layer_norm_backward(TRIAD_TAG, const Tensor& dy, const Tensor& x, const Tensor& weight,
                          const Tensor& mean, const Tensor& rstd, const Tensor& dx,
-                         const Tensor& dweight, const Tensor& dbias);
+                         const Tensor& dweight, const Tensor& dbias, const Tensor& before = {});
 
 // losses[r] = -log softmax(logits[r])[target[r]], 0 where target is ignore_index; logsumexp [R] is
 // kept for backward. Targets i64 [R], checked to lie in range by the op.
@@ -76,7 +77,7 @@ void cross_entropy_backward(TRIAD_TAG, const Tensor& logits, const Tensor& targe
 
 // y[i] = weight[ids[i]]; weight [V,C] of any type, ids i64 [R], y [R,C], all contiguous, in range.
 void embedding(TRIAD_TAG, const Tensor& weight, const Tensor& ids, const Tensor& y);
-// dweight is zeroed first.
+// Adds to dweight.
 void embedding_backward(TRIAD_TAG, const Tensor& dy, const Tensor& ids, const Tensor& dweight);
 
 // Rows of any strides and any type, index i64 [..., k] in range: y[..., j] = x[..., index[..., j]],

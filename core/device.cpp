@@ -53,8 +53,7 @@ bool is_cpu(Device device) { return device.kind == Device::Kind::cpu; }
 
 // Freed blocks are kept for the next allocation of about their size: a training step asks for the
 // same sizes over and over, and fresh memory from the system costs a page fault every 4 KiB. On a
-// CUDA device all work is on one stream, so that a block may be used again before the launches that
-// still use it are done.
+// CUDA device all work is on one stream: a block may be used again while launches still use it.
 struct MemoryPool {
   Device device;
   std::shared_ptr<MemoryStats> stats = std::make_shared<MemoryStats>();  // of the device
@@ -164,7 +163,6 @@ void check_device(Device device) {
 std::string name(Device device) {
   return is_cpu(device) ? "cpu" : fmt::format("cuda:{}", device.index);
 }
-
 int cuda_device_count() {
   if constexpr (kCuda) {
     static const int count = cuda::device_count();
@@ -228,7 +226,6 @@ void copy_bytes(void* to, Device to_device, const void* from, Device from_device
 }
 
 MemoryStats memory_stats(Device device) { return *LockedPool(device)->stats; }
-
 void empty_cache() {
   const LockedPool lock(Device::cpu());
   for (MemoryPool& pool : lock.all()) pool.clear();

@@ -16,12 +16,10 @@ void Shape::push_back(std::int64_t dim) {
   if (rank_ == kMaxRank) throw_error<ShapeError>("a tensor has at most {} axes", kMaxRank);
   dims_[rank_++] = dim;
 }
-
 void Shape::insert(int at, std::int64_t dim) {
   push_back(dim);
   std::rotate(dims_ + at, dims_ + rank_ - 1, dims_ + rank_);
 }
-
 void Shape::erase(int at) {
   std::copy(dims_ + at + 1, dims_ + rank_, dims_ + at);
   dims_[--rank_] = 0;
@@ -116,7 +114,6 @@ Layout squeezed(const Layout& x, std::int64_t axis) {
   const int i = normalize_axis("squeeze", axis, x.shape.rank());
   return x.shape[i] == 1 ? without_axis(x, i) : x;
 }
-
 Layout unsqueezed(const Layout& x, std::int64_t axis) {
   const int i = normalize_axis("unsqueeze", axis, x.shape.rank() + 1);
   Layout y = x;

@@ -31,13 +31,11 @@ void Tensor::check_dtype(DType asked) const {
     throw_error<DeviceError>("data: the tensor is on {}; write x.to(Device::cpu())",
                              name(device()));
 }
-
 void Tensor::check_contiguous() const {
   if (!is_contiguous())
     throw_error<ValueError>("data: {} with strides {} is not contiguous; write x.contiguous()",
                             shape(), strides());
 }
-
 void Tensor::check_single() const {
   if (!defined()) throw_error<Error>("item: the tensor is undefined");
   if (numel() != 1)

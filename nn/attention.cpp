@@ -130,6 +130,7 @@ Tensor StandardAttention::forward(const Tensor& q, const Tensor& k, const Tensor
                                        .dropout_p = training() ? drop.p : 0,
                                        .is_causal = causal,
                                        .token_mask = c.masks.token_mask,
+                                       .qkv = c.qkv,
                                        .out = c.out});
 }
 
@@ -251,6 +252,8 @@ std::vector<HybridAttentionLayer::QKV> HybridAttentionLayer::project(const Tenso
   std::vector<QKV> inputs(groups_.size());
   for (std::size_t i = 0; i < inputs.size(); ++i)
     for (int part = 0; part < groups_[i].parts; ++part) inputs[i][part] = heads(groups_[i], part);
+  if (groups_.size() == 1 && groups_[0].parts == 3)
+    inputs[0][3] = stretches[0].y.reshape({x.size(0), x.size(1), 3, n_heads, d_head});
   return inputs;
 }
 
@@ -269,11 +272,12 @@ Tensor HybridAttentionLayer::forward(const Tensor& x, const AttentionMasks& mask
   Tensors outputs;
   for (std::size_t i = 0; i < groups_.size(); ++i) {
     const auto& [heads, first, count, parts] = groups_[i];
-    const auto& [q, k, v] = inputs[i];
+    const auto& [q, k, v, qkv] = inputs[i];
     Tensor place = buffer.slice(2, first, first + count).transpose(1, 2);
     AttentionMasks own = masks;
     if (mask_heads > 1) own.mask = mask.slice(1, first, first + count);
-    outputs.push_back(heads->forward(q, k, v, {.masks = own, .out = place}).transpose(1, 2));
+    outputs.push_back(
+        heads->forward(q, k, v, {.masks = own, .out = place, .qkv = qkv}).transpose(1, 2));
   }
   return finish(x, outputs.size() == 1 ? outputs[0] : cat(outputs, 2, buffer));
 }
@@ -285,7 +289,7 @@ Tensor HybridAttentionLayer::step(const Tensor& x, LayerCache& cache) {
   const std::vector<QKV> inputs = project(x);
   Tensors outputs;
   for (std::size_t i = 0; i < groups_.size(); ++i) {
-    const auto& [q, k, v] = inputs[i];
+    const auto& [q, k, v, qkv] = inputs[i];
     outputs.push_back(groups_[i].heads->step(q, k, v, cache.groups[i]).transpose(1, 2));
   }
   return finish(x, cat(outputs, 2));

@@ -54,6 +54,7 @@ struct HeadGroup : Module {
   struct Context {
     AttentionMasks masks = {};  // of this group
     Tensor out = {};            // a view to write the result to; optional
+    Tensor qkv = {};            // [B,T,3,count,D]: q, k and v, where they are all of it; optional
   };
   virtual Tensor forward(const Tensor& q, const Tensor& k, const Tensor& v, const Context& c) = 0;
   Tensor operator()(const Tensor& q, const Tensor& k, const Tensor& v,
@@ -101,7 +102,7 @@ struct HolonomyAttention : StandardAttention {
         curvature(parameter(randn({o.n_heads, o.d_head, o.d_head}) * 0.02)) {}
 
   Tensor forward(const Tensor& q, const Tensor& k, const Tensor& v, const Context& c) override {
-    return StandardAttention::forward(matmul(q, curvature), k, v, c);
+    return StandardAttention::forward(matmul(q, curvature), k, v, {.masks = c.masks, .out = c.out});
   }
   Tensor step(const Tensor& q, const Tensor& k, const Tensor& v, HeadCache& cache) override {
     return StandardAttention::step(matmul(q, curvature), k, v, cache);
@@ -220,7 +221,7 @@ class HybridAttentionLayer : public SelfAttention {
     std::int64_t first, count;
     int parts;  // 3, or 1 where q is all it uses
   };
-  using QKV = std::array<Tensor, 3>;  // [B,count,T,D] each, undefined what is not used
+  using QKV = std::array<Tensor, 4>;  // q, k, v [B,count,T,D] where used, and Context::qkv
   std::vector<QKV> project(const Tensor& x);
   Tensor finish(const Tensor& x, const Tensor& mixed) {
     Tensor out = drop(W_o(mixed.reshape(x.shape())));

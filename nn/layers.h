@@ -36,17 +36,18 @@ struct Embedding : Layer {
   Tensor weight;
 };
 
-// Over the last axis, of size `features`; weight starts at 1, bias at 0.
+// Over the last axis, of size `features`; weight starts at 1, bias at 0. `narrow`: see layer_norm.
 struct LayerNorm : Layer {
   explicit LayerNorm(std::int64_t features, double eps = 1e-5)
       : weight(parameter(ones({features}))), bias(parameter(zeros({features}))), eps(eps) {}
 
-  Tensor forward(const Tensor& x) override { return layer_norm(x, weight, bias, eps); }
+  Tensor forward(const Tensor& x) override { return layer_norm(x, weight, bias, eps, narrow); }
   void visit(Visitor& visitor) override { visitor("weight", weight, "bias", bias); }
   std::string options_text() const override;
 
   Tensor weight, bias;
   double eps;
+  bool narrow = false;
 };
 
 // Over the last axis, of size `features`; weight starts at 1.

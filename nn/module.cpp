@@ -89,13 +89,11 @@ NamedTensors Module::named_parameters() const {
   });
   return found;
 }
-
 std::vector<Tensor> Module::parameters() const {
   std::vector<Tensor> found;
   for (const auto& [name, p] : named_parameters()) found.push_back(p);
   return found;
 }
-
 std::int64_t Module::parameter_count() const {
   std::int64_t count = 0;
   for (const Tensor& p : parameters()) count += p.numel();
@@ -183,7 +181,6 @@ int Layer::register_forward_hook(ForwardHook hook) {
   hooks_.emplace_back(++last_hook_, std::move(hook));
   return last_hook_;
 }
-
 void Layer::remove_forward_hook(int id) {
   std::erase_if(hooks_, [id](const auto& entry) { return entry.first == id; });
 }

@@ -64,7 +64,6 @@ void Optimizer::check_option(const char* option, double value, double low, doubl
   if (!(value >= low && value < high))
     throw_error<ValueError>("{}: needs {} >= {} and < {}, got {}", type_, option, low, high, value);
 }
-
 void Optimizer::set_lr(double lr) {
   check_option("lr", lr, 0, kInfinity);
   lr_ = lr;

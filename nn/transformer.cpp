@@ -38,6 +38,7 @@ TransformerBlock::TransformerBlock(const Options& o)
 TransformerBlock::TransformerBlock(std::int64_t d_model, std::unique_ptr<SelfAttention> attn,
                                    double dropout)
     : norm1(d_model), norm2(d_model), attn(std::move(attn)), mlp(d_model, dropout) {
+  norm1.narrow = norm2.narrow = true;
   if (!this->attn) throw ValueError("TransformerBlock: needs an attention, got none");
 }
 
@@ -72,6 +73,7 @@ TransformerLM::TransformerLM(const Options& o)
   }
   pos.weight.copy_(randn(pos.weight.shape()) * 0.01);
   if (o.tie_weights) head.weight = tok.weight;
+  norm.narrow = true;
 }
 
 Tensor TransformerLM::step(const Tensor& ids, DecodeCache& cache) {

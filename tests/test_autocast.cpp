@@ -80,6 +80,10 @@ TEST_CASE("what is narrowed, what is widened, and what is left alone") {
     CHECK(gelu(h).dtype() == type);
     CHECK(softmax(h, -1).dtype() == f32);
     CHECK(layer_norm(h, a.select(0, 0), b.select(0, 0)).dtype() == f32);
+    CHECK(layer_norm(a, h.select(0, 0)).dtype() == f32);
+    CHECK(rms_norm(a, h.select(0, 0)).dtype() == f32);
+    CHECK(layer_norm(a, b.select(0, 0), {}, 1e-5, true).dtype() == type);
+    CHECK(layer_norm(a.to(f64), {}, {}, 1e-5, true).dtype() == f64);
     CHECK(sum(h).dtype() == f32);
     CHECK(sum(a.to(i32)).dtype() == i64);
     CHECK_THROWS_AS(h + a.to(f64), DTypeError);
@@ -111,6 +115,46 @@ TEST_CASE("what is narrowed, what is widened, and what is left alone") {
   CHECK(message_of<DTypeError>([] { Autocast guard(f64); }) ==
         "Autocast: needs bf16, f16 or f32, got f64");
   CHECK(!autocast_enabled());
+}
+
+// On a CUDA device some of this is done in fewer passes than on the CPU.
+TEST_CASE("gradients through sums of two types, narrow norms and tied tables") {
+  const auto gradients = [](Device device, DType type) {
+    manual_seed(3);
+    const auto leaf = [&](const Shape& shape) { return randn(shape).to(device).requires_grad_(); };
+    const Tensor table = leaf({7, 8}), weight = leaf({8, 8}), gain = leaf({8}), offset = leaf({8}),
+                 qkv = leaf({24, 8}), late = leaf({8});
+    const Tensor ids = randint(0, 5, {2, 6}).to(device);
+    const Autocast guard(type);
+    Tensor x = embedding(ids, table);
+    for (bool narrow : {true, false, true}) {
+      const Tensor y = linear(layer_norm(x, gain, offset, 1e-5, narrow), qkv);
+      CHECK(y.dtype() == type);
+      const Tensor parts = y.reshape({2, 6, 3, 2, 4});
+      const auto part = [&](int i) { return parts.select(2, i).transpose(1, 2); };
+      const Tensor heads = scaled_dot_product_attention(
+          part(0), part(1), part(2), {.is_causal = true, .qkv = narrow ? parts : Tensor()});
+      x = x + linear(heads.transpose(1, 2).reshape(x.shape()), weight);
+      x = x + late.to(type);
+      CHECK(x.dtype() == f32);
+    }
+    const Tensor loss = cross_entropy(matmul(x, table.transpose(0, 1)), ids);
+    loss.backward();
+    Tensors found;
+    for (const Tensor& p : {table, weight, gain, offset, qkv, late}) found.push_back(p.grad());
+    return found;
+  };
+  for (DType type : {f32, bf16, f16}) {
+    const Tensors here = gradients(test_device(), type), want = gradients(Device::cpu(), f32);
+    for (std::size_t i = 0; i < want.size(); ++i) {
+      CAPTURE(i);
+      CHECK(here[i].dtype() == f32);
+      CHECK(largest_difference(here[i].to(Device::cpu()), want[i]) < (type == f32   ? 1e-5
+                                                                      : type == f16 ? 0.01
+                                                                                    : 0.08) *
+                                                                         largest(want[i]));
+    }
+  }
 }
 
 TEST_CASE("a model trained in mixed precision learns what it learns in f32") {

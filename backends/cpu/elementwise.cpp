@@ -84,9 +84,8 @@ template <auto f, class Y, class... X> void row_of(Index n, Y* y, const X*... x)
     using P = Parts<typename Y::value_type>;
     auto* out = reinterpret_cast<P*>(y);
     for (Index i = 0; i < n; ++i) out[i] = math::times(reinterpret_cast<const P*>(x)[i]...);
-  } else {
+  } else
     for (Index i = 0; i < n; ++i) y[i] = math::evaluate<f>(x[i]...);
-  }
 }
 
 // The condition is read as bytes, and both values first: else the compiler's loop goes one by one.

@@ -296,15 +296,12 @@ void correlate(const Tensor& dy, const Tensor& v, const Tensor& spectrum, Index 
 void fft(Cpu, const Tensor& x, bool inverse, double scale, const Tensor& y) {
   visit_float("fft", real_type(x.dtype()), [&]<class T>(T) { transform<T>(x, inverse, scale, y); });
 }
-
 void rfft(Cpu, const Tensor& x, double scale, const Tensor& y) {
   visit_float("rfft", x.dtype(), [&]<class T>(T) { real_to_half<T>(x, scale, y); });
 }
-
 void irfft(Cpu, const Tensor& x, double scale, const Tensor& y) {
   visit_float("irfft", y.dtype(), [&]<class T>(T) { half_to_real<T>(x, scale, y); });
 }
-
 Index fast_fft_size(Cpu, Index n) { return good_fft_size(n); }
 
 void cyclic_convolution(Cpu, const Tensor& v, const Tensor& spectrum, Index n, const Tensor& y) {

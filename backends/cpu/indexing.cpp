@@ -28,7 +28,7 @@ void embedding_backward(Cpu, const Tensor& dy, const Tensor& ids, const Tensor& 
     parallel_for(ceil_div(C, kColumns), 1 + kGrain / ((R + V) * kColumns + 1), [&](Index tile) {
       double* sums = scratch<double>(V * kColumns);
       const Index left = tile * kColumns, width = std::min(kColumns, C - left);
-      std::fill_n(sums, V * kColumns, 0.0);
+      for (Index v = 0; v < V; ++v) std::copy_n(out + v * C + left, width, sums + v * kColumns);
       for (Index i = 0; i < R; ++i) {
         const T* row = gradient + i * C + left;
         double* sum = sums + id[i] * kColumns;
@@ -60,7 +60,6 @@ void gather_last(Cpu, const Tensor& x, const Tensor& index, const Tensor& y) {
     to[j * out] = from[id * in];
   });
 }
-
 void scatter_add_last(Cpu, const Tensor& x, const Tensor& index, const Tensor& y) {
   by_index(x, index, y, [](auto* from, Index in, auto* to, Index out, Index j, Index id) {
     to[id * out] = std::remove_cvref_t<decltype(*to)>(to[id * out] + from[j * in]);

@@ -192,9 +192,8 @@ void matmul(Cpu, const Tensor& a, const Tensor& b, const Tensor& bias, const Ten
     T* out = c.first<T>();
     if constexpr (is_narrow(dtype_of<T>()) || std::is_same_v<T, float>)
       if (primitive(p, row != nullptr)(left, right, row, out)) return;
-    if constexpr (std::is_floating_point_v<T>) {
-      multiply_in_blocks(p, left, right, row, out);
-    } else if constexpr (is_narrow(dtype_of<T>())) {
+    if constexpr (std::is_floating_point_v<T>) multiply_in_blocks(p, left, right, row, out);
+    else if constexpr (is_narrow(dtype_of<T>())) {
       const Tensor y = empty(c.shape(), f32);
       matmul(Cpu{}, widened(a), widened(b), bias.defined() ? widened(bias) : bias, y);
       copy(Cpu{}, y, c);

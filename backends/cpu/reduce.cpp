@@ -143,9 +143,7 @@ template <class T, bool largest> Index find_first(const T* x, Index n) {
     while (i + Vec<T>::lanes <= n && hn::AllFalse(Vec<T>::tag, Vec<T>::load(x + i) == Vec<T>(top)))
       i += Vec<T>::lanes;
     return std::find(x + i, x + n, top) - x;
-  } else {
-    return (largest ? std::max_element(x, x + n) : std::min_element(x, x + n)) - x;
-  }
+  } else return (largest ? std::max_element(x, x + n) : std::min_element(x, x + n)) - x;
 }
 
 }  // namespace

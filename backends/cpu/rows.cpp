@@ -129,10 +129,7 @@ void cross_entropy_backward(Cpu, const Tensor& logits, const Tensor& target,
   for_each_row("cross_entropy_backward", logits, [&]<class T>(T, Index r, Index C) {
     T *x = row<T>(logits, r), *out = row<T>(dlogits, r);
     const T factor = scale.first<T>()[r], lse = logsumexp.first<T>()[r];
-    if (factor == 0) {
-      std::fill_n(out, C, T(0));
-      return;
-    }
+    if (factor == 0) return void(std::fill_n(out, C, T(0)));
     for_each_register<T>(C, [&](Index i, auto part) {
       part.store(exp_weight(part.load(x + i) - Vec<T>(lse)) * Vec<T>(factor), out + i);
     });
@@ -173,7 +170,7 @@ void layer_norm(Cpu, const Tensor& x, const Tensor& weight, const Tensor& bias, 
 // The gradients of weight and bias: sums over kBlock rows, added in pairs, whatever the threads.
 void layer_norm_backward(Cpu, const Tensor& dy, const Tensor& x, const Tensor& weight,
                          const Tensor& mean, const Tensor& rstd, const Tensor& dx,
-                         const Tensor& dweight, const Tensor& dbias) {
+                         const Tensor& dweight, const Tensor& dbias, const Tensor&) {
   constexpr Index kBlock = 64;
   const Index R = x.shape()[0], C = x.shape()[1], blocks = ceil_div(R, kBlock);
   visit_float("layer_norm_backward", x.dtype(), [&]<class T>(T) {

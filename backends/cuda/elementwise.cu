@@ -116,8 +116,12 @@ void unary(Cuda device, Unary f, const Tensor& x, const Tensor& y) {
 
 void binary(Cuda device, Binary f, const Tensor& a, const Tensor& b, const Tensor& y) {
   const Axes<2> axes(a.shape(), {&a.strides(), &b.strides()});
-  visit_elements(a.dtype(), [&]<class T>() {
-    apply<T>(device, f, y, axes, input<T>(device, a), input<T>(device, b));
+  visit_elements(b.dtype(), [&]<class T>() {
+    if (a.dtype() == b.dtype())
+      apply<T>(device, f, y, axes, input<T>(device, a), input<T>(device, b));
+    else if constexpr (is_narrow(dtype_of<T>()))
+      launch_map(device, Apply<Binary::add, true>(), data_of<float>(device, y), axes,
+                 input<float>(device, a), input<T>(device, b));
   });
 }
 

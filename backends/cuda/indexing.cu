@@ -48,8 +48,9 @@ __global__ void add_rows(Index R, Index V, Index C, const T* dy, const Index* id
         if (left + 32 * k < C) sum[k] += double(row[left + 32 * k]);
     }
   }
+  T* to = dweight + id * C + left;
   for (int k = 0; k < kColumns / 32; ++k)
-    if (left + 32 * k < C) dweight[id * C + left + 32 * k] = T(sum[k]);
+    if (left + 32 * k < C) to[32 * k] = T(double(to[32 * k]) + sum[k]);
 }
 
 // ---------------------------------------------------------------------- along the last axis
@@ -92,7 +93,6 @@ void embedding(Cuda device, const Tensor& weight, const Tensor& ids, const Tenso
 
 void embedding_backward(Cuda device, const Tensor& dy, const Tensor& ids, const Tensor& dweight) {
   const Index R = ids.numel(), V = dweight.shape()[0], C = dweight.shape()[1];
-  fill(device, 0, dweight);
   if (R == 0 || C == 0) return;
   visit_float("embedding_backward", dy.dtype(), [&]<class T>(T) {
     launch({device, dim3(unsigned(R), unsigned(ceil_div(C, kColumns))), dim3(32)}, add_rows<T>, R,

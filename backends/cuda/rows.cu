@@ -52,7 +52,7 @@ template <class E, int N> struct Columns {
                 combined<Op, F, from + count / 2, count / 2>(op, f));
   }
   // y = f(column, i)
-  template <class F> __device__ void write(E* y, int first, const F& f) const {
+  template <class Y, class F> __device__ void write(Y* y, int first, const F& f) const {
     for (int i = 0; i < kHeld; i += N) {
       Vector<Wide<E>, N> to;
       for (int j = 0; j < N; ++j) to.at[j] = f(at(first, i + j), i + j);
@@ -61,7 +61,7 @@ template <class E, int N> struct Columns {
   }
 };
 
-// What a thread has of a row of T, beside one of E: the same type or its Wide.
+// What a thread has of a row of T, beside one of E.
 template <class T, class E = T> struct Held {
   Wide<T> at[Columns<E, 1>::kHeld];
   __device__ Wide<T> operator[](int i) const { return at[i]; }
@@ -199,9 +199,9 @@ __global__ void cross_entropy_rows_backward(Index R, int C, const E* logits, con
 // then corrected by the mean of what is left: with large means neither loses digits (Chan, Golub
 // and LeVeque, "Algorithms for computing the sample variance", 1983).
 
-template <class E, int N>
+template <class E, class Y, int N>
 __global__ void layer_norm_rows(Index R, int C, const E* x, const Wide<E>* weight,
-                                const Wide<E>* bias, double eps, E* y, Wide<E>* mean,
+                                const Wide<E>* bias, double eps, Y* y, Wide<E>* mean,
                                 Wide<E>* rstd) {
   using W = Wide<E>;
   using S = Sum<E>;
@@ -234,17 +234,18 @@ __global__ void layer_norm_rows(Index R, int C, const E* x, const Wide<E>* weigh
   }
 }
 
-// With h = (x - mean) rstd and g = dy weight: dx = rstd (g - mean(g) - h mean(g h)).
-template <class E, int N>
-__global__ void layer_norm_rows_backward(Index R, int C, const E* dy, const E* x,
+// With h = (x - mean) rstd and g = dy weight: dx = before + rstd (g - mean(g) - h mean(g h)).
+template <class E, class Y, int N>
+__global__ void layer_norm_rows_backward(Index R, int C, const Y* dy, const E* x,
                                          const Wide<E>* weight, const Wide<E>* mean,
-                                         const Wide<E>* rstd, E* dx) {
+                                         const Wide<E>* rstd, const E* before, E* dx) {
   using W = Wide<E>;
   using S = Sum<E>;
   for (Index r = blockIdx.x; r < R; r += gridDim.x) {
     const W center = mean[r], scale = rstd[r];
     Columns<E, N> columns{C};
-    Held<E> g, h;
+    Held<Y, E> g;
+    Held<E> h;
     const auto read = [&](int first) {
       Held<W, E> w;
       g.read(columns, dy + r * C, first);
@@ -257,19 +258,22 @@ __global__ void layer_norm_rows_backward(Index R, int C, const E* dy, const E* x
     });
     const W a = W(sums.a / C), b = W(sums.b / C);
     columns.turns(read, [&](int first) {
+      Held<E> old;
+      old.read(columns, before ? before + r * C : nullptr, first);
       columns.write(dx + r * C, first,
-                    [&](int, int i) { return math::fma(-h[i], b, g[i] - a) * scale; });
+                    [&](int, int i) { return old[i] + math::fma(-h[i], b, g[i] - a) * scale; });
     });
   }
 }
 
 // What a row adds to the gradients of weight and bias, and where their sums go.
-template <class E> struct ParameterTerm {
+template <class E, class Y> struct ParameterTerm {
   Index C;
-  const E *dy, *x;
+  const Y* dy;
+  const E* x;
   const Wide<E>*mean, *rstd;
   __device__ Pair<double> operator()(Index, Index r, Index c) const {
-    const double d = double(Wide<E>(dy[r * C + c]));
+    const double d = double(Wide<Y>(dy[r * C + c]));
     return {d * double((Wide<E>(x[r * C + c]) - mean[r]) * rstd[r]), d};
   }
 };
@@ -307,32 +311,40 @@ void for_rows(const char* op, Cuda device, std::initializer_list<Tensor> rows, c
   else visit_float(op, x.dtype(), start);
 }
 
+// f<E, Y, N>(run): y is of x's type E, or narrow where that is f32; x is the first of `rows`.
+template <class F>
+void for_norm_rows(const char* op, Cuda device, std::initializer_list<Tensor> rows, const Tensor& y,
+                   const F& f) {
+  for_rows(op, device, rows, [&]<class E, int N>(const auto& run) {
+    if constexpr (std::is_same_v<E, float>) {
+      if (y.dtype() == bf16) return f.template operator()<E, bfloat16, N>(run);
+      if (y.dtype() == f16) return f.template operator()<E, float16, N>(run);
+    }
+    f.template operator()<E, E, N>(run);
+  });
+}
+
 }  // namespace
 
 void softmax(Cuda device, const Tensor& x, const Tensor& y) {
-  for_rows("softmax", device, {x, y}, [&]<class E, int N>(const auto& run) {
-    run(softmax_rows<false, E, N>, data_of<E>(device, x), data_of<E>(device, y));
-  });
+  for_rows("softmax", device, {x, y},
+           [&]<class E, int N>(const auto& run) { run(softmax_rows<false, E, N>, x, y); });
 }
 
 void log_softmax(Cuda device, const Tensor& x, const Tensor& y) {
-  for_rows("log_softmax", device, {x, y}, [&]<class E, int N>(const auto& run) {
-    run(softmax_rows<true, E, N>, data_of<E>(device, x), data_of<E>(device, y));
-  });
+  for_rows("log_softmax", device, {x, y},
+           [&]<class E, int N>(const auto& run) { run(softmax_rows<true, E, N>, x, y); });
 }
 
 void softmax_backward(Cuda device, const Tensor& dy, const Tensor& y, const Tensor& dx) {
-  for_rows("softmax_backward", device, {y, dy, dx}, [&]<class E, int N>(const auto& run) {
-    run(softmax_rows_backward<E, N>, data_of<E>(device, dy), data_of<E>(device, y),
-        data_of<E>(device, dx));
-  });
+  for_rows("softmax_backward", device, {y, dy, dx},
+           [&]<class E, int N>(const auto& run) { run(softmax_rows_backward<E, N>, dy, y, dx); });
 }
 
 void cross_entropy(Cuda device, const Tensor& logits, const Tensor& target, Index ignore_index,
                    const Tensor& losses, const Tensor& logsumexp) {
   for_rows("cross_entropy", device, {logits}, [&]<class E, int N>(const auto& run) {
-    run(cross_entropy_rows<E, N>, data_of<E>(device, logits), data_of<Index>(device, target),
-        ignore_index, data_of<Wide<E>>(device, losses), data_of<Wide<E>>(device, logsumexp));
+    run(cross_entropy_rows<E, N>, logits, target, ignore_index, losses, logsumexp);
   });
 }
 
@@ -340,39 +352,35 @@ void cross_entropy_backward(Cuda device, const Tensor& logits, const Tensor& tar
                             const Tensor& logsumexp, const Tensor& scale, const Tensor& dlogits) {
   for_rows("cross_entropy_backward", device, {logits, dlogits},
            [&]<class E, int N>(const auto& run) {
-             run(cross_entropy_rows_backward<E, N>, data_of<E>(device, logits),
-                 data_of<Index>(device, target), data_of<Wide<E>>(device, logsumexp),
-                 data_of<Wide<E>>(device, scale), data_of<E>(device, dlogits));
+             run(cross_entropy_rows_backward<E, N>, logits, target, logsumexp, scale, dlogits);
            });
 }
 
 void layer_norm(Cuda device, const Tensor& x, const Tensor& weight, const Tensor& bias, double eps,
                 const Tensor& y, const Tensor& mean, const Tensor& rstd) {
-  for_rows("layer_norm", device, {x, weight, bias, y}, [&]<class E, int N>(const auto& run) {
-    using W = Wide<E>;
-    run(layer_norm_rows<E, N>, data_of<E>(device, x), data_of<W>(device, weight),
-        data_of<W>(device, bias), eps, data_of<E>(device, y), data_of<W>(device, mean),
-        data_of<W>(device, rstd));
-  });
+  for_norm_rows("layer_norm", device, {x, weight, bias, y}, y,
+                [&]<class E, class Y, int N>(const auto& run) {
+                  run(layer_norm_rows<E, Y, N>, x, weight, bias, eps, y, mean, rstd);
+                });
 }
 
 void layer_norm_backward(Cuda device, const Tensor& dy, const Tensor& x, const Tensor& weight,
                          const Tensor& mean, const Tensor& rstd, const Tensor& dx,
-                         const Tensor& dweight, const Tensor& dbias) {
-  const Index R = x.shape()[0], C = x.shape()[1];
-  for_rows("layer_norm_backward", device, {x, dy, weight, dx},
-           [&]<class E, int N>(const auto& run) {
-             using W = Wide<E>;
-             const E *g = data_of<E>(device, dy), *in = data_of<E>(device, x);
-             const W *m = data_of<W>(device, mean), *s = data_of<W>(device, rstd);
-             if (dx.defined())
-               run(layer_norm_rows_backward<E, N>, g, in, data_of<W>(device, weight), m, s,
-                   data_of<E>(device, dx));
-             if (dweight.defined() || dbias.defined())
-               reduce_columns<Pair<double>>(
-                   device, 1, R, C, ParameterTerm<E>{C, g, in, m, s},
-                   ParameterResult<W>{data_of<W>(device, dweight), data_of<W>(device, dbias)});
-           });
+                         const Tensor& dweight, const Tensor& dbias, const Tensor& before) {
+  for_norm_rows("layer_norm_backward", device, {x, dy, weight, before, dx}, dy,
+                [&]<class E, class Y, int N>(const auto& run) {
+                  using W = Wide<E>;
+                  if (dx.defined())
+                    run(layer_norm_rows_backward<E, Y, N>, dy, x, weight, mean, rstd, before, dx);
+                  if (!dweight.defined() && !dbias.defined()) return;
+                  const Index R = x.shape()[0], C = x.shape()[1];
+                  const ParameterTerm<E, Y> term{C, data_of<Y>(device, dy), data_of<E>(device, x),
+                                                 data_of<W>(device, mean),
+                                                 data_of<W>(device, rstd)};
+                  reduce_columns<Pair<double>>(
+                      device, 1, R, C, term,
+                      ParameterResult<W>{data_of<W>(device, dweight), data_of<W>(device, dbias)});
+                });
 }
 
 }  // namespace triad::kernels
