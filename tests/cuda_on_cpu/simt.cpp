@@ -1,8 +1,8 @@
-// The scheduler of simt.h: fibers, barriers, shared memory.
+// The scheduler of simt.h: a fiber for every thread, barriers, shared memory.
 
+#include <fiber.h>
 #include <poison.h>
 #include <simt.h>
-#include <sys/mman.h>
 
 #include <algorithm>
 #include <exception>
@@ -14,105 +14,17 @@
 #include <utility>
 #include <vector>
 
-#ifdef __SANITIZE_ADDRESS__
-#include <sanitizer/common_interface_defs.h>
-#endif
-
 namespace simt {
 
 uint3 thread_index, block_index;
 dim3 block_size, grid_size;
 int lane;
 
-// ---------------------------------------------------------------------- fibers
-
 namespace {
-
-constexpr std::size_t kStack = 256 << 10;
-
-void run_threads();  // what a fiber does for ever
-
-// A stack on which threads run, one after the other, and where it goes on.
-struct Fiber {
-  void* stack_pointer = nullptr;
-  char* memory = nullptr;
-
-  Fiber() = default;  // of the scheduler: the stack of whoever launches
-  Fiber(const Fiber&) = delete;
-  explicit Fiber(std::nullptr_t);
-  ~Fiber();
-};
-
-}  // namespace
-
-#ifndef __x86_64__
-#error "simt.cpp switches stacks in the assembly of x86-64 only"
-#endif
-
-// Saves the registers that a call must keep on the stack, and continues on another one.
-extern "C" void triad_switch_stack(void** from, void* to);
-asm(R"(
-  .text
-  .globl triad_switch_stack
-  .type triad_switch_stack, @function
-triad_switch_stack:
-  pushq %rbp
-  pushq %rbx
-  pushq %r12
-  pushq %r13
-  pushq %r14
-  pushq %r15
-  movq %rsp, (%rdi)
-  movq %rsi, %rsp
-  popq %r15
-  popq %r14
-  popq %r13
-  popq %r12
-  popq %rbx
-  popq %rbp
-  ret
-  .size triad_switch_stack, .-triad_switch_stack
-)");
-
-namespace {
-
-Fiber::Fiber(std::nullptr_t) {
-  void* block = mmap(nullptr, kStack, PROT_READ | PROT_WRITE,
-                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (block == MAP_FAILED) throw std::bad_alloc();
-  memory = static_cast<char*>(block);
-  mprotect(memory, 4096, PROT_NONE);  // a stack that overflows is a crash, not a surprise
-  auto* top = reinterpret_cast<void**>(memory + kStack) - 8;  // 6 registers, where to go, a gap
-  std::fill_n(top, 8, nullptr);
-  top[6] = reinterpret_cast<void*>(&run_threads);
-  stack_pointer = top;
-}
-
-Fiber::~Fiber() {
-  if (!memory) return;
-  ASAN_UNPOISON_MEMORY_REGION(memory, kStack);
-  munmap(memory, kStack);
-}
-
-#ifdef __SANITIZE_ADDRESS__
-const void* host_stack;  // the scheduler's, as a fiber that it switches to learns it
-std::size_t host_stack_size;
-
-void switch_fiber(Fiber& from, Fiber& to) {
-  void* fake;
-  __sanitizer_start_switch_fiber(&fake, to.memory ? to.memory : host_stack,
-                                 to.memory ? kStack : host_stack_size);
-  triad_switch_stack(&from.stack_pointer, to.stack_pointer);
-  if (from.memory) __sanitizer_finish_switch_fiber(fake, &host_stack, &host_stack_size);
-  else __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
-}
-#else
-void switch_fiber(Fiber& from, Fiber& to) {
-  triad_switch_stack(&from.stack_pointer, to.stack_pointer);
-}
-#endif
 
 // ---------------------------------------------------------------------- a block
+
+void run_threads();  // what a fiber does
 
 enum class State { fresh, ready, polling, at_warp, at_block, done };
 
@@ -177,7 +89,7 @@ struct Runner {
 
   void resume(Thread& t) {
     if (!t.fiber) {
-      if (idle.empty()) idle.push_back(std::make_unique<Fiber>(nullptr));
+      if (idle.empty()) idle.push_back(std::make_unique<Fiber>(run_threads));
       t.fiber = std::move(idle.back());
       idle.pop_back();
     }
@@ -338,9 +250,7 @@ void wait(State state, const char* operation) {
 }
 
 void run_threads() {
-#ifdef __SANITIZE_ADDRESS__
-  __sanitizer_finish_switch_fiber(nullptr, &host_stack, &host_stack_size);
-#endif
+  fiber_begins();
   for (;;) {
     try {
       runner->body();
