@@ -103,16 +103,22 @@ __global__ void __launch_bounds__(32 * kRows)
   store_row(out, own, values, sum == 0 ? 0 : p.kept / sum);
 }
 
-// delta
-template <class E>
-__global__ void __launch_bounds__(32 * kRows)
+// delta; eight lanes have a row, N columns at a time.
+template <class E, int N>
+__global__ void __launch_bounds__(kThreads)
     dout_times_out(AttentionInput<E> p, Heads<const E> dout, Heads<const E> out, Wide<E>* delta) {
-  Place own;
-  if (!find_place(p, p.T, own) || own.column >= 32) return;
-  const auto [head, t, column] = own;
-  const auto product =
-      multiply_rows<Wide<E>, 1>(dout.rows(head, t, p.T)[0], out.rows(head, t, t + 1));
-  if (column == 0) delta[Index(head.index) * p.T + t] = product;
+  const Index row = first_index() / 8;
+  const bool there = row < p.heads() * p.T;
+  const Head head = p.head(there ? int(row / p.T) : 0);
+  const int t = there ? int(row % p.T) : 0;
+  const E *const a = dout.rows(head, t, p.T)[0], *const b = out.rows(head, t, p.T)[0];
+  Wide<E> sum = 0;
+  for (int d = int(threadIdx.x) % 8 * N; there && d < p.D; d += 8 * N) {
+    const auto x = load_wide<N>(a + d), y = load_wide<N>(b + d);
+    repeat<N>([&](int i) { sum += x.at[i] * y.at[i]; });
+  }
+  for (int mask = 4; mask > 0; mask /= 2) sum += __shfl_xor_sync(kAllLanes, sum, mask);
+  if (there && threadIdx.x % 8 == 0) delta[row] = sum;
 }
 
 // The two kernels of attention_mma_backward.cuh.
@@ -241,8 +247,10 @@ void attention_backward(Cuda device, const Tensor& dout, const Tensor& q, const 
     const AttentionGradients<E> to{{device, dout}, data_of<Wide<E>>(device, lse),
                                    sums,           {device, dq},
                                    {device, dk},   {device, dv}};
-    launch(general_grid(device, p, p.T), dout_times_out<E>, p, to.dout, Heads<const E>(device, out),
-           sums);
+    const bool vectors = sizeof(E) <= 4 && fits_tensor_cores(p, {&dout, &out});
+    launch(blocks_of(device, ceil_div(p.heads() * p.T * 8, kThreads), kThreads),
+           vectors ? dout_times_out<E, kChunk<E>> : dout_times_out<E, 1>, p, to.dout,
+           Heads<const E>(device, out), sums);
     const auto run = [&]<bool keys>() {
       if constexpr (sizeof(E) <= 4)
         if (fits_tensor_cores(p, {&dout, &q, &k, &v, &dq, &dk, &dv})) {

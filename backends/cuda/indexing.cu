@@ -27,26 +27,36 @@ __global__ void pick_rows(Index R, Index V, Index C, const T* table, const Index
 }
 
 // Row r adds up all rows of dy that have the same id, in their order, if it is the first of them; a
-// warp per row and per kColumns columns. Each warp looks through all ids, 32 at a time: of 16,384
-// that is 512 steps, less than the memory traffic of its sums.
-constexpr int kColumns = 1024;
+// warp per row and per kColumns columns. Each warp looks through all ids, 32 * kAtOnce at a time.
+constexpr int kColumns = 1024, kAtOnce = 4;
 
 template <class T>
 __global__ void add_rows(Index R, Index V, Index C, const T* dy, const Index* ids, T* dweight) {
   const Index r = blockIdx.x, left = Index(blockIdx.y) * kColumns + threadIdx.x;
   const Index id = ids[r];
   if (id < 0 || id >= V) return;
-  for (Index first = 0; first < r; first += 32)
-    if (__any_sync(kAllLanes, first + threadIdx.x < r && ids[first + threadIdx.x] == id)) return;
-  double sum[kColumns / 32] = {};
-  for (Index first = r / 32 * 32; first < R; first += 32) {
-    const Index mine = first + threadIdx.x;
-    unsigned found = __ballot_sync(kAllLanes, mine >= r && mine < R && ids[mine] == id);
-    for (; found; found &= found - 1) {
-      const T* row = dy + (first + __ffs(int(found)) - 1) * C;
-      for (int k = 0; k < kColumns / 32; ++k)
-        if (left + 32 * k < C) sum[k] += double(row[left + 32 * k]);
+  bool same[kAtOnce];  // of the lane's ids from `first` on, whether they are this one
+  const auto compare = [&](Index first, Index from, Index to) {
+    for (int j = 0; j < kAtOnce; ++j) {
+      const Index i = first + 32 * j + threadIdx.x;
+      same[j] = i >= from && i < to && ids[i] == id;
     }
+  };
+  for (Index first = 0; first < r; first += 32 * kAtOnce) {
+    compare(first, 0, r);
+    bool any = false;
+    for (int j = 0; j < kAtOnce; ++j) any |= same[j];
+    if (__any_sync(kAllLanes, any)) return;
+  }
+  double sum[kColumns / 32] = {};
+  for (Index first = r / 32 * 32; first < R; first += 32 * kAtOnce) {
+    compare(first, r, R);
+    for (int j = 0; j < kAtOnce; ++j)
+      for (unsigned found = __ballot_sync(kAllLanes, same[j]); found; found &= found - 1) {
+        const T* row = dy + (first + 32 * j + __ffs(int(found)) - 1) * C;
+        for (int k = 0; k < kColumns / 32; ++k)
+          if (left + 32 * k < C) sum[k] += double(row[left + 32 * k]);
+      }
   }
   T* to = dweight + id * C + left;
   for (int k = 0; k < kColumns / 32; ++k)

@@ -81,6 +81,7 @@ __global__ void finish_columns(Index matrices, Index columns, Index chunks, cons
   for (Index i = first_index(); i < matrices * columns; i += stride()) {
     const Index matrix = i / columns, column = i % columns;
     S sum{};
+#pragma unroll 8
     for (Index chunk = 0; chunk < chunks; ++chunk)
       sum = sum + partial[(matrix * chunks + chunk) * columns + column];
     finish(matrix, column, sum);
