@@ -148,6 +148,7 @@ TEST_CASE("linear on CUDA: the gradient of the bias beside that of the weight") 
         Tensor bias = random({5}, dtype).requires_grad_();
         Tensor g = random({33, 5}, dtype);
         if (by_columns) g = random({5, 33}, dtype).transpose(0, 1);
+        g.requires_grad_();
         const Tensor y = linear(x, w, bias).reshape({33, 5});
         const Tensors got = grad({y}, {w, bias}, {g}, {.create_graph = create_graph});
         const Values terms = values(g), rows = values(x), dw = values(got[0]), db = values(got[1]);
@@ -163,6 +164,7 @@ TEST_CASE("linear on CUDA: the gradient of the bias beside that of the weight") 
           }
         CHECK(worst.value <= bound(dtype));
         CHECK(got[1].dtype() == dtype);
+        CHECK(got[1].requires_grad() == create_graph);
       }
 }
 
@@ -203,6 +205,8 @@ TEST_CASE("matmul on CUDA of expanded vectors, whose rows or columns overlap") {
     const Tensor bias = random({6}, dtype);
     check(rows, random({20, 6}, dtype), bias);
     check(columns, random({10, 6}, dtype), bias);
+    check(rows, random({20, 6}, dtype), {});
+    check(columns, random({10, 6}, dtype), {});
     check(random({6, 10}, dtype), rows, {});
     check(random({6, 20}, dtype), columns, {});
     check(random({1, 1}, dtype).expand({30, 1}), random({1, 6}, dtype), bias);
