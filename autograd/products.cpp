@@ -7,13 +7,13 @@ namespace triad {
 
 // x as a kernel reads it: one of the last two axes has stride 1, or one entry.
 static Tensor readable(const Tensor& x) {
-  const int last = x.dim() - 1;
-  const bool rows = x.strides()[last] == 1 || x.shape()[last] == 1;
-  const bool columns = x.strides()[last - 1] == 1 || x.shape()[last - 1] == 1;
-  return rows || columns ? x.detach() : x.detach().contiguous();
+  for (int axis : {x.dim() - 2, x.dim() - 1})
+    if (x.strides()[axis] == 1 || x.shape()[axis] == 1) return x.detach();
+  return x.detach().contiguous();
 }
 
 static Shape batch_of(const Shape& shape) { return {shape.begin(), shape.end() - 2}; }
+static Shape rows_of(const Tensor& x) { return {x.shape().begin(), x.shape().end() - 1}; }
 
 static Shape matrix_shape(Shape batch, std::int64_t rows, std::int64_t columns) {
   batch.push_back(rows);
@@ -21,15 +21,14 @@ static Shape matrix_shape(Shape batch, std::int64_t rows, std::int64_t columns) 
   return batch;
 }
 
-// Of real matrices [...,M,K] and [...,K,N].
-static Tensor product(const Tensor& a, const Tensor& b) {
+// Of real matrices [...,M,K] and [...,K,N]; `sums` as in kernels::matmul.
+static Tensor product(const Tensor& a, const Tensor& b, const Tensor& sums = {}) {
   const std::int64_t M = a.size(-2), K = a.size(-1), N = b.size(-1);
   const Shape batch = broadcast_shapes("matmul", batch_of(a.shape()), batch_of(b.shape()));
   Tensor c = empty(matrix_shape(batch, M, N), a.dtype(), a.device(), "matmul");
-  Tensor left = readable(a), right = readable(b);
-  left = left.with_layout(expanded(left.layout(), matrix_shape(batch, M, K)));
-  right = right.with_layout(expanded(right.layout(), matrix_shape(batch, K, N)));
-  on(a.device(), "matmul", [&](auto device) { kernels::matmul(device, left, right, {}, c); });
+  const Tensor left = readable(a).expand(matrix_shape(batch, M, K));
+  const Tensor right = readable(b).expand(matrix_shape(batch, K, N));
+  on(a.device(), "matmul", [&](auto device) { kernels::matmul(device, left, right, {}, c, sums); });
   return record("matmul", c, {a, b}, [a, b](const Tensor& g) {
     return Tensors{
         a.requires_grad() ? sum_to(matmul(g, b.transpose(-1, -2)), a.shape()) : Tensor(),
@@ -43,10 +42,7 @@ static Tensor complex_product(const Tensor& a, const Tensor& b) {
   auto pairs = [](const Tensor& z) { return view_as_real(z).flatten(-2); };
   Tensor both = stack({b, complex(-imag(b), real(b))}, -2).flatten(-3, -2);
   Tensor c = product(pairs(a), pairs(both));
-  Shape shape = c.shape();
-  shape[c.dim() - 1] /= 2;
-  shape.push_back(2);
-  return view_as_complex(c.reshape(shape));
+  return view_as_complex(c.reshape(matrix_shape(rows_of(c), b.size(-1), 2)));
 }
 
 Tensor matmul(const Tensor& a, const Tensor& b) {
@@ -75,10 +71,9 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
       (bias.defined() && bias.shape() != Shape{weight.size(0)}))
     throw_error<ShapeError>("linear: needs x [...,K], weight [N,K], bias [N], got {}, {}, {}",
                             x.shape(), weight.shape(), bias.shape());
-  const std::int64_t N = weight.size(0), K = weight.size(1);
+  const std::int64_t N = weight.size(0), K = weight.size(1), R = rows_of(x).numel();
   Shape shape = x.shape();
   shape[x.dim() - 1] = N;
-  const std::int64_t R = Shape(shape.begin(), shape.end() - 1).numel();
   Tensor rows = readable(x.detach().reshape({R, K})), y = empty({R, N}, x.dtype(), x.device());
   Tensor w = readable(weight).transpose(0, 1), b = packed(bias);
   on(x.device(), [&](auto device) { kernels::matmul(device, rows, w, b, y); });
@@ -86,8 +81,11 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
     Tensor rows_g = g.reshape({R, N});
     Tensors grads(3);
     if (x.requires_grad()) grads[0] = matmul(rows_g, weight).reshape(x.shape());
-    if (weight.requires_grad()) grads[1] = matmul(rows_g.transpose(0, 1), x.reshape({R, K}));
-    if (bias.requires_grad()) grads[2] = sum(rows_g, {0});
+    // CUDA sums g's columns in passing, where a product reads them.
+    const bool fused = weight.requires_grad() && !grad_enabled() && g.device() != Device::cpu();
+    if (bias.requires_grad()) grads[2] = fused ? empty_like(bias) : sum(rows_g, {0});
+    if (weight.requires_grad())
+      grads[1] = product(rows_g.transpose(0, 1), x.reshape({R, K}), fused ? grads[2] : Tensor());
     return grads;
   });
 }
@@ -282,8 +280,7 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v,
       .random = options.dropout_p > 0 ? next_stream() : RandomStream{},
   };
   Tensor out = options.out.defined() ? options.out : empty_heads(q.shape(), q);
-  const Shape rows{q.size(0), q.size(1), q.size(2)};
-  Tensor lse = empty(rows, wide_type(q.dtype()), q.device(), kAttention);
+  Tensor lse = empty(rows_of(q), wide_type(q.dtype()), q.device(), kAttention);
   on(q.device(), kAttention, [&](auto device) {
     kernels::attention(device, with_packed_rows(q), with_packed_rows(k), with_packed_rows(v), args,
                        out, lse);

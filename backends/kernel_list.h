@@ -92,8 +92,10 @@ void topk_last(TRIAD_TAG, const Tensor& x, bool largest, const Tensor& index);
 // c[...,M,N] = a[...,M,K] b[...,K,N] (+ bias[N] when defined). Batch axes of a and b are already
 // expanded to c's (stride 0 repeats). One of the last two strides of a and of b is 1: a transposed
 // matrix is read as it lies. bias contiguous. bf16 and f16 too, summed in f32. All but f64 may
-// depend on the number of threads: oneDNN may split K by it.
-void matmul(TRIAD_TAG, const Tensor& a, const Tensor& b, const Tensor& bias, const Tensor& c);
+// depend on the number of threads: oneDNN may split K by it. On CUDA, of two matrices and without a
+// bias, also sums[M], those of a's rows.
+void matmul(TRIAD_TAG, const Tensor& a, const Tensor& b, const Tensor& bias, const Tensor& c,
+            const Tensor& sums = {});
 
 // ------------------------------------------------------------------------- attention
 

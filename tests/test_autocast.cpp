@@ -102,6 +102,8 @@ TEST_CASE("what is narrowed, what is widened, and what is left alone") {
     CHECK(bias.grad().dtype() == f32);
     const Tensor want = matmul(2.0 * linear(a, b), b);
     CHECK(largest_difference(x.grad(), want) < (type == f16 ? 0.01 : 0.05) * largest(want));
+    const Tensor sums = sum(2.0 * linear(a, b), {0});
+    CHECK(largest_difference(bias.grad(), sums) < (type == f16 ? 0.01 : 0.05) * largest(sums));
   }
   CHECK(!autocast_enabled());
   const Tensor h = a.to(bf16);

@@ -49,8 +49,18 @@ double bound(DType dtype) {  // of one rounding at the end, and some in the sum
   return dtype == f32 ? 4 * 0x1p-24 : 6 * 0x1p-53;
 }
 
-// a and b with their batch axes expanded.
-void check(const Tensor& a, const Tensor& b, const Tensor& bias) {
+// The largest error, as a part of the size of what was summed.
+struct Worst {
+  double value = 0;
+  void add(double got, double sum, double size) {
+    const double error = std::abs(got - sum);
+    value = std::max(value, std::isnan(error) ? 1e9 : error / (size + 1e-30));
+  }
+};
+
+// a and b with their batch axes expanded; the sums of a's rows where `sums` are defined, and for
+// two matrices without a bias anyway.
+void check(const Tensor& a, const Tensor& b, const Tensor& bias, const Tensor& sums = {}) {
   const DType dtype = a.dtype();
   CAPTURE(name(dtype));
   CAPTURE(a.shape().str());
@@ -58,14 +68,15 @@ void check(const Tensor& a, const Tensor& b, const Tensor& bias) {
   CAPTURE(b.shape().str());
   CAPTURE(b.strides().str());
   CAPTURE(bias.defined());
+  CAPTURE(sums.defined());
   const std::int64_t M = a.size(-2), K = a.size(-1), N = b.size(-1);
   Shape shape = a.shape();
   shape[a.dim() - 1] = N;
   const Tensor c = full(shape, kNan, {.dtype = dtype, .device = kCuda});
-  on(kCuda, [&](auto device) { kernels::matmul(device, a, b, bias, c); });
+  on(kCuda, [&](auto device) { kernels::matmul(device, a, b, bias, c, sums); });
   const Values x = values(a), y = values(b), got = values(c);
   const Values row = bias.defined() ? values(bias) : Values(std::size_t(N), 0);
-  double worst = 0;
+  Worst worst, worst_sum;
   for (std::int64_t i = 0; i < c.numel(); ++i) {
     const std::int64_t matrix = i / (M * N), at = i / N * K, column = i % N;
     double sum = row[column], size = std::abs(sum);
@@ -73,10 +84,22 @@ void check(const Tensor& a, const Tensor& b, const Tensor& bias) {
       const double term = x[at + k] * y[(matrix * K + k) * N + column];
       sum += term, size += std::abs(term);
     }
-    const double error = std::abs(got[i] - sum);
-    worst = std::max(worst, std::isnan(error) ? 1e9 : error / (size + 1e-30));
+    worst.add(got[i], sum, size);
   }
-  CHECK(worst <= bound(dtype));
+  CHECK(worst.value <= bound(dtype));
+  const Values got_sums = sums.defined() ? values(sums) : Values();
+  for (std::size_t i = 0; i < got_sums.size(); ++i) {
+    double sum = 0, size = 0;
+    for (std::int64_t k = 0; k < K; ++k) {
+      const double term = x[std::int64_t(i) * K + k];
+      sum += term, size += std::abs(term);
+    }
+    worst_sum.add(got_sums[i], sum, size);
+  }
+  CHECK(worst_sum.value <= bound(dtype));
+  if (bias.defined() || sums.defined() || a.dim() > 2) return;
+  for (int first : {0, 1})  // aligned for cuBLASLt, and not
+    check(a, b, {}, full({M + first}, kNan, {.dtype = dtype, .device = kCuda}).slice(0, first));
 }
 
 void check_all(const Shape& a, Lies a_lies, const Shape& b, Lies b_lies, const Shape& batch,
@@ -103,6 +126,46 @@ TEST_CASE("matmul on CUDA of two matrices, however they lie") {
         std::tuple(17, 3, 1), std::tuple(33, 35, 37), std::tuple(16, 32, 8)})
     for (Lies a : kAll)
       for (Lies b : kAll) check_all({M, K}, a, {K, N}, b, {}, (a == b) == (M > 1));
+}
+
+TEST_CASE("matmul on CUDA of long sums, as in the gradient of a weight") {
+  if (no_device()) return;
+  for (const auto& [M, K, N] : {std::tuple(64, 1024, 48), std::tuple(40, 1031, 23)})
+    for (Lies a : {Lies::columns, Lies::columns_apart})
+      check_all({M, K}, a, {K, N}, Lies::rows, {}, false);
+}
+
+TEST_CASE("linear on CUDA: the gradient of the bias beside that of the weight") {
+  if (no_device()) return;
+  for (DType dtype : {f32, f64, bf16, f16})
+    for (bool by_columns : {false, true})
+      for (bool create_graph : {false, true}) {
+        CAPTURE(name(dtype));
+        CAPTURE(by_columns);
+        CAPTURE(create_graph);
+        const Tensor x = random({3, 11, 7}, dtype);
+        Tensor w = random({5, 7}, dtype).requires_grad_();
+        Tensor bias = random({5}, dtype).requires_grad_();
+        Tensor g = random({33, 5}, dtype);
+        if (by_columns) g = random({5, 33}, dtype).transpose(0, 1);
+        g.requires_grad_();
+        const Tensor y = linear(x, w, bias).reshape({33, 5});
+        const Tensors got = grad({y}, {w, bias}, {g}, {.create_graph = create_graph});
+        const Values terms = values(g), rows = values(x), dw = values(got[0]), db = values(got[1]);
+        Worst worst;
+        for (int i = 0; i < 5; ++i)
+          for (int j = 0; j <= 7; ++j) {
+            double sum = 0, size = 0;
+            for (int r = 0; r < 33; ++r) {
+              const double term = terms[r * 5 + i] * (j < 7 ? rows[r * 7 + j] : 1);
+              sum += term, size += std::abs(term);
+            }
+            worst.add(j < 7 ? dw[i * 7 + j] : db[i], sum, size);
+          }
+        CHECK(worst.value <= bound(dtype));
+        CHECK(got[1].dtype() == dtype);
+        CHECK(got[1].requires_grad() == create_graph);
+      }
 }
 
 TEST_CASE("matmul on CUDA of batches, either side repeated along any axis") {
@@ -142,6 +205,8 @@ TEST_CASE("matmul on CUDA of expanded vectors, whose rows or columns overlap") {
     const Tensor bias = random({6}, dtype);
     check(rows, random({20, 6}, dtype), bias);
     check(columns, random({10, 6}, dtype), bias);
+    check(rows, random({20, 6}, dtype), {});
+    check(columns, random({10, 6}, dtype), {});
     check(random({6, 10}, dtype), rows, {});
     check(random({6, 20}, dtype), columns, {});
     check(random({1, 1}, dtype).expand({30, 1}), random({1, 6}, dtype), bias);

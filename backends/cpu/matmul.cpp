@@ -183,7 +183,8 @@ Tensor widened(const Tensor& x) {
 
 }  // namespace
 
-void matmul(Cpu, const Tensor& a, const Tensor& b, const Tensor& bias, const Tensor& c) {
+void matmul(Cpu, const Tensor& a, const Tensor& b, const Tensor& bias, const Tensor& c,
+            const Tensor& /*sums*/) {
   if (c.numel() == 0) return;
   const MatrixProduct p = simplest(a, b);
   visit_any(c.dtype(), [&]<class T>(T) {

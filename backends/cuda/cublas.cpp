@@ -1,11 +1,13 @@
 // cublas.h by cuBLASLt. It counts matrices by columns: what it computes is the transposed product,
 // c^T = b^T a^T, whose columns are our rows, and a bias for its rows is one for our columns.
+// Its B is our a: BGRADB, the gradient of a bias, is the sums of our a's rows.
 #include <triad/backends/cuda/cublas.h>
 
 #include <cublasLt.h>
 
 #include <map>
 #include <mutex>
+#include <optional>
 #include <tuple>
 
 #include <triad/backends/cuda/runtime.h>
@@ -17,8 +19,8 @@ namespace {
 constexpr std::size_t kWorkspace = 32 << 20;  // what NVIDIA recommends for Hopper
 
 // All that the choice of an algorithm may depend on: also the device, whether there is a bias, and
-// to how many bytes a, b and c are aligned.
-using Problem = std::tuple<Gemm, int, bool, std::uint32_t>;
+// whether sums, and to how many bytes a, b and c are aligned.
+using Problem = std::tuple<Gemm, int, bool, bool, std::uint32_t>;
 
 // A product as cuBLASLt wants to hear of it; nothing here owns memory.
 struct Call {
@@ -36,7 +38,7 @@ struct Call {
     check(function(&object, attribute, &value, sizeof value));
   }
 
-  Call(const Gemm& p, const void* bias) : p(p) {
+  Call(const Gemm& p, const void* bias, const void* sums) : p(p) {
     const bool is_double = p.dtype == f64;
     const cudaDataType type = is_double         ? CUDA_R_64F
                               : p.dtype == f32  ? CUDA_R_32F
@@ -60,13 +62,15 @@ struct Call {
     };
     describe(CUBLASLT_MATMUL_DESC_TRANSA, p.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N);
     describe(CUBLASLT_MATMUL_DESC_TRANSB, p.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N);
-    if (!bias) return;
-    describe(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
-    describe(CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
+    if (!bias && !sums) return;
+    describe(CUBLASLT_MATMUL_DESC_EPILOGUE,
+             sums ? CUBLASLT_EPILOGUE_BGRADB : CUBLASLT_EPILOGUE_BIAS);
+    describe(CUBLASLT_MATMUL_DESC_BIAS_POINTER, sums ? sums : bias);
   }
 
-  // The algorithm for matrices that are aligned to so many bytes.
-  cublasLtMatmulAlgo_t choose(cublasLtHandle_t handle, std::uint32_t alignment) {
+  // The algorithm for matrices that are aligned to so many bytes. There may be none with sums.
+  std::optional<cublasLtMatmulAlgo_t> choose(cublasLtHandle_t handle, std::uint32_t alignment,
+                                             bool with_sums) {
     constexpr auto attribute = cublasLtMatmulPreferenceSetAttribute;
     cublasLtMatmulPreferenceOpaque_t preference;
     check(cublasLtMatmulPreferenceInit(&preference));
@@ -77,24 +81,28 @@ struct Call {
       set(attribute, preference, of, alignment);
     cublasLtMatmulHeuristicResult_t found{};
     int count = 0;
-    check(cublasLtMatmulAlgoGetHeuristic(handle, &operation, &b, &a, &c, &c, &preference, 1, &found,
-                                         &count));
-    check(count == 0 ? CUBLAS_STATUS_NOT_SUPPORTED : found.state);
+    cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(handle, &operation, &b, &a, &c, &c,
+                                                           &preference, 1, &found, &count);
+    if (status == CUBLAS_STATUS_SUCCESS)
+      status = count == 0 ? CUBLAS_STATUS_NOT_SUPPORTED : found.state;
+    if (with_sums && status != CUBLAS_STATUS_SUCCESS) return {};
+    check(status);
     return found.algo;
   }
 };
 
 }  // namespace
 
-void gemm(Cuda device, const Gemm& p, const void* a, const void* b, const void* bias, void* c) {
+bool gemm(Cuda device, const Gemm& p, const void* a, const void* b, const void* bias, void* c,
+          void* sums) {
   constexpr std::size_t kMost = 1024;  // a text that grows token by token has new sizes every step
   static auto& states = *new std::map<int, std::pair<cublasLtHandle_t, void*>>;  // of devices
-  static auto& choices = *new std::map<Problem, cublasLtMatmulAlgo_t>;
+  static auto& choices = *new std::map<Problem, std::optional<cublasLtMatmulAlgo_t>>;
   static auto& mutex = *new std::mutex;
   const auto stream = static_cast<cudaStream_t>(cuda::stream(device));
   const std::lock_guard lock(mutex);
   auto& [handle, workspace] = states[device.index];
-  Call call(p, bias);
+  Call call(p, bias, sums);
   if (!handle) call.check(cublasLtCreate(&handle));
   if (!workspace) workspace = allocate(device.index, kWorkspace);
   if (!workspace) throw Error("cuBLASLt: no memory for its workspace of 32 MiB");
@@ -102,20 +110,23 @@ void gemm(Cuda device, const Gemm& p, const void* a, const void* b, const void* 
   std::uintptr_t bits = 256;
   for (const void* matrix : {a, b, static_cast<const void*>(c)})
     bits |= reinterpret_cast<std::uintptr_t>(matrix);
-  const Problem problem(p, device.index, bias != nullptr, std::uint32_t(bits & -bits));
+  const auto alignment = std::uint32_t(bits & -bits);
+  const Problem problem(p, device.index, bias != nullptr, sums != nullptr, alignment);
   auto choice = choices.find(problem);
   if (choice == choices.end()) {
-    const cublasLtMatmulAlgo_t algorithm = call.choose(handle, std::get<std::uint32_t>(problem));
+    const auto algorithm = call.choose(handle, alignment, sums != nullptr);
     if (choices.size() == kMost) choices.clear();
     choice = choices.emplace(problem, algorithm).first;
   }
+  if (!choice->second) return false;
   const double doubles[] = {1, 0};
   const float floats[] = {1, 0};
   const auto scale = [&](int i) {  // of the type that it computes in
     return p.dtype == f64 ? static_cast<const void*>(&doubles[i]) : &floats[i];
   };
   call.check(cublasLtMatmul(handle, &call.operation, scale(0), b, &call.b, a, &call.a, scale(1), c,
-                            &call.c, c, &call.c, &choice->second, workspace, kWorkspace, stream));
+                            &call.c, c, &call.c, &*choice->second, workspace, kWorkspace, stream));
+  return true;
 }
 
 }  // namespace triad::cuda

@@ -22,8 +22,10 @@ struct Gemm {
   auto operator<=>(const Gemm&) const = default;
 };
 
-// bias[N], aligned to 16 bytes and added to every row, or null.
-void gemm(Cuda device, const Gemm& product, const void* a, const void* b, const void* bias,
-          void* c);
+// bias[N] is added to every row, or null. So may be sums[M]: with them comes no bias and no batch,
+// and they become the sums of a's rows. Both are aligned to 16 bytes. False, with nothing done,
+// where there are no sums for such a product.
+bool gemm(Cuda device, const Gemm& product, const void* a, const void* b, const void* bias, void* c,
+          void* sums);
 
 }  // namespace triad::cuda

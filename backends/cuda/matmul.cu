@@ -8,9 +8,11 @@ namespace {
 
 using namespace cuda;
 
-// One call for the longest axis of the batch; the others are a loop.
+// One call for the longest axis of the batch; the others are a loop. False, with nothing done,
+// where cuBLASLt does not give the sums.
 template <class T>
-void multiply(Cuda device, const MatrixProduct& p, const T* a, const T* b, const T* bias, T* c) {
+bool multiply(Cuda device, const MatrixProduct& p, const T* a, const T* b, const T* bias, T* c,
+              T* sums) {
   Gemm gemm{.dtype = p.dtype, .M = p.M, .N = p.N, .K = p.K};
   gemm.transpose_a = p.a_column != 1, gemm.transpose_b = p.b_column != 1;
   gemm.a_row = gemm.transpose_a ? p.a_column : p.a_row;
@@ -25,13 +27,26 @@ void multiply(Cuda device, const MatrixProduct& p, const T* a, const T* b, const
   }
   const Axes<3> others(loop, {&p.a_batch, &p.b_batch, &c_batch});
   for (Index i = 0; i < others.count; ++i)
-    cuda::gemm(device, gemm, a + others.place(i, 0), b + others.place(i, 1), bias,
-               c + others.place(i, 2) * p.M * p.N);
+    if (!cuda::gemm(device, gemm, a + others.place(i, 0), b + others.place(i, 1), bias,
+                    c + others.place(i, 2) * p.M * p.N, sums))
+      return false;
+  return true;
 }
 
 }  // namespace
 
-void matmul(Cuda device, const Tensor& a, const Tensor& b, const Tensor& bias, const Tensor& c) {
+void matmul(Cuda device, const Tensor& a, const Tensor& b, const Tensor& bias, const Tensor& c,
+            const Tensor& sums) {
+  const auto with_sums_apart = [&] {
+    matmul(device, a, b, bias, c);
+    const Tensor column = sums.with_layout(unsqueezed(sums.layout(), 1));
+    if (!is_narrow(a.dtype())) return sum(device, a, column);
+    const Tensor wide = empty(column.shape(), f32, a.device(), "matmul");
+    sum(device, a, wide);
+    copy(device, wide, column);
+  };
+  if (sums.defined() && (c.numel() == 0 || a.size(1) == 0 || !is_aligned(sums.first_byte())))
+    return with_sums_apart();
   if (c.numel() == 0) return;
   const MatrixProduct p = simplest(a, b);
   if (p.K == 0) {
@@ -39,15 +54,16 @@ void matmul(Cuda device, const Tensor& a, const Tensor& b, const Tensor& bias, c
     else fill(device, 0, c);
     return;
   }
-  if (p.a_overlaps()) return matmul(device, contiguous_copy(device, a), b, bias, c);
-  if (p.b_overlaps()) return matmul(device, a, contiguous_copy(device, b), bias, c);
+  if (p.a_overlaps()) return matmul(device, contiguous_copy(device, a), b, bias, c, sums);
+  if (p.b_overlaps()) return matmul(device, a, contiguous_copy(device, b), bias, c, sums);
   if (bias.defined() && !is_aligned(bias.first_byte()))
     return matmul(device, a, b, contiguous_copy(device, bias), c);
   visit_elements(c.dtype(), [&]<class T>() {
-    if constexpr (is_floating_point(dtype_of<T>()))
-      multiply<T>(device, p, data_of<T>(device, a), data_of<T>(device, b), data_of<T>(device, bias),
-                  data_of<T>(device, c));
-    else throw DTypeError("matmul: needs f32, f64, bf16 or f16");
+    if constexpr (is_floating_point(dtype_of<T>())) {
+      if (!multiply<T>(device, p, data_of<T>(device, a), data_of<T>(device, b),
+                       data_of<T>(device, bias), data_of<T>(device, c), data_of<T>(device, sums)))
+        with_sums_apart();
+    } else throw DTypeError("matmul: needs f32, f64, bf16 or f16");
   });
 }
 

@@ -7,14 +7,22 @@
 namespace triad::cuda {
 namespace {
 
-template <class T> void multiply(const Gemm& p, const T* a, const T* b, const T* bias, T* c) {
+template <class T>
+void multiply(const Gemm& p, const T* a, const T* b, const T* bias, T* c, T* sums) {
+  const auto left = [&](std::int64_t i, std::int64_t k) {
+    return double(a[p.transpose_a ? k * p.a_row + i : i * p.a_row + k]);
+  };
+  for (std::int64_t i = 0; sums && i < p.M; ++i) {
+    double sum = 0;
+    for (std::int64_t k = 0; k < p.K; ++k) sum += left(i, k);
+    sums[i] = converted<T>(sum);
+  }
   for (std::int64_t matrix = 0; matrix < p.batch; ++matrix) {
     for (std::int64_t i = 0; i < p.M; ++i) {
       for (std::int64_t j = 0; j < p.N; ++j) {
         double sum = bias ? double(bias[j]) : 0;
         for (std::int64_t k = 0; k < p.K; ++k)
-          sum += double(a[p.transpose_a ? k * p.a_row + i : i * p.a_row + k]) *
-                 double(b[p.transpose_b ? j * p.b_row + k : k * p.b_row + j]);
+          sum += left(i, k) * double(b[p.transpose_b ? j * p.b_row + k : k * p.b_row + j]);
         c[i * p.N + j] = converted<T>(sum);
       }
     }
@@ -24,18 +32,25 @@ template <class T> void multiply(const Gemm& p, const T* a, const T* b, const T*
 
 }  // namespace
 
-void gemm(Cuda device, const Gemm& p, const void* a, const void* b, const void* bias, void* c) {
+bool gemm(Cuda device, const Gemm& p, const void* a, const void* b, const void* bias, void* c,
+          void* sums) {
+  const auto aligned = [](const void* data) {
+    return reinterpret_cast<std::uintptr_t>(data) % 16 == 0;
+  };
   const bool overlaps =
       p.a_row < (p.transpose_a ? p.M : p.K) || p.b_row < (p.transpose_b ? p.K : p.N);
-  if (overlaps || p.M < 1 || p.N < 1 || p.K < 1 || reinterpret_cast<std::uintptr_t>(bias) % 16 != 0)
+  if (overlaps || p.M < 1 || p.N < 1 || p.K < 1 || !aligned(bias) || !aligned(sums) ||
+      (sums && (bias || p.batch > 1)))
     throw Error("gemm: nothing that cuBLASLt takes");
+  if (sums && p.dtype == f64) return false;  // as cuBLASLt, on a GPU also for others
   enqueue(device, [=] {
     visit_any(p.dtype, [&]<class T>(T) {
       if constexpr (is_floating_point(dtype_of<T>()))
         multiply(p, static_cast<const T*>(a), static_cast<const T*>(b), static_cast<const T*>(bias),
-                 static_cast<T*>(c));
+                 static_cast<T*>(c), static_cast<T*>(sums));
     });
   });
+  return true;
 }
 
 }  // namespace triad::cuda
