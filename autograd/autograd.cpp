@@ -109,8 +109,8 @@ struct Running {
   }
 };
 
-// Of the sweep that runs, unless its gradients have a history.
-thread_local std::unordered_map<Node*, Running>* running = nullptr;
+// Of the sweep that runs, unless its gradients have a history or are watched for NaN.
+thread_local std::unordered_map<Node*, Running>* gradients_so_far = nullptr;
 
 class Sweep {
  public:
@@ -129,7 +129,8 @@ class Sweep {
   }
 
   void run() {
-    const FlagGuard current(running, options_.create_graph ? nullptr : &running_);
+    const FlagGuard current(gradients_so_far,
+                            options_.create_graph || anomaly ? nullptr : &running_);
     const FlagGuard mode(enabled, options_.create_graph);
     const FlagGuard plain(autocast, f32);  // gradients have the types that values had
     while (!queue_.empty()) {
@@ -250,8 +251,8 @@ Tensor first_gradient(const char* op, const Tensor& output, const Tensor& gradie
 }  // namespace
 
 Tensor take_gradient(const Tensor& x) {
-  if (!running || !running->contains(x.node().get())) return {};
-  return std::exchange((*running)[x.node().get()], {}).sum;
+  if (!gradients_so_far || !gradients_so_far->contains(x.node().get())) return {};
+  return std::exchange((*gradients_so_far)[x.node().get()], {}).sum;
 }
 
 void Tensor::backward(const Tensor& gradient, BackwardOptions options) const {

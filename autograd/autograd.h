@@ -73,8 +73,8 @@ Tensor record(const char* name, Tensor out, std::initializer_list<TensorRef> inp
 Tensor record_fused(const char* name, Tensor out, const Tensors& inputs, Rule rule,
                     const char* composite);
 
-// For a rule, to be added to the gradient that it returns for x, in one pass: what came in before
-// of that gradient, which then counts no more. May be undefined.
+// For the rule of an op on x, to add in its own pass over memory: takes away the sum of gradients
+// that x has got so far; the rule returns all. May be undefined; others may hold its memory.
 Tensor take_gradient(const Tensor& x);
 
 // Do ops on this thread record history? Yes, unless a guard says otherwise.

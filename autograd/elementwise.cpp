@@ -207,11 +207,9 @@ Tensor operator-(double a, const Tensor& b) { return apply(Binary::sub, b, a, mi
 Tensor operator*(const Tensor& a, double b) {
   return apply(Binary::mul, a, b, [b](auto& g) { return g * b; });
 }
-
 Tensor operator/(const Tensor& a, double b) {
   return apply(Binary::div, a, b, [b](auto& g) { return g / b; });
 }
-
 Tensor operator/(double a, const Tensor& b) {
   return apply(
       Binary::div, b, a, [a, b](auto& g) { return g * -a / conj(b) / conj(b); }, true);
@@ -228,7 +226,6 @@ Tensor pow(const Tensor& x, double exponent) {
     return exponent == 0 ? zeros_like(g) : g * pow(x, exponent - 1) * exponent;
   });
 }
-
 Tensor pow(double x, const Tensor& exponent) { return pow(scalar_like(x, exponent), exponent); }
 
 // The gradient passes at the bounds, too.
@@ -334,7 +331,6 @@ static Tensor gelu_grad(const Tensor& g, const Tensor& x) {
 Tensor gelu(const Tensor& x) {
   return apply(Unary::gelu, x, [x](auto& g) { return gelu_grad(g, x); });
 }
-
 Tensor log(const Tensor& x) {
   return apply(Unary::log, x, [x](auto& g) { return g / x; });
 }

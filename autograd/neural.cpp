@@ -66,7 +66,8 @@ Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, dou
       throw_error<ShapeError>("layer_norm: needs weight and bias [{}] for x {}, got {}", x.size(-1),
                               x.shape(), p.shape());
   }
-  if (is_widened(x)) return rounded(layer_norm(x.to(f32), in_wide(weight), in_wide(bias), eps), x);
+  if (is_widened(x))
+    return rounded(layer_norm(x.to(f32), in_wide(weight), in_wide(bias), eps, narrow), x);
   narrow = narrow && x.dtype() == f32 && autocast_enabled();
   if (narrow && x.device() == Device::cpu()) return narrowed(layer_norm(x, weight, bias, eps));
   const Tensor gain = in_wide(weight), offset = in_wide(bias);

@@ -10,8 +10,7 @@ Tensor softmax(const Tensor& x, std::int64_t axis);
 Tensor log_softmax(const Tensor& x, std::int64_t axis);
 
 // (x - mean) / sqrt(variance + eps) * weight + bias over the last axis, of size C; weight and bias
-// [C] or undefined. `narrow`: in the type of Autocast, for a product, which would cast it. Ba et
-// al. 2016, arXiv 1607.06450.
+// [C] or undefined. `narrow`: in Autocast's type, for a product. Ba et al. 2016, arXiv 1607.06450.
 Tensor layer_norm(const Tensor& x, const Tensor& weight = {}, const Tensor& bias = {},
                   double eps = 1e-5, bool narrow = false);
 

@@ -286,9 +286,14 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v,
                        out, lse);
   });
   Tensors inputs{q, k, v, args.mask, args.token_mask};
-  if (options.qkv.defined() && options.qkv.dtype() == q.dtype()) inputs[0] = options.qkv;
-  auto rule = [q, k, v, out, lse, args, whole = inputs[0]](const Tensor& g) {
-    const Tensor all = whole.dim() == 5 ? empty_gradient(whole) : Tensor();
+  const Tensor& qkv = options.qkv;
+  bool whole = qkv.defined() && qkv.requires_grad() && qkv.dim() == 5 && qkv.size(2) == 3;
+  for (int i = 0; whole && i < 3; ++i)
+    whole = inputs[i].requires_grad() && inputs[i].storage() == qkv.storage() &&
+            inputs[i].layout() == qkv.detach().select(2, i).transpose(1, 2).layout();
+  if (whole) inputs[0] = qkv;
+  auto rule = [q, k, v, out, lse, args, whole, of = inputs[0]](const Tensor& g) {
+    const Tensor all = whole ? empty_gradient(of) : Tensor();
     Tensors grads;
     for (const Tensor& x : {q, k, v})
       grads.push_back(all.defined()       ? all.select(2, std::ssize(grads)).transpose(1, 2)

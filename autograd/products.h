@@ -27,9 +27,8 @@ struct AttentionOptions {
   bool is_causal = false;  // query t sees keys s <= t + S - T: itself and the past
   std::optional<double> scale = {};  // of q k^T; 1/sqrt(D) unless given
   Tensor token_mask = {};            // bool [B,S], true = a real token, false = padding
-  Tensor qkv =
-      {};  // [B,T,3,H,D], all of which q, k and v are: it takes their gradient, in one piece
-  Tensor out = {};  // where to write, [B,H,T,D] without history (not in bf16 and f16)
+  Tensor qkv = {};  // [B,T,3,H,D], if q, k and v are its parts: it takes their gradients as one
+  Tensor out = {};  // where to write, [B,H,T,D] without history (not in bf16 and f16 on the CPU)
 };
 
 // dropout(softmax(scale q k^T + restrictions)) v, by tiles with the running softmax of Milakov &

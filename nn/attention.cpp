@@ -276,8 +276,7 @@ Tensor HybridAttentionLayer::forward(const Tensor& x, const AttentionMasks& mask
     Tensor place = buffer.slice(2, first, first + count).transpose(1, 2);
     AttentionMasks own = masks;
     if (mask_heads > 1) own.mask = mask.slice(1, first, first + count);
-    outputs.push_back(
-        heads->forward(q, k, v, {.masks = own, .out = place, .qkv = qkv}).transpose(1, 2));
+    outputs.push_back(heads->forward(q, k, v, {own, place, qkv}).transpose(1, 2));
   }
   return finish(x, outputs.size() == 1 ? outputs[0] : cat(outputs, 2, buffer));
 }

@@ -34,11 +34,13 @@ static Tensor ids_with_other_futures(const std::vector<std::int64_t>& cuts, std:
 }
 
 TransformerBlock::TransformerBlock(const Options& o)
-    : TransformerBlock(o.d_model, without_residual(o), o.dropout) {}
+    : TransformerBlock(o.d_model, without_residual(o), o.dropout) {
+  norm1.narrow = true;  // a product comes next
+}
 TransformerBlock::TransformerBlock(std::int64_t d_model, std::unique_ptr<SelfAttention> attn,
                                    double dropout)
     : norm1(d_model), norm2(d_model), attn(std::move(attn)), mlp(d_model, dropout) {
-  norm1.narrow = norm2.narrow = true;
+  norm2.narrow = true;
   if (!this->attn) throw ValueError("TransformerBlock: needs an attention, got none");
 }
 

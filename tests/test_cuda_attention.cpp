@@ -323,7 +323,7 @@ TEST_CASE("CUDA: attention over nothing") {
   if (is_missing()) return;
   for (DType dtype : {f32, bf16})
     for (const auto& [B, T, S] : {std::tuple(0, 3, 3), std::tuple(1, 0, 3), std::tuple(1, 3, 0)})
-      check({.B = B, .H = 2, .T = T, .S = S, .D = 32}, dtype);
+      for (std::int64_t D : {32, 64}) check({.B = B, .H = 2, .T = T, .S = S, .D = D}, dtype);
 }
 
 TEST_CASE("CUDA: a gradient that is not wanted is not computed, and the others do not change") {

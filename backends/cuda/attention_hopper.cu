@@ -17,7 +17,8 @@ BoxMap boxes(const AttentionInput<E>& p, const Heads<const E>& x, int length, in
 template <class E>
 bool is_for_hopper(Cuda device, const AttentionInput<E>& p,
                    std::initializer_list<const Heads<const E>*> tensors) {
-  if (capability(device) != 9 || (p.D != 64 && p.D != 128) || p.T == 0 || p.S == 0) return false;
+  if (capability(device) != 9 || (p.D != 64 && p.D != 128)) return false;
+  if (p.heads() == 0 || p.T == 0 || p.S == 0) return false;
   if (p.mask || p.token_mask || p.threshold > 0) return false;
   for (const auto* x : tensors)
     if ((p.B > 1 && x->b == 0) || (p.H > 1 && x->h == 0) || x->t == 0) return false;

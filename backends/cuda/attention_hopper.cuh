@@ -1,10 +1,16 @@
 // Attention on the tensor cores of Hopper GPUs: 16-bit elements, D = 64 or 128, without masks and
-// dropout. The same sums in the same order as attention_mma.cuh's, by other instructions.
+// dropout. The formulas are those of attention_mma.cuh; tiles have other sizes, so last bits
+// differ.
 //
-// After FlashAttention-3 (Shah et al., 2024). A block takes one tile of rows after the other, and
-// walks along tiles of the others. One of its warps fetches, into queues in shared memory that the
-// others empty; these are groups of four warps, each with 64 rows of its own. A product runs while
-// its group, or another, is at its exponentials.
+// After FlashAttention-3 (Shah et al., 2024). A block takes a tile of rows whose results it
+// computes, its own, walks along tiles of the others, and goes on to its next tile. One warp
+// fetches, into queues in shared memory; groups of four warps, each with 64 of the own rows,
+// compute:
+//
+//   fetches   wait until a slot is empty -> copies of boxes, which fill it
+//   computes  wait until it is full -> products: scores -> exponentials -> products: sums -> empty
+//
+// A product runs while its group, or another, is at its exponentials.
 #pragma once
 
 #include <triad/backends/cuda/hopper.h>
@@ -50,8 +56,9 @@ __device__ void for_tiles(const AttentionInput<E>& p, int tiles, const F& f) {
   }
 }
 
-// Slots of `each` tiles [rows, D], which lie in boxes [rows, 64] one behind the other: put by one
-// warp, taken by all groups, and released by all of their warps in the order in which they came.
+// A ring of slots of `each` tiles [rows, D], which lie in boxes [rows, 64] one behind the other:
+// put by one warp, taken by all groups, and released by all of their warps in the order in which
+// they came. Several may be taken and not released, while products still read them.
 template <class E, int D, int rows, int each, int slots> class TileQueue {
  public:
   static constexpr int tile = rows * D, slot = each * tile, elements = slots * slot;
@@ -202,6 +209,8 @@ __global__ void __launch_bounds__(forward_on_hopper(D).threads(), 1)
     float values[1][D / 8][4] = {};
     Softmax<1> softmax;
     const E* const queries = end > 0 ? own.take() + group * 64 * 64 : nullptr;
+    // A group may see fewer keys than the block: it takes and releases what it does not use, or the
+    // fetching warp would wait for ever. Tiles of keys and values that are left:
     int skips = (end + kKeys - 1) / kKeys * 2;
     if (seen > 0) {
       const Rules<false, true, 1, N> rules(p, head, row, 0);
@@ -229,7 +238,7 @@ __global__ void __launch_bounds__(forward_on_hopper(D).threads(), 1)
         round_weights<E>(weights, scores[0]);
       }
       skips -= 2;
-      if (skips > 0) others.skip(), --skips;  // keys come before the values
+      if (skips > 0) others.skip(), --skips;  // the keys that lie before the last values
       start_sums<E, N>(values[0], weights, others.take());
       wait_products<0>(values[0]);
       others.release();
@@ -324,7 +333,8 @@ __global__ void __launch_bounds__(backward_on_hopper(D, keys).threads(), 1)
       start_scores<D, kOwn>(weights[0], own, other);
       start_scores<D, kOwn>(ds[0], own + Kernel::Own::tile, other + Kernel::Others::tile);
       wait_products<1>(weights[0]);
-      // Where there are registers enough, the last sums of a tile run beside the next one's scores.
+      // Where there are registers enough, the last sums of a tile run beside the next one's scores:
+      // that they are done, and the tile's slot is free, is known here.
       constexpr bool overlaps = !keys || D == 64;
       if (overlaps && at > begin) others.release();
       restrict_scores(p, row, at, rules, weights);

@@ -115,11 +115,13 @@ void unary(Cuda device, Unary f, const Tensor& x, const Tensor& y) {
 }
 
 void binary(Cuda device, Binary f, const Tensor& a, const Tensor& b, const Tensor& y) {
+  if (a.dtype() != b.dtype() && (f != Binary::add || a.dtype() != f32 || !is_narrow(b.dtype())))
+    throw DTypeError("an op of two types: there is none but f32 + bf16 or f16");
   const Axes<2> axes(a.shape(), {&a.strides(), &b.strides()});
   visit_elements(b.dtype(), [&]<class T>() {
     if (a.dtype() == b.dtype())
       apply<T>(device, f, y, axes, input<T>(device, a), input<T>(device, b));
-    else if constexpr (is_narrow(dtype_of<T>()))
+    else if constexpr (is_narrow(dtype_of<T>()))  // f32 plus a narrow type
       launch_map(device, Apply<Binary::add, true>(), data_of<float>(device, y), axes,
                  input<float>(device, a), input<T>(device, b));
   });

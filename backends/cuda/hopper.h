@@ -18,8 +18,9 @@ __device__ inline unsigned shared_address(const void* x) {
 
 // ---------------------------------------------------------------------- barriers and copies
 
-// A phase ends when so many threads have arrived and all bytes that they expect have, too; then the
-// next begins.
+// An mbarrier. It counts threads that arrive and bytes that copies still owe: arrive_and_expect
+// adds them, the hardware takes them off. When all threads have arrived and no bytes are owed, its
+// phase ends and the next begins.
 struct Barrier {
   std::uint64_t state;
 
@@ -36,8 +37,8 @@ struct Barrier {
         "r"(bytes)
         : "memory");
   }
-  // Until the phase of this parity has ended. Phases are 0, 1, 0, ..; one that came before the
-  // first has ended.
+  // Until the phase of this parity has ended. The first one's is 0, then 1, 0, ..; to wait for 1 at
+  // a new barrier is over at once, so that who fills slots finds all of them empty at first.
   __device__ void wait(int parity) {
     asm volatile(
         "{\n.reg .pred ended;\nagain:\n"
@@ -63,6 +64,7 @@ inline BoxMap map_boxes(const void* data, DType dtype, const std::int64_t (&size
                         const std::int64_t (&strides)[3], int rows) {
   static const auto encode = reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(
       dlsym(dlopen("libcuda.so.1", RTLD_NOW), "cuTensorMapEncodeTiled"));
+  if (!encode) throw DeviceError("attention: the driver has no cuTensorMapEncodeTiled");
   const cuuint64_t d_first[] = {cuuint64_t(sizes[3]), cuuint64_t(sizes[2]), cuuint64_t(sizes[1]),
                                 cuuint64_t(sizes[0])};
   const cuuint64_t steps[] = {cuuint64_t(strides[2]), cuuint64_t(strides[1]),
@@ -108,15 +110,19 @@ template <int groups_left, int N> __device__ void wait_products(float (&d)[N][4]
   repeat<N * 4>([&](int i) { asm volatile("" : "+f"(d[i / 4][i % 4])::"memory"); });
 }
 
-// A matrix of 16-bit elements in shared memory, of boxes [rows, 64]: `first` is where a row of one
-// begins, or 16 elements further. Those 16 or 64 columns further lie in the next box, `apart` bytes
-// behind. To go n bytes further, add n / 16.
+// The 64 bits by which a product finds a matrix in shared memory, made of boxes [rows, 64] (PTX
+// ISA, "matrix descriptor"): over 16, the address in bits 0 to 13, from one box to the next in 16
+// to 29, from eight rows to the next in 32 to 45; in 62 and 63, that rows turn their chunks as
+// boxes do. To go n bytes further, add n / 16.
 __device__ inline std::uint64_t operand(const void* first, int apart = 16) {
   constexpr std::uint64_t eight_rows = 8 * 128, turned_by_row = 1;
   return (shared_address(first) & 0x3ffff) >> 4 | std::uint64_t(apart / 16) << 16 |
          eight_rows / 16 << 32 | turned_by_row << 62;
 }
 
+// Assembly must name each accumulator, 32 or 64 of them; these macros write the list. What comes of
+// them is "wgmma... {d0, d1, ...}, a, b, adds, 1, 1, ..": 1, 1 are the signs of a and b, `turned`
+// says which operands lie with their columns along memory.
 #define TRIAD_4(i) "+f"(d[i][0]), "+f"(d[i][1]), "+f"(d[i][2]), "+f"(d[i][3])
 #define TRIAD_32(i)                                                                           \
   TRIAD_4(i), TRIAD_4(i + 1), TRIAD_4(i + 2), TRIAD_4(i + 3), TRIAD_4(i + 4), TRIAD_4(i + 5), \

@@ -73,7 +73,7 @@ template <class T, class E = T> struct Held {
     const int end = row ? columns.C : 0;
     for (int i = 0; i < columns.kHeld; i += V) {
       const int column = columns.at(first, i);
-      const auto values = load_wide<V>(row + column, column < end, none);
+      const auto values = load_wide<V>(column < end ? row + column : row, column < end, none);
       for (int j = 0; j < V; ++j) at[i + j] = values.at[j];
     }
   }

@@ -41,8 +41,8 @@ State& state(int device) {
   check(cudaDeviceGetAttribute(&own.capability, cudaDevAttrComputeCapabilityMajor, device));
   check(cudaDeviceGetAttribute(&own.shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
   for (int i = 0; i < 2; ++i) {
-    check(cudaMallocHost(&own.staging[i], kStaging));
-    check(cudaEventCreateWithFlags(&own.staged[i], cudaEventDisableTiming));
+    if (!own.staging[i]) check(cudaMallocHost(&own.staging[i], kStaging));
+    if (!own.staged[i]) check(cudaEventCreateWithFlags(&own.staged[i], cudaEventDisableTiming));
   }
   check(cudaStreamCreateWithFlags(&own.stream, cudaStreamNonBlocking));
   return own;

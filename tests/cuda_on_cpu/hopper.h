@@ -8,7 +8,7 @@ namespace triad::cuda {
 // ---------------------------------------------------------------------- barriers and copies
 
 struct Barrier {
-  std::int8_t arrivals, left, parity, fresh;
+  std::int8_t arrivals, left, parity, unused;
   std::int32_t bytes;
 
   void begin(int count) {
@@ -43,6 +43,8 @@ inline BoxMap map_boxes(const void* data, DType, const std::int64_t (&sizes)[4],
   std::copy_n(strides, 3, map.strides);
   for (std::int64_t stride : strides)
     if (stride <= 0 || stride % 16 != 0) throw std::logic_error("boxes of such strides cannot be");
+  for (std::int64_t size : sizes)
+    if (size < 1) throw std::logic_error("boxes of nothing cannot be");
   check_aligned(data, 16);
   return map;
 }

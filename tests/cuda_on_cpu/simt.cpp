@@ -165,7 +165,7 @@ struct Runner {
           if (state.ready > 0) runnable.push_back(w);
           waiting |= state.at_block > 0, polling |= state.polling > 0;
         }
-      } while (runnable.empty() && do_late_work());
+      } while (runnable.empty() && (waiting || polling) && do_late_work());
       if (runnable.empty()) {
         if (polling) fail("threads wait for a barrier whose phase does not end");
         if (!waiting) return;
