@@ -225,10 +225,10 @@ std::vector<std::function<CudaRow()>> cuda_rows(Device device, bool quick) {
       quick ? AttentionSize{1, 2, 64, 64, true} : AttentionSize{4, 32, 4096, 64, true};
   const AttentionSize wide =
       quick ? AttentionSize{1, 1, 64, 128, false} : AttentionSize{2, 16, 8192, 128, false};
-  add([=] { return attention(narrow, false, bf16, device, Goal{Of::tflops, 320}); });
-  add([=] { return attention(wide, false, bf16, device, Goal{Of::tflops, 370}); });
+  add([=] { return attention(narrow, false, bf16, device, Goal{Of::tflops, 420}); });
+  add([=] { return attention(wide, false, bf16, device, Goal{Of::tflops, 600}); });
   add([=] { return attention(narrow, true, bf16, device); });
-  add([=] { return attention(wide, true, bf16, device, Goal{Of::tflops, 300}); });
+  add([=] { return attention(wide, true, bf16, device, Goal{Of::tflops, 500}); });
   for (bool backward : {false, true}) add([=] { return attention(narrow, backward, f32, device); });
 
   using Sizes = std::vector<std::pair<std::int64_t, std::int64_t>>;
