@@ -278,6 +278,8 @@ __global__ void __launch_bounds__(backward_on_hopper(D, keys).threads(), 1)
   typename Kernel::Others others(tiles, barriers + Kernel::Own::barriers, size.groups);
   publish_barriers();
 
+  // Where there are registers enough, the last sums of a tile run beside the next one's scores.
+  constexpr bool overlaps = !keys || D == 64;
   const int count = keys ? p.S : p.T, owned = (count + kOwn - 1) / kOwn;
   const auto for_all = [&](const auto& f) {  // what has most to do begins
     for_tiles(p, owned, [&](Head head, int tile) {
@@ -333,9 +335,7 @@ __global__ void __launch_bounds__(backward_on_hopper(D, keys).threads(), 1)
       start_scores<D, kOwn>(weights[0], own, other);
       start_scores<D, kOwn>(ds[0], own + Kernel::Own::tile, other + Kernel::Others::tile);
       wait_products<1>(weights[0]);
-      // Where there are registers enough, the last sums of a tile run beside the next one's scores:
-      // that they are done, and the tile's slot is free, is known here.
-      constexpr bool overlaps = !keys || D == 64;
+      // That the last sums of the tile before are done, and its slot is free, is known here.
       if (overlaps && at > begin) others.release();
       restrict_scores(p, row, at, rules, weights);
       for_each_element<1, N>([&](int, int n, int e) {
@@ -351,11 +351,14 @@ __global__ void __launch_bounds__(backward_on_hopper(D, keys).threads(), 1)
       });
       round_weights<E>(rounded_ds, ds[0]);
       start_sums<E, N>(grad1[0], rounded_ds, other);
-      if (overlaps && at + kOthers < end) continue;
-      wait_products<0>(grad1[0]);
-      others.release();
+      if constexpr (!overlaps) {
+        wait_products<0>(grad1[0]);
+        others.release();
+      }
     }
+    wait_products<0>(grad1[0]);
     if constexpr (keys) wait_products<0>(grad2[0]);
+    if (overlaps && begin < end) others.release();
     if (begin < end) owns.release();
     const auto store = [&](const Heads<E>& heads, const auto& grad, float factor) {
       if (heads.data)
