@@ -4,8 +4,8 @@
 #include <triad/autograd/autograd.h>
 #include <triad/autograd/gradcheck.h>
 #include <triad/autograd/ops.h>
+#include <triad/core/cuda/tf32.h>
 #include <triad/core/random.h>
-#include <triad/core/tensor.h>
 #include <triad/nn/batch_loader.h>
 #include <triad/nn/cuda/graphed_step.h>
 #include <triad/nn/init.h>

@@ -2,7 +2,8 @@
 """Counts the machine instructions in the inner loops of the tensor-core kernels, as a table.
 
 Needs cuobjdump (of the CUDA Toolkit, or PyPI's nvidia-cuda-cuobjdump and nvidia-cuda-nvdisasm) on
-PATH, and a file that nvcc -cubin made of backends/cuda/attention.cu or attention_hopper.cu. Use: sass.py FILE
+PATH, and a file that nvcc -cubin made of attention.cu, attention_hopper.cu or fourier.cu of
+backends/cuda. Use: sass.py FILE
 """
 import re
 import subprocess
@@ -15,7 +16,8 @@ def output_of(*command):
 
 def loop_of(code):
     """The instructions of the shortest loop that has all tensor-core products, or half of Hopper's:
-    its kernels begin and end a tile outside of the loop."""
+    its kernels begin and end a tile outside of the loop. Where there are no products,
+    the longest, or all that there is."""
     found = re.findall(r"/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\d+ )?([A-Za-z0-9_.]+)([^;]*);", code)
     instructions = [(int(address, 16), name, rest) for address, name, rest in found]
 
@@ -30,6 +32,8 @@ def loop_of(code):
             loops.append([n for address, n, _ in instructions if begin <= address <= end])
     names = [name for _, name, _ in instructions]
     least = products(names) / (2 if any(name.startswith("HGMMA") for name in names) else 1)
+    if not least:
+        return max((loop for loop in loops if len(loop) > 100), key=len, default=names)
     return min((loop for loop in loops if products(loop) >= least), key=len, default=[])
 
 
@@ -52,7 +56,7 @@ for part in sorted(re.split(r"\n\s*Function : ", output_of("cuobjdump", "-sass",
     def count(*starts):
         return sum(name.startswith(starts) for name in loop)
 
-    if sum(map(clocks, loop)):
+    if sum(map(clocks, loop)) or "_channels<" in kernel:  # of attention, or a filter
         print(f"| `{kernel.split('(')[0]}` | {len(loop)} | {sum(clocks(n) > 0 for n in loop)} "
               f"| {sum(map(clocks, loop))} | {count('LDSM')} | {count('LDGSTS')} | {count('MUFU')} "
               f"| {count('FFMA', 'FADD', 'FMUL', 'FMNMX')} |")

@@ -249,6 +249,26 @@ TEST_CASE("matmul on CUDA passes NaN and infinity on") {
   }
 }
 
+TEST_CASE("matmul on CUDA rounds f32 to TF32 while that is allowed, and nothing else") {
+  if (no_device()) return;
+  const Tensor a = random({67, 129}, f32), b = random({129, 35}, f32);
+  const Tensor exact = matmul(a.to(f64), b.to(f64));
+  const auto error = [&](const Tensor& c) {
+    return max(abs(c.to(f64) - exact)).item<double>() / max(abs(exact)).item<double>();
+  };
+  const Tensor before = matmul(a, b);
+  CHECK(error(before) < 1e-6);
+  allow_tf32();
+  const Tensor rounded = matmul(a, b), wide = matmul(a.to(f64), b.to(f64));
+  allow_tf32(false);
+  CHECK(error(rounded) < 2e-3);
+#ifdef TRIAD_CUDA_ON_CPU  // a GPU need not have such tensor cores
+  CHECK(error(rounded) > 1e-6);
+#endif
+  CHECK(values(wide.to(Device::cpu())) == values(exact.to(Device::cpu())));
+  CHECK(values(matmul(a, b).to(Device::cpu())) == values(before.to(Device::cpu())));
+}
+
 TEST_CASE("matmul on CUDA says what it does not take") {
   if (no_device()) return;
   const Tensor whole = zeros({2, 2}, {.dtype = i64, .device = kCuda}), here = zeros({2, 2});

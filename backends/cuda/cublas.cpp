@@ -55,7 +55,10 @@ struct Call {
     matrix(a, p.transpose_a, p.M, p.K, p.a_row, p.a_stride);
     matrix(b, p.transpose_b, p.K, p.N, p.b_row, p.b_stride);
     matrix(c, false, p.M, p.N, p.N, p.c_stride);
-    check(cublasLtMatmulDescInit(&operation, is_double ? CUBLAS_COMPUTE_64F : CUBLAS_COMPUTE_32F,
+    check(cublasLtMatmulDescInit(&operation,
+                                 is_double ? CUBLAS_COMPUTE_64F
+                                 : p.tf32  ? CUBLAS_COMPUTE_32F_FAST_TF32
+                                           : CUBLAS_COMPUTE_32F,
                                  is_double ? CUDA_R_64F : CUDA_R_32F));
     const auto describe = [&](cublasLtMatmulDescAttributes_t attribute, auto value) {
       set(cublasLtMatmulDescSetAttribute, operation, attribute, value);
@@ -105,7 +108,10 @@ bool gemm(Cuda device, const Gemm& p, const void* a, const void* b, const void* 
   Call call(p, bias, sums);
   if (!handle) call.check(cublasLtCreate(&handle));
   if (!workspace) workspace = allocate(device.index, kWorkspace);
-  if (!workspace) throw Error("cuBLASLt: no memory for its workspace of 32 MiB");
+  if (!workspace)
+    throw_error<OutOfMemory>(
+        "{}: out of memory on cuda:{}: asked for cuBLASLt's workspace of 32 MiB",
+        Range::op_or("matmul"), device.index);
 
   std::uintptr_t bits = 256;
   for (const void* matrix : {a, b, static_cast<const void*>(c)})

@@ -9,8 +9,8 @@
 
 namespace triad::cuda {
 
-// c[M,N] = a[M,K] b[K,N], rows one behind the other, for each of a batch; none of M, N, K is 0. f32
-// (no TF32), f64, or bf16 or f16 summed in f32.
+// c[M,N] = a[M,K] b[K,N], rows one behind the other, for each of a batch; none of M, N, K is 0.
+// f32, f64, or bf16 or f16 summed in f32.
 struct Gemm {
   DType dtype;
   std::int64_t M, N, K;
@@ -18,6 +18,8 @@ struct Gemm {
   std::int64_t a_row = 0, b_row = 0;  // from one row to the next as they lie; at least its length
   std::int64_t batch = 1;
   std::int64_t a_stride = 0, b_stride = 0, c_stride = 0;  // from one matrix to the next
+
+  bool tf32 = false;  // f32 operands may be rounded to that
 
   auto operator<=>(const Gemm&) const = default;
 };

@@ -26,8 +26,8 @@ struct Plan {
   auto key() const { return std::tuple(device.index, transform, real, n, batch); }
   void check(cufftResult status) const {
     if (status != CUFFT_SUCCESS)
-      throw_error<Error>("cuFFT: status {} in {} transforms of {} points of {}", int(status), batch,
-                         n, real);
+      throw_error<Error>("{}: cuFFT: status {} in {} transforms of {} points of {}",
+                         Range::op_or("fft"), int(status), batch, n, real);
   }
 
   void make() {
@@ -37,10 +37,14 @@ struct Plan {
     const cudaDataType out = transform == Transform::real_inverse ? part : whole;
     long long size = n;
     check(cufftCreate(&handle));
-    check(cufftSetAutoAllocation(handle, 0));
-    check(cufftXtMakePlanMany(handle, 1, &size, nullptr, 1, 1, in, nullptr, 1, 1, out, batch,
-                              &work_bytes, whole));
-    check(cufftSetStream(handle, static_cast<cudaStream_t>(stream(device))));
+    cufftResult status = cufftSetAutoAllocation(handle, 0);
+    if (status == CUFFT_SUCCESS)
+      status = cufftXtMakePlanMany(handle, 1, &size, nullptr, 1, 1, in, nullptr, 1, 1, out, batch,
+                                   &work_bytes, whole);
+    if (status == CUFFT_SUCCESS)
+      status = cufftSetStream(handle, static_cast<cudaStream_t>(stream(device)));
+    if (status != CUFFT_SUCCESS) cufftDestroy(handle);
+    check(status);
   }
 
   void run(const void* in, void* out) const {

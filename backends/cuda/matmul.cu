@@ -2,6 +2,7 @@
 #include <triad/backends/cuda/cublas.h>
 #include <triad/backends/cuda/elements.h>
 #include <triad/backends/matmul_shape.h>
+#include <triad/core/cuda/tf32.h>
 
 namespace triad::kernels {
 namespace {
@@ -14,6 +15,7 @@ template <class T>
 bool multiply(Cuda device, const MatrixProduct& p, const T* a, const T* b, const T* bias, T* c,
               T* sums) {
   Gemm gemm{.dtype = p.dtype, .M = p.M, .N = p.N, .K = p.K};
+  gemm.tf32 = p.dtype == f32 && tf32_is_allowed;
   gemm.transpose_a = p.a_column != 1, gemm.transpose_b = p.b_column != 1;
   gemm.a_row = gemm.transpose_a ? p.a_column : p.a_row;
   gemm.b_row = gemm.transpose_b ? p.b_column : p.b_row;

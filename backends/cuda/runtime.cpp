@@ -20,9 +20,9 @@ constexpr std::size_t kStaging = 4 << 20;  // bytes of a pinned buffer
 struct State {
   cudaStream_t stream = nullptr;
   int multiprocessors = 0, capability = 0, shared_bytes = 0;  // those of a block at most
-  std::mutex copies;                          // of the two buffers below
-  std::byte* staging[2] = {};                 // pinned: the device reads and writes them itself
-  cudaEvent_t staged[2] = {};                 // when it is done with each
+  std::mutex copies;                                          // of the two buffers below
+  std::byte* staging[2] = {};  // pinned: the device reads and writes them itself
+  cudaEvent_t staged[2] = {};  // when it is done with each
 };
 
 thread_local int current = -1;  // what cudaSetDevice was last told

@@ -2,6 +2,9 @@
 #include <triad/backends/cuda/cublas.h>
 
 #include <device.h>
+
+#include <bit>
+
 #include <triad/core/visit.h>
 
 namespace triad::cuda {
@@ -9,8 +12,12 @@ namespace {
 
 template <class T>
 void multiply(const Gemm& p, const T* a, const T* b, const T* bias, T* c, T* sums) {
+  const auto operand = [&](T x) {
+    if (!p.tf32) return double(x);
+    return double(std::bit_cast<float>((std::bit_cast<unsigned>(float(x)) + 0x1000) & ~0x1fffu));
+  };
   const auto left = [&](std::int64_t i, std::int64_t k) {
-    return double(a[p.transpose_a ? k * p.a_row + i : i * p.a_row + k]);
+    return operand(a[p.transpose_a ? k * p.a_row + i : i * p.a_row + k]);
   };
   for (std::int64_t i = 0; sums && i < p.M; ++i) {
     double sum = 0;
@@ -22,7 +29,7 @@ void multiply(const Gemm& p, const T* a, const T* b, const T* bias, T* c, T* sum
       for (std::int64_t j = 0; j < p.N; ++j) {
         double sum = bias ? double(bias[j]) : 0;
         for (std::int64_t k = 0; k < p.K; ++k)
-          sum += left(i, k) * double(b[p.transpose_b ? j * p.b_row + k : k * p.b_row + j]);
+          sum += left(i, k) * operand(b[p.transpose_b ? j * p.b_row + k : k * p.b_row + j]);
         c[i * p.N + j] = converted<T>(sum);
       }
     }
