@@ -39,6 +39,7 @@ CAPTURED = ("test_cuda", "a captured step*", "")
 ALL = ""
 TESTS = {
     "attention.cu": [("test_cuda_attention", "*", "")],
+    "attention_hopper.cu": [("test_cuda_attention", "*", "")],
     "copy.cu": [LARGE, *table("cat,stack,where,Tensor::contiguous,Tensor::to"), *table(ALL, False)],
     "elementwise.cu": [LARGE, *table(ALL, False)],
     "fourier.cu": [("test_cuda_fourier", "*", "")],
@@ -52,6 +53,7 @@ TESTS = {
 # Headers are tried within a source that has all of their kernels.
 WITHIN = {
     "attention_input.h": "attention.cu",
+    "attention_hopper.cuh": "attention_hopper.cu",
     "attention_mma.cuh": "attention.cu",
     "attention_mma_backward.cuh": "attention.cu",
     "mma.h": "attention.cu",
@@ -67,6 +69,8 @@ CHANGES = [
     ("a barrier removed", r"__syncthreads\(\);", "", r"if (mutant::is(N)) {} else \g<0>"),
     ("a warp not waited for", r"__syncwarp\(\);", "", r"if (mutant::is(N)) {} else \g<0>"),
     ("a copy not waited for", r"wait_copies<0>\(\);", "", r"if (mutant::is(N)) {} else \g<0>"),
+    ("a product not waited for", r"wait_products<\w+>\(.*\);", "",
+     r"if (mutant::is(N)) {} else \g<0>"),
     ("one less <=", r" <= ", " <= -1 + ", " <= mutant::less(N) + "),
     ("one more <", r"(?<!<) < (?!<)", " < 1 + ", " < mutant::more(N) + "),
     ("one more >=", r" >= ", " >= 1 + ", " >= mutant::more(N) + "),
