@@ -34,11 +34,10 @@ constexpr HopperSize backward_on_hopper(int D, bool keys) {
   return {2, !keys && D == 64 ? 128 : 64, D == 64 ? 4 : 3};
 }
 
-// The group that a thread is in; -1 is the one that fetches.
-__device__ inline int group_index() {
-  return __shfl_sync(~0u, int(threadIdx.x) / 128, 0) -
-         1;  // so the compiler knows: all lanes the same
-}
+// The group that a thread is in; -1 is the one that fetches. The compiler knows of what a shuffle
+// gives that it is the same in all lanes.
+__device__ inline int group_index() { return __shfl_sync(~0u, int(threadIdx.x) / 128, 0) - 1; }
+
 // All threads start with as many registers; those that compute take what the others give.
 template <int groups, bool fetches> __device__ void share_registers() {
   if constexpr (fetches) give_registers<groups == 2 ? 24 : 32>();
