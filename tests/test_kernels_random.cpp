@@ -94,7 +94,7 @@ TEST_CASE("dropout drops where the uniform is below p, whatever the type") {
       }
   // The threshold is where the comparison of the numbers turns.
   for (double p : {0.0, 0x1p-24, 0x1.8p-24, 0.1, 0.5, 1 - 0x1p-24, 1.0}) {
-    const std::uint32_t threshold = triad::cpu::dropout_threshold(p);
+    const std::uint32_t threshold = triad::dropout_threshold(p);
     if (threshold > 0) CHECK((threshold - 1) * 0x1p-24 < p);
     CHECK(threshold * 0x1p-24 >= p);
   }
