@@ -90,32 +90,46 @@ inline std::uint64_t operand(const void* first, int apart = 16) {
   return address >> 4 | std::uint64_t(apart / 16) << 16 | std::uint64_t(64) << 32 |
          std::uint64_t(1) << 62;
 }
-// The element at `row` and `column` of a box, or with `turned` of boxes side by side.
-template <class E> float element_at(std::uint64_t operand, bool boxes, int row, int column) {
+// Where the element at `row` and `column` of a box lies, or with `boxes` of boxes side by side.
+template <class E> const E* place_in(std::uint64_t operand, bool boxes, int row, int column) {
   std::uint64_t at = (operand & 0x3fff) * 16 + (operand >> 32 & 0x3fff) * 16 * unsigned(row / 8) +
                      unsigned(row % 8) * 128;
   if (boxes) at += (operand >> 16 & 0x3fff) * 16 * unsigned(column / 64), column %= 64;
   at += unsigned(column) * 2;
   at ^= (at >> 7 & 7) << 4;
-  std::uint16_t bits;
-  std::memcpy(&bits, shared_begin() + at, 2);
-  return std::bit_cast<E>(bits);
+  return reinterpret_cast<const E*>(shared_begin() + at);
+}
+// 16 elements of a row, which are two chunks.
+template <class E> void read_row(float (&to)[16], std::uint64_t operand, int row) {
+  for (int i = 0; i < 16; i += 8) {
+    const E* from = place_in<E>(operand, false, row, i);
+    for (int j = 0; j < 8; ++j) to[i + j] = from[j];
+  }
 }
 
 // Two rows of the left operand, those of a lane.
 struct Left {
   float row[2][16];
 };
-// d += left b: of b, the column of d's n-th pair is a row, or with `turned` a column.
+// d += left b. Of b, the two columns of d that a lane has of each 8 are rows, or with `turned`
+// columns.
 template <class E, int N>
 void add_product(float (&d)[N][4], const Left& left, std::uint64_t b, bool turned, int lane) {
-  for (int i = 0; i < 2 * N; ++i) {
-    const int column = i / 2 * 8 + lane % 4 * 2 + i % 2;
-    float right[16];
-    for (int k = 0; k < 16; ++k)
-      right[k] = turned ? element_at<E>(b, true, k, column) : element_at<E>(b, false, column, k);
-    for (int half = 0; half < 2; ++half)
-      for (int k = 0; k < 16; ++k) d[i / 2][half * 2 + i % 2] += left.row[half][k] * right[k];
+  for (int n = 0; n < N; ++n) {
+    const int column = n * 8 + lane % 4 * 2;
+    float right[2][16];
+    if (turned)
+      for (int k = 0; k < 16; ++k) {
+        const E* from = place_in<E>(b, true, k, column);
+        right[0][k] = from[0], right[1][k] = from[1];
+      }
+    else
+      for (int i = 0; i < 2; ++i) read_row<E>(right[i], b, column + i);
+    for (int e = 0; e < 4; ++e) {
+      float sum = d[n][e];
+      for (int k = 0; k < 16; ++k) sum += left.row[e / 2][k] * right[e % 2][k];
+      d[n][e] = sum;
+    }
   }
 }
 
@@ -128,8 +142,7 @@ void multiply_later(float (&d)[N][4], std::uint64_t a, std::uint64_t b, bool add
     if (!adds)
       for (auto& each : d) std::fill_n(each, 4, 0.0f);
     Left left;
-    for (int i = 0; i < 32; ++i)
-      left.row[i / 16][i % 16] = element_at<E>(a, false, first + lane / 4 + i / 16 * 8, i % 16);
+    for (int i = 0; i < 2; ++i) read_row<E>(left.row[i], a, first + lane / 4 + i * 8);
     add_product<E>(d, left, b, false, lane);
   });
 }
