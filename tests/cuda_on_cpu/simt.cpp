@@ -44,7 +44,7 @@ struct Thread {
   const std::function<bool()>* poll;      // what it waits for
   int letters;                            // how many it has written
   std::vector<std::vector<Copy>> copies;  // groups under way; the last is not committed
-  std::vector<std::vector<std::function<void()>>> products = {{}};  // the same
+  std::vector<std::vector<std::function<void()>>> products;  // the same
 };
 
 namespace {
@@ -335,9 +335,15 @@ void may_be_ready() { runner->polls = true; }
 void do_late(std::function<void()> work) { runner->late.push_back(std::move(work)); }
 
 void multiply_later(std::function<void()> product) {
-  runner->current->products.back().push_back(std::move(product));
+  auto& products = runner->current->products;
+  if (products.empty()) products.emplace_back();
+  products.back().push_back(std::move(product));
 }
-void commit_products() { runner->current->products.emplace_back(); }
+void commit_products() {
+  auto& products = runner->current->products;
+  if (products.empty()) products.emplace_back();
+  products.emplace_back();
+}
 void wait_products(int groups_left) {
   auto& products = runner->current->products;
   for (; int(products.size()) - 1 > groups_left; products.erase(products.begin()))
