@@ -295,6 +295,9 @@ TEST_CASE("CUDA: attention of more tiles than are on their way at once, and more
   check_once({.B = 1, .H = 2, .T = 260, .S = 520, .D = 64, .causal = true, .packed = true}, bf16);
   check_once({.B = 1, .H = 2, .T = 200, .S = 330, .D = 128}, bf16);
   check_once({.B = 1, .H = 1, .T = 131, .S = 330, .D = 128, .causal = true}, f16);
+  check_once({.B = 1, .H = 1, .T = 64, .S = 256, .D = 64}, bf16);  // whole tiles alone
+  // A block's tile of queries that see nothing comes before one of queries that do.
+  check_once({.B = 1, .H = 2, .T = 300, .S = 40, .D = 128, .causal = true}, bf16);
 }
 
 TEST_CASE("CUDA: attention under masks and dropout") {

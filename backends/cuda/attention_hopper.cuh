@@ -192,7 +192,7 @@ __global__ void __launch_bounds__(forward_on_hopper(D).threads(), 1)
     if (threadIdx.x >= 32) return;
     for_all([&](Head head, int first, int end) {
       if (end > 0) own.put(head, first, q);
-      for (int s = 0; s < end + kKeys && end > 0; s += kKeys) {  // values one tile behind keys
+      for (int s = 0; s < end + kKeys; s += kKeys) {  // values one tile behind keys
         if (s < end) others.put(head, s, k);
         if (s > 0) others.put(head, s - kKeys, v);
       }
