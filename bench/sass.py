@@ -16,8 +16,7 @@ def output_of(*command):
 
 def loop_of(code):
     """The instructions of the shortest loop that has all tensor-core products, or half of Hopper's:
-    its kernels begin and end a tile outside of the loop. Where there are no products,
-    the longest, or all that there is."""
+    its kernels begin and end a tile outside of the loop. Without products the longest, or all."""
     found = re.findall(r"/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\d+ )?([A-Za-z0-9_.]+)([^;]*);", code)
     instructions = [(int(address, 16), name, rest) for address, name, rest in found]
 

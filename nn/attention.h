@@ -102,7 +102,7 @@ struct HolonomyAttention : StandardAttention {
         curvature(parameter(randn({o.n_heads, o.d_head, o.d_head}) * 0.02)) {}
 
   Tensor forward(const Tensor& q, const Tensor& k, const Tensor& v, const Context& c) override {
-    return StandardAttention::forward(matmul(q, curvature), k, v, {.masks = c.masks, .out = c.out});
+    return StandardAttention::forward(matmul(q, curvature), k, v, c);
   }
   Tensor step(const Tensor& q, const Tensor& k, const Tensor& v, HeadCache& cache) override {
     return StandardAttention::step(matmul(q, curvature), k, v, cache);

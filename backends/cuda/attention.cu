@@ -164,11 +164,9 @@ template <class E> Grid general_grid(Cuda device, const AttentionInput<E>& p, In
   return blocks_of(device, ceil_div(p.heads() * rows, kRows) * parts, 32 * kRows);
 }
 
-// Whether tensor cores can take these: whole rows in pieces of 16 bytes, and a scale that leaves
-// the largest score the largest, since it comes in after that is found.
-template <class E>
-bool fits_tensor_cores(const AttentionInput<E>& p, std::initializer_list<const Tensor*> tensors) {
-  if (!(p.scale > 0) || p.D == 0 || p.D > 128 || p.D % kChunk<E> != 0) return false;
+// Whether rows are whole pieces of 16 bytes.
+template <class E> bool in_chunks(int D, std::initializer_list<const Tensor*> tensors) {
+  if (D % kChunk<E> != 0) return false;
   for (const Tensor* x : tensors) {
     if (!x->defined()) continue;
     if (!is_aligned(x->first_byte())) return false;
@@ -176,6 +174,13 @@ bool fits_tensor_cores(const AttentionInput<E>& p, std::initializer_list<const T
       if (x->shape()[i] > 1 && x->strides()[i] % kChunk<E> != 0) return false;
   }
   return true;
+}
+
+// Whether tensor cores can take these, with a scale that leaves the largest score the largest,
+// since it comes in after that is found.
+template <class E>
+bool fits_tensor_cores(const AttentionInput<E>& p, std::initializer_list<const Tensor*> tensors) {
+  return p.scale > 0 && p.D > 0 && p.D <= 128 && in_chunks<E>(p.D, tensors);
 }
 
 // f<D, plain>() with the head size and whether there are neither masks nor dropout.
@@ -247,7 +252,7 @@ void attention_backward(Cuda device, const Tensor& dout, const Tensor& q, const 
     const AttentionGradients<E> to{{device, dout}, data_of<Wide<E>>(device, lse),
                                    sums,           {device, dq},
                                    {device, dk},   {device, dv}};
-    const bool vectors = sizeof(E) <= 4 && fits_tensor_cores(p, {&dout, &out});
+    const bool vectors = in_chunks<E>(p.D, {&dout, &out});
     launch(blocks_of(device, ceil_div(p.heads() * p.T * 8, kThreads), kThreads),
            vectors ? dout_times_out<E, kChunk<E>> : dout_times_out<E, 1>, p, to.dout,
            Heads<const E>(device, out), sums);

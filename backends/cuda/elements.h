@@ -111,19 +111,10 @@ template <int N, class T> __device__ Vector<T, N> load_vector(const T* from) {
   check_aligned(from, sizeof(T) * N);
   return *reinterpret_cast<const Vector<T, N>*>(from);
 }
-// Of 16 bytes, to global memory: in one access, where of an assignment the compiler makes several.
 template <int N, class T> __device__ void store_vector(T* to, const Vector<T, N>& values) {
   check_aligned(to, sizeof values);
-#ifdef __CUDACC__
-  if constexpr (sizeof values == 16) {
-    const auto word = std::bit_cast<uint4>(values);
-    asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(to)),
-                 "r"(word.x), "r"(word.y), "r"(word.z), "r"(word.w)
-                 : "memory");
-    return;
-  }
-#endif
-  *reinterpret_cast<Vector<T, N>*>(to) = values;
+  if constexpr (sizeof values == 16) store_16_bytes(to, values);
+  else *reinterpret_cast<Vector<T, N>*>(to) = values;
 }
 
 // Elements as they are computed with, from a vector or all `none`, and back. Narrow types go by

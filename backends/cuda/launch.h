@@ -62,6 +62,14 @@ template <int groups_left> __device__ void wait_copies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(groups_left) : "memory");
 }
 
+// In one access, to global memory; of an assignment the compiler makes several.
+template <class V> __device__ void store_16_bytes(void* to, const V& value) {
+  const auto word = std::bit_cast<uint4>(value);
+  asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(to)),
+               "r"(word.x), "r"(word.y), "r"(word.z), "r"(word.w)
+               : "memory");
+}
+
 __device__ inline void check_aligned(const void*, std::size_t) {}
 
 template <class... P, class... A>

@@ -5,8 +5,8 @@
 
 namespace triad::nn {
 
-// zero_grad, forward, backward, clip_grad_norm where max_norm > 0, optimizer.step(): the same
-// numbers as one by one, without the time that the CPU takes for hundreds of launches.
+// zero_grad, forward, backward, clip_grad_norm where max_norm > 0, step() of Adam or AdamW: the
+// same numbers as one by one, without the time that the CPU takes for hundreds of launches.
 //
 //   nn::AdamW optimizer(nn::decay_groups(model, 0.1), {.lr = 3e-4});
 //   nn::GraphedStep step(optimizer, [&](const Tensors& batch) {

@@ -29,6 +29,10 @@ inline void copy_later(void* shared, const void* source, bool there) {
   simt::copy_later(shared, there ? source : nullptr);
 }
 using simt::check_aligned, simt::commit_copies;
+template <class V> void store_16_bytes(void* to, const V& value) {
+  static_assert(sizeof value == 16);
+  std::memcpy(to, &value, 16);
+}
 
 // ---------------------------------------------------------------------- matrix instructions
 

@@ -35,16 +35,35 @@ struct Copy {
 
 }  // namespace
 
+// What runs on its own, in groups; the last group is not committed.
+template <class T> struct Groups {
+  std::vector<std::vector<T>> all;
+
+  void add(T work) {
+    if (all.empty()) all.emplace_back();
+    all.back().push_back(std::move(work));
+  }
+  void commit() {
+    if (all.empty()) all.emplace_back();
+    all.emplace_back();
+  }
+  // Does all but the newest so many groups.
+  template <class F> void wait(int groups_left, const F& work_on) {
+    for (; int(all.size()) - 1 > groups_left; all.erase(all.begin()))
+      for (const T& work : all.front()) work_on(work);
+  }
+};
+
 struct Thread {
   uint3 index;
   int lane, warp;
   State state;
   std::unique_ptr<Fiber> fiber;
-  const char* operation;                  // that it waits at
-  const std::function<bool()>* poll;      // what it waits for
-  int letters;                            // how many it has written
-  std::vector<std::vector<Copy>> copies;  // groups under way; the last is not committed
-  std::vector<std::vector<std::function<void()>>> products;  // the same
+  const char* operation;              // that it waits at
+  const std::function<bool()>* poll;  // what it waits for
+  int letters;                        // how many it has written
+  Groups<Copy> copies;
+  Groups<std::function<void()>> products;
 };
 
 namespace {
@@ -305,25 +324,16 @@ void* dynamic_shared() { return runner->dynamic.data() + kGuard; }
 void copy_later(void* shared, const void* source) {
   check_aligned(shared, 16);
   check_aligned(source, 16);
-  auto& copies = runner->current->copies;
-  if (copies.empty()) copies.emplace_back();
-  copies.back().push_back({shared, source});
+  runner->current->copies.add({shared, source});
 }
 
-void commit_copies() {
-  auto& copies = runner->current->copies;
-  if (copies.empty()) copies.emplace_back();
-  copies.emplace_back();
-}
+void commit_copies() { runner->current->copies.commit(); }
 
 void wait_copies(int groups_left) {
-  auto& copies = runner->current->copies;
-  while (int(copies.size()) - 1 > groups_left) {
-    for (const Copy& c : copies.front())
-      if (c.from) std::memcpy(c.to, c.from, 16);
-      else std::memset(c.to, 0, 16);
-    copies.erase(copies.begin());
-  }
+  runner->current->copies.wait(groups_left, [](const Copy& c) {
+    if (c.from) std::memcpy(c.to, c.from, 16);
+    else std::memset(c.to, 0, 16);
+  });
 }
 
 void wait_until(const std::function<bool()>& ready) {
@@ -335,19 +345,11 @@ void may_be_ready() { runner->polls = true; }
 void do_late(std::function<void()> work) { runner->late.push_back(std::move(work)); }
 
 void multiply_later(std::function<void()> product) {
-  auto& products = runner->current->products;
-  if (products.empty()) products.emplace_back();
-  products.back().push_back(std::move(product));
+  runner->current->products.add(std::move(product));
 }
-void commit_products() {
-  auto& products = runner->current->products;
-  if (products.empty()) products.emplace_back();
-  products.emplace_back();
-}
+void commit_products() { runner->current->products.commit(); }
 void wait_products(int groups_left) {
-  auto& products = runner->current->products;
-  for (; int(products.size()) - 1 > groups_left; products.erase(products.begin()))
-    for (const auto& product : products.front()) product();
+  runner->current->products.wait(groups_left, [](const auto& product) { product(); });
 }
 
 }  // namespace simt
