@@ -7,10 +7,6 @@
 #include <triad/tests/kernel_checks.h>
 #include <triad/triad.h>
 
-#ifdef TRIAD_CUDA_ON_CPU
-#include <triad/backends/cuda/mma.h>
-#endif
-
 using namespace triad;
 using kernel_checks::kNan;
 using kernel_checks::values;
@@ -278,41 +274,3 @@ TEST_CASE("matmul on CUDA says what it does not take") {
     CHECK_THROWS_AS(kernels::matmul(device, here, here, {}, c), DeviceError);
   });
 }
-
-#ifdef TRIAD_CUDA_ON_CPU
-
-namespace {
-
-float left_element(int i, int k) { return float((i * 7 + k * 3) % 11 - 5); }
-float right_element(int k, int j) { return float((k * 5 + j * 2) % 13 - 6); }
-
-// d [16,8] = a [16,16] b [16,8] of whole numbers, which 16 bits hold; a lane of it.
-template <class E> void multiply(float* d) {
-  const int row = simt::lane / 4, column = simt::lane % 4 * 2;
-  unsigned a[4], b[2];
-  for (int i = 0; i < 4; ++i) {
-    const int r = row + i % 2 * 8, k = column + i / 2 * 8;
-    a[i] = cuda::pair_of<E>(left_element(r, k), left_element(r, k + 1));
-    if (i % 2 == 0) b[i / 2] = cuda::pair_of<E>(right_element(k, row), right_element(k + 1, row));
-  }
-  float acc[4] = {};
-  cuda::multiply_add<E>(acc, a, b[0], b[1]);
-  for (int e = 0; e < 4; ++e) d[(row + e / 2 * 8) * 8 + column + e % 2] = acc[e];
-}
-
-}  // namespace
-
-TEST_CASE("what a product on tensor cores means, in both formats") {
-  for (bool half : {false, true}) {
-    Values d(128);
-    float got[128];
-    simt::run(dim3(1), dim3(32), 0,
-              [&] { half ? multiply<float16>(got) : multiply<bfloat16>(got); });
-    for (int i = 0; i < 128; ++i) {
-      for (int k = 0; k < 16; ++k) d[i] += left_element(i / 8, k) * right_element(k, i % 8);
-      CHECK(double(got[i]) == d[i]);
-    }
-  }
-}
-
-#endif

@@ -80,6 +80,10 @@ std::vector<SharedRegion>& shared_arrays() {
   return arrays;
 }
 
+struct NamedBarrier {
+  int threads, came = 0, round = 0;
+};
+
 struct Runner {
   const std::function<void()>& body;
   std::vector<Thread> threads;
@@ -94,6 +98,7 @@ struct Runner {
   std::exception_ptr error;
   std::vector<std::function<void()>> late;  // see do_late
   bool polls = false;                       // whether what threads poll may have changed
+  NamedBarrier named[16];
 
   static std::vector<std::unique_ptr<Fiber>>& idle_fibers() {
     static auto& fibers = *new std::vector<std::unique_ptr<Fiber>>;
@@ -303,6 +308,16 @@ void run(dim3 grid, dim3 block, std::size_t shared_bytes, const std::function<vo
 
 void block_barrier() { wait(State::at_block, "__syncthreads"); }
 
+void named_barrier(int id, int threads) {
+  if (id < 0 || id > 15 || threads < 32 || threads % 32 != 0) fail("there is no such barrier");
+  NamedBarrier& barrier = runner->named[id];
+  if (barrier.came == 0) barrier.threads = threads;
+  if (barrier.threads != threads) fail("a barrier is for as many threads as the first one says");
+  const int round = barrier.round;
+  if (++barrier.came == threads) ++barrier.round, barrier.came = 0, may_be_ready();
+  wait_until([&] { return barrier.round != round; });
+}
+
 Mailbox exchange(const char* operation, const void* letter, std::size_t bytes) {
   Thread& me = *runner->current;
   // Two boxes in turn: a lane that is ahead writes to the other one, and nobody is two ahead.
@@ -353,11 +368,3 @@ void wait_products(int groups_left) {
 }
 
 }  // namespace simt
-
-unsigned __ballot_sync(unsigned, int predicate) {
-  const auto all = simt::exchange("__ballot_sync", predicate != 0);
-  unsigned bits = 0;
-  for (int lane = 0; lane < 32; ++lane)  // one that has ended has no vote
-    if (all.present >> lane & 1) bits |= unsigned(all[lane]) << lane;
-  return bits;
-}

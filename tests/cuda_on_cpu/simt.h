@@ -14,12 +14,15 @@
 #pragma once
 
 #include <cmath>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <functional>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
+#include <utility>
 
 #define __global__
 #define __device__
@@ -56,6 +59,9 @@ void run(dim3 grid, dim3 block, std::size_t shared_bytes, const std::function<vo
 // ---------------------------------------------------------------------- waiting for other threads
 
 void block_barrier();
+// PTX's bar.sync: the first `threads` that come to barrier `id` (0 to 15, apart from
+// __syncthreads).
+void named_barrier(int id, int threads);
 // The warp's next mailbox: every lane writes its letter (at most 64 bytes) and waits for the others
 // at the same `operation`; then all 32 can be read until this thread's next call.
 struct Mailbox {
@@ -144,7 +150,80 @@ template <class T> T __shfl_xor_sync(unsigned, T value, int mask) {
 template <class T> T __shfl_up_sync(unsigned, T value, int by) {  // the lowest keep theirs
   return simt::exchange("__shfl_up_sync", value)[simt::lane < by ? simt::lane : simt::lane - by];
 }
-unsigned __ballot_sync(unsigned, int predicate);
-inline int __any_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) != 0; }
+template <class T> T __shfl_down_sync(unsigned, T value, int by) {  // the highest keep theirs
+  return simt::exchange("__shfl_down_sync",
+                        value)[simt::lane + by < 32 ? simt::lane + by : simt::lane];
+}
+
+// Votes and reductions are those of the lanes that have not ended.
+template <class T, class F> T reduce_lanes(const char* operation, T value, F combine) {
+  const auto all = simt::exchange(operation, value);
+  T result = value;
+  for (int lane = 0; lane < 32; ++lane)
+    if (lane != simt::lane && all.present >> lane & 1) result = combine(result, all[lane]);
+  return result;
+}
+inline unsigned __ballot_sync(unsigned, int predicate) {
+  return reduce_lanes("__ballot_sync", unsigned(predicate != 0) << simt::lane, std::bit_or());
+}
+inline int __any_sync(unsigned, int predicate) {
+  return reduce_lanes("__any_sync", predicate != 0, std::logical_or());
+}
+inline int __all_sync(unsigned, int predicate) {
+  return reduce_lanes("__all_sync", predicate != 0, std::logical_and());
+}
+template <class T>
+concept Word = std::same_as<T, int> || std::same_as<T, unsigned>;
+template <Word T> T __reduce_add_sync(unsigned, T value) {
+  return T(reduce_lanes("__reduce_add_sync", unsigned(value), std::plus()));  // modulo 2^32
+}
+template <Word T> T __reduce_min_sync(unsigned, T value) {
+  return reduce_lanes("__reduce_min_sync", value, [](T a, T b) { return a < b ? a : b; });
+}
+template <Word T> T __reduce_max_sync(unsigned, T value) {
+  return reduce_lanes("__reduce_max_sync", value, [](T a, T b) { return a < b ? b : a; });
+}
+inline unsigned __reduce_and_sync(unsigned, unsigned value) {
+  return reduce_lanes("__reduce_and_sync", value, std::bit_and());
+}
+inline unsigned __reduce_or_sync(unsigned, unsigned value) {
+  return reduce_lanes("__reduce_or_sync", value, std::bit_or());
+}
+inline unsigned __reduce_xor_sync(unsigned, unsigned value) {
+  return reduce_lanes("__reduce_xor_sync", value, std::bit_xor());
+}
+
+// Of whole numbers: their order does not change a result. Those of floats, triad does without.
+template <class T>
+concept Countable = Word<T> || std::same_as<T, unsigned long long>;
+template <Countable T> T atomicExch(T* at, std::type_identity_t<T> value) {
+  return std::exchange(*at, value);
+}
+template <Countable T> T atomicAdd(T* at, std::type_identity_t<T> value) {
+  return atomicExch(at, T(std::make_unsigned_t<T>(*at) + std::make_unsigned_t<T>(value)));
+}
+template <Word T> T atomicSub(T* at, std::type_identity_t<T> value) {
+  return atomicExch(at, T(unsigned(*at) - unsigned(value)));
+}
+template <Countable T> T atomicMin(T* at, std::type_identity_t<T> value) {
+  return atomicExch(at, value < *at ? value : *at);
+}
+template <Countable T> T atomicMax(T* at, std::type_identity_t<T> value) {
+  return atomicExch(at, *at < value ? value : *at);
+}
+template <Countable T> T atomicAnd(T* at, std::type_identity_t<T> value) {
+  return atomicExch(at, *at & value);
+}
+template <Countable T> T atomicOr(T* at, std::type_identity_t<T> value) {
+  return atomicExch(at, *at | value);
+}
+template <Countable T> T atomicXor(T* at, std::type_identity_t<T> value) {
+  return atomicExch(at, *at ^ value);
+}
+template <Countable T>
+T atomicCAS(T* at, std::type_identity_t<T> expected, std::type_identity_t<T> value) {
+  return atomicExch(at, *at == expected ? value : *at);
+}
+
 inline int __ffs(int bits) { return __builtin_ffs(bits); }
 inline float __fdividef(float a, float b) { return a / b; }  // there to 2 ulp, of a b < 2^126
