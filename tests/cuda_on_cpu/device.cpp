@@ -1,8 +1,8 @@
 // backends/cuda/runtime.h on the CPU: a device whose memory is an arena of its own.
 //
-// The host can read or write that memory only within a copy: at all other times it is protected,
-// and where the host uses a pointer of the device, it is a crash. Under AddressSanitizer
-// the surroundings of a block are poisoned, too. Fresh blocks are full of NaN.
+// Fresh blocks are full of NaN. Under AddressSanitizer the surroundings of a block are poisoned, and
+// the host can read or write that memory only within a copy: at all other times it is protected,
+// and where the host uses a pointer of the device, it is a crash.
 #include <triad/backends/cuda/runtime.h>
 
 #include <device.h>
@@ -91,13 +91,17 @@ class Arena {
 
  private:
   Arena() {
-    void* block =
-        mmap(nullptr, kArena, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void* block = mmap(nullptr, kArena, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (block == MAP_FAILED) throw std::bad_alloc();
     base_ = static_cast<std::byte*>(block);
     free_[0] = kArena;
   }
-  void protect(int how) { mprotect(base_, (used_ + 4095) / 4096 * 4096, how); }
+  void protect([[maybe_unused]] int how) {
+#ifdef __SANITIZE_ADDRESS__
+    mprotect(base_, (used_ + 4095) / 4096 * 4096, how);
+#endif
+  }
 
   std::byte* base_;
   std::mutex mutex_;

@@ -5,10 +5,6 @@
 #include <algorithm>
 #include <new>
 
-#ifdef __SANITIZE_ADDRESS__
-#include <sanitizer/common_interface_defs.h>
-#endif
-
 namespace simt {
 
 constexpr std::size_t kStack = 256 << 10;
@@ -56,28 +52,14 @@ Fiber::Fiber(void (*run)()) {
 
 Fiber::~Fiber() {
   if (!memory) return;
-  ASAN_UNPOISON_MEMORY_REGION(memory, kStack);
+  forget_frames();
   munmap(memory, kStack);
 }
 
-#ifdef __SANITIZE_ADDRESS__
-static const void* host_stack;  // the scheduler's, as a fiber that it switches to learns it
-static std::size_t host_stack_size;
+void Fiber::forget_frames() { ASAN_UNPOISON_MEMORY_REGION(memory, kStack); }
 
 void switch_fiber(Fiber& from, Fiber& to) {
-  void* fake;
-  __sanitizer_start_switch_fiber(&fake, to.memory ? to.memory : host_stack,
-                                 to.memory ? kStack : host_stack_size);
-  triad_switch_stack(&from.stack_pointer, to.stack_pointer);
-  if (from.memory) __sanitizer_finish_switch_fiber(fake, &host_stack, &host_stack_size);
-  else __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
-}
-void fiber_begins() { __sanitizer_finish_switch_fiber(nullptr, &host_stack, &host_stack_size); }
-#else
-void switch_fiber(Fiber& from, Fiber& to) {
   triad_switch_stack(&from.stack_pointer, to.stack_pointer);
 }
-void fiber_begins() {}
-#endif
 
 }  // namespace simt

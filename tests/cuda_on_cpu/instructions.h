@@ -63,32 +63,35 @@ template <bool transposed> void load_matrices(unsigned (&to)[4], const void* row
   }
 }
 
-struct Operands {
-  unsigned a[4], b[2];
-};
+// What a lane has of both operands.
+template <int A, int B> struct Operands { float a[A], b[B]; };
 template <class E>
 void multiply_add(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
-  const auto all = simt::exchange("mma.m16n8k16", Operands{{a[0], a[1], a[2], a[3]}, {b0, b1}});
+  Operands<8, 4> own;
+  for (int i = 0; i < 8; ++i) own.a[i] = element_of<E>(a[i / 2], i % 2);
+  for (int i = 0; i < 4; ++i) own.b[i] = element_of<E>(i / 2 ? b1 : b0, i % 2);
+  const auto all = simt::exchange("mma.m16n8k16", own);
   const int row = simt::lane / 4, column = simt::lane % 4 * 2;
   for (int i = 0; i < 4; ++i) {  // of the four lanes that hold a row of a, and a column of b
-    const Operands left = all[row * 4 + i];
-    const Operands right[] = {all[column * 4 + i], all[column * 4 + 4 + i]};
+    const auto left = all[row * 4 + i];
+    const Operands<8, 4> right[] = {all[column * 4 + i], all[column * 4 + 4 + i]};
     for (int e = 0; e < 4; ++e)
-      for (int k = 0; k < 4; ++k)
-        d[e] += element_of<E>(left.a[e / 2 + k / 2 * 2], k % 2) *
-                element_of<E>(right[e % 2].b[k / 2], k % 2);
+      for (int k = 0; k < 4; ++k) d[e] += left.a[e / 2 * 2 + k / 2 * 4 + k % 2] * right[e % 2].b[k];
   }
 }
 
 inline void multiply_add_short(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
-  const auto all = simt::exchange("mma.m16n8k8", Operands{{a[0], a[1], a[2], a[3]}, {b0, b1}});
   const auto short_of = [](unsigned bits) { return std::bit_cast<float>(bits & ~0x1fffu); };
-  for (int i = 0; i < 4; ++i)
-    for (int e = 0; e < 4; ++e) {
-      const Operands left = all[simt::lane / 4 * 4 + i];
-      const Operands right = all[simt::lane % 4 * 8 + e % 2 * 4 + i];
-      for (int k = 0; k < 2; ++k) d[e] += short_of(left.a[e / 2 + 2 * k]) * short_of(right.b[k]);
-    }
+  const auto all = simt::exchange("mma.m16n8k8", Operands<4, 2>{{short_of(a[0]), short_of(a[1]),
+                                                                 short_of(a[2]), short_of(a[3])},
+                                                                {short_of(b0), short_of(b1)}});
+  for (int i = 0; i < 4; ++i) {
+    const auto left = all[simt::lane / 4 * 4 + i];
+    const int column = simt::lane % 4 * 8 + i;
+    const Operands<4, 2> right[] = {all[column], all[column + 4]};
+    for (int e = 0; e < 4; ++e)
+      for (int k = 0; k < 2; ++k) d[e] += left.a[e / 2 + 2 * k] * right[e % 2].b[k];
+  }
 }
 
 }  // namespace triad::cuda

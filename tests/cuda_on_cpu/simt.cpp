@@ -5,6 +5,7 @@
 #include <simt.h>
 
 #include <algorithm>
+#include <array>
 #include <exception>
 #include <memory>
 #include <mutex>
@@ -84,9 +85,18 @@ struct NamedBarrier {
   int threads, came = 0, round = 0;
 };
 
+// How many lanes of a warp are in each state.
+struct Warp {
+  int lanes[int(State::done) + 1] = {};
+
+  int& operator[](State state) { return lanes[int(state)]; }
+  int runnable() { return (*this)[State::fresh] + (*this)[State::ready]; }
+};
+
 struct Runner {
   const std::function<void()>& body;
   std::vector<Thread> threads;
+  std::vector<Warp> warps;
   std::vector<std::byte> letters;      // [warp][2][32][64]
   std::vector<std::uint32_t> present;  // [warp][2]: the lanes that wrote there
   std::vector<std::byte> dynamic;      // a guard, the dynamic shared memory, a guard
@@ -95,6 +105,8 @@ struct Runner {
   std::vector<std::unique_ptr<Fiber>>& idle;
   Fiber scheduler;
   Thread* current = nullptr;
+  std::array<int, 32> order;  // of lanes, in which those of a warp run
+  int turn = 0;               // how many of them have
   std::exception_ptr error;
   std::vector<std::function<void()>> late;  // see do_late
   bool polls = false;                       // whether what threads poll may have changed
@@ -107,41 +119,47 @@ struct Runner {
 
   Runner(dim3 block, std::size_t shared_bytes, const std::function<void()>& body)
       : body(body), threads(std::size_t(block.x) * block.y * block.z),
-        letters((threads.size() + 31) / 32 * 2 * 32 * 64), present((threads.size() + 31) / 32 * 2),
-        dynamic(shared_bytes + 2 * kGuard), dynamic_bytes(shared_bytes), idle(idle_fibers()) {}
+        warps((threads.size() + 31) / 32), letters(warps.size() * 2 * 32 * 64),
+        present(warps.size() * 2), dynamic(shared_bytes + 2 * kGuard), dynamic_bytes(shared_bytes),
+        idle(idle_fibers()) {}
   ~Runner() { ASAN_UNPOISON_MEMORY_REGION(dynamic.data(), dynamic.size()); }
 
-  void resume(Thread& t) {
-    if (!t.fiber) {
-      if (idle.empty()) idle.push_back(std::make_unique<Fiber>(run_threads));
-      t.fiber = std::move(idle.back());
-      idle.pop_back();
-    }
-    current = &t;
-    thread_index = t.index, lane = t.lane;
-    t.state = State::ready;
-    switch_fiber(scheduler, *t.fiber);
-    if (t.state == State::done) idle.push_back(std::move(t.fiber));
-    if (error) std::rethrow_exception(error);
+  void become(Thread& t, State state) {
+    --warps[std::size_t(t.warp)][t.state];
+    ++warps[std::size_t(t.warp)][t.state = state];
   }
 
-  struct Warp {
-    int ready = 0, polling = 0, at_warp = 0, at_block = 0;
-  };
   std::span<Thread> lanes_of(int warp) {
     const std::size_t first = std::size_t(warp) * 32;
     return {&threads[first], std::min<std::size_t>(threads.size() - first, 32)};
   }
-  Warp look_at(int warp) {
-    Warp found;
-    for (const Thread& t : lanes_of(warp)) {
-      const State state = t.state;
-      found.ready += state == State::ready || state == State::fresh;
-      found.polling += state == State::polling;
-      found.at_warp += state == State::at_warp;
-      found.at_block += state == State::at_block;
+  // The next lane of the warp whose turn it is, from its fiber or from the scheduler's.
+  Thread* next_lane(int warp) {
+    const std::span<Thread> own = lanes_of(warp);
+    while (turn < 32) {
+      const auto lane = std::size_t(order[std::size_t(turn++)]);
+      if (lane < own.size() && own[lane].state <= State::ready) return &own[lane];
     }
-    return found;
+    return nullptr;
+  }
+  void go_on(Fiber& from, Thread& t) {
+    if (!t.fiber) {
+      if (idle.empty()) idle.push_back(std::make_unique<Fiber>(run_threads));
+      t.fiber = std::move(idle.back());
+      idle.pop_back();
+      become(t, State::ready);
+    }
+    current = &t;
+    thread_index = t.index, lane = t.lane;
+    switch_fiber(from, *t.fiber);
+  }
+  // All lanes of a warp that can, one after the other, until they wait or have ended.
+  void run_warp(int warp) {
+    for (turn = 0; Thread* t = next_lane(warp);) {
+      go_on(scheduler, *t);
+      if (current->state == State::done) idle.push_back(std::move(current->fiber));
+      if (error) std::rethrow_exception(error);
+    }
   }
 
   void release(int warp, State from) {
@@ -150,10 +168,10 @@ struct Runner {
     std::size_t box = 0;
     for (Thread& t : lanes_of(warp)) {
       if (t.state != from) continue;
-      if (operation && std::strcmp(operation, t.operation) != 0)
+      if (operation && operation != t.operation && std::strcmp(operation, t.operation) != 0)
         fail(std::string("lanes of one warp wait at ") + operation + " and at " + t.operation);
       operation = t.operation;
-      t.state = State::ready;
+      become(t, State::ready);
       lanes |= 1u << t.lane;
       box = std::size_t(warp) * 2 + std::size_t((t.letters + 1) % 2);
     }
@@ -161,19 +179,18 @@ struct Runner {
   }
 
   void run_block() {
-    const int warps = int(threads.size() + 31) / 32;
-    std::vector<int> lanes(32), runnable;
-    std::iota(lanes.begin(), lanes.end(), 0);
-    if (schedule == 1) std::reverse(lanes.begin(), lanes.end());
-    int warp = schedule == 1 ? warps - 1 : 0;
-    if (schedule > 1) warp = int(random() % unsigned(warps));
+    const int count = int(warps.size());
+    std::vector<int> runnable;
+    std::iota(order.begin(), order.end(), 0);
+    if (schedule == 1) std::reverse(order.begin(), order.end());
+    int warp = schedule == 1 ? count - 1 : 0;
+    if (schedule > 1) warp = int(random() % unsigned(count));
     for (;;) {
-      if (schedule > 1) std::shuffle(lanes.begin(), lanes.end(), random);
-      for (const std::span<Thread> own = lanes_of(warp); int l : lanes)
-        if (l < int(own.size()) && own[l].state <= State::ready) resume(own[l]);
-      const Warp now = look_at(warp);
-      if (now.at_warp > 0 && now.polling == 0) {
-        if (now.at_block > 0)
+      if (schedule > 1) std::shuffle(order.begin(), order.end(), random);
+      run_warp(warp);
+      Warp& now = warps[std::size_t(warp)];
+      if (now[State::at_warp] > 0 && now[State::polling] == 0) {
+        if (now[State::at_block] > 0)
           fail("lanes of one warp wait at a warp operation and at __syncthreads");
         release(warp, State::at_warp);
         if (schedule <= 1) continue;  // this warp runs on, ahead of the others
@@ -184,18 +201,18 @@ struct Runner {
         poll();
         runnable.clear();
         waiting = polling = false;
-        for (int w = 0; w < warps; ++w) {
-          const Warp state = look_at(w);
-          if (state.ready > 0) runnable.push_back(w);
-          waiting |= state.at_block > 0, polling |= state.polling > 0;
+        for (int w = 0; w < count; ++w) {
+          Warp& state = warps[std::size_t(w)];
+          if (state.runnable() > 0) runnable.push_back(w);
+          waiting |= state[State::at_block] > 0, polling |= state[State::polling] > 0;
         }
       } while (runnable.empty() && (waiting || polling) && do_late_work());
       if (runnable.empty()) {
         if (polling) fail("threads wait for a barrier whose phase does not end");
         if (!waiting) return;
-        for (int w = 0; w < warps; ++w) {
+        for (int w = 0; w < count; ++w) {
           release(w, State::at_block);
-          if (look_at(w).ready > 0) runnable.push_back(w);
+          if (warps[std::size_t(w)].runnable() > 0) runnable.push_back(w);
         }
       }
       warp = schedule == 0   ? runnable.front()
@@ -207,7 +224,7 @@ struct Runner {
   void poll() {
     if (!std::exchange(polls, false)) return;
     for (Thread& t : threads)
-      if (t.state == State::polling && (*t.poll)()) t.state = State::ready;
+      if (t.state == State::polling && (*t.poll)()) become(t, State::ready);
   }
   bool do_late_work() {
     if (late.empty()) return false;
@@ -252,10 +269,12 @@ struct Runner {
     if (schedule > 1) std::shuffle(order.begin(), order.end(), random);
     for (unsigned g : order) {
       block_index = {g % grid.x, g / grid.x % grid.y, g / grid.x / grid.y};
+      std::ranges::fill(warps, Warp());
       for (unsigned t = 0; t < threads.size(); ++t) {
         threads[t] = {};
         threads[t].index = {t % block.x, t / block.x % block.y, t / block.x / block.y};
         threads[t].lane = int(t % 32), threads[t].warp = int(t / 32);
+        ++warps[t / 32][State::fresh];
       }
       fill_shared();
       run_block();
@@ -269,17 +288,20 @@ Runner* runner = nullptr;
 
 void wait(State state, const char* operation) {
   Thread& me = *runner->current;
-  me.state = state, me.operation = operation;
-  switch_fiber(*me.fiber, runner->scheduler);
+  runner->become(me, state), me.operation = operation;
+  // Past the scheduler to the next lane, for speed.
+  Thread* const next = state == State::done ? nullptr : runner->next_lane(me.warp);
+  if (next) runner->go_on(*me.fiber, *next);
+  else switch_fiber(*me.fiber, runner->scheduler);
 }
 
 void run_threads() {
-  fiber_begins();
   for (;;) {
     try {
       runner->body();
     } catch (...) {
       runner->error = std::current_exception();
+      runner->current->fiber->forget_frames();
     }
     wait(State::done, "");
   }
@@ -318,14 +340,20 @@ void named_barrier(int id, int threads) {
   wait_until([&] { return barrier.round != round; });
 }
 
-Mailbox exchange(const char* operation, const void* letter, std::size_t bytes) {
+// Two boxes in turn: a lane that is ahead writes to the other one, and nobody is two ahead.
+static std::size_t box_of(const Thread& t) {
+  return std::size_t(t.warp) * 2 + std::size_t(t.letters % 2);
+}
+std::byte* own_letter() {
+  const Thread& me = *runner->current;
+  return runner->letters.data() + (box_of(me) * 32 + std::size_t(me.lane)) * 64;
+}
+Mailbox exchange_letters(const char* operation) {
   Thread& me = *runner->current;
-  // Two boxes in turn: a lane that is ahead writes to the other one, and nobody is two ahead.
-  const std::size_t box = std::size_t(me.warp) * 2 + std::size_t(me.letters++ % 2);
-  std::byte* letters = runner->letters.data() + box * 32 * 64;
-  std::memcpy(letters + me.lane * 64, letter, bytes);
+  const std::size_t box = box_of(me);
+  ++me.letters;
   wait(State::at_warp, operation);
-  return {letters, runner->present[box]};
+  return {runner->letters.data() + box * 32 * 64, runner->present[box]};
 }
 
 SharedBytes::SharedBytes(std::byte* bytes, std::size_t size) {

@@ -68,7 +68,8 @@ struct Mailbox {
   const std::byte* box;
   std::uint32_t present;  // the lanes that have written
 };
-Mailbox exchange(const char* operation, const void* letter, std::size_t bytes);
+std::byte* own_letter();
+Mailbox exchange_letters(const char* operation);
 
 template <class T> struct Letters : Mailbox {
   T operator[](int lane) const {
@@ -80,7 +81,8 @@ template <class T> struct Letters : Mailbox {
 };
 template <class T> Letters<T> exchange(const char* operation, const T& letter) {
   static_assert(sizeof letter <= 64);
-  return {{exchange(operation, &letter, sizeof letter)}};
+  std::memcpy(own_letter(), &letter, sizeof letter);
+  return {exchange_letters(operation)};
 }
 
 // ---------------------------------------------------------------------- shared memory
