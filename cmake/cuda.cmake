@@ -13,11 +13,14 @@ elseif(TRIAD_CUDA STREQUAL cpu)
   target_include_directories(triad PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/tests/cuda_on_cpu>)
   target_compile_definitions(triad PUBLIC TRIAD_CUDA TRIAD_CUDA_ON_CPU)
   target_compile_options(triad PUBLIC $<BUILD_INTERFACE:-Wno-unknown-pragmas>)  # nvcc's, of loops
-  # What every step of every thread goes through; reads and writes are the kernels' to be looked at.
-  set(sanitized_less -O2 -fno-sanitize=undefined --param=asan-instrument-reads=0
-    --param=asan-instrument-writes=0 --param=asan-stack=0)
-  set_source_files_properties(tests/cuda_on_cpu/simt.cpp tests/cuda_on_cpu/fiber.cpp PROPERTIES
-    COMPILE_OPTIONS "${sanitized_less}")
+  # With sanitizers it is the CUDA kernels that are looked at, not what every step of every thread
+  # goes through, nor the CPU's kernels, which a build without CUDA looks at.
+  if(TRIAD_SANITIZE)
+    file(GLOB of_cpu CONFIGURE_DEPENDS backends/cpu/*.cpp)
+    set_source_files_properties(${of_cpu} PROPERTIES COMPILE_OPTIONS -fno-sanitize=all)
+    set_source_files_properties(tests/cuda_on_cpu/simt.cpp tests/cuda_on_cpu/fiber.cpp PROPERTIES
+      COMPILE_OPTIONS "-O2;-fno-sanitize=undefined;--param=asan-instrument-reads=0;--param=asan-instrument-writes=0;--param=asan-stack=0")
+  endif()
   set_source_files_properties(backends/cuda/rows.cu PROPERTIES
     COMPILE_OPTIONS -Wno-uninitialized)  # GCC thinks of rows of no columns, of which nothing is used
 else()

@@ -19,8 +19,7 @@ struct Plan {
   Transform transform;
   DType real;
   std::int64_t n, batch;
-  bool in_graph = false;  // a captured graph uses it: it must stay
-  cufftHandle handle = 0;
+  std::shared_ptr<const cufftHandle> handle = nullptr;  // a graph that uses it keeps it
   std::size_t work_bytes = 0;
 
   auto key() const { return std::tuple(device.index, transform, real, n, batch); }
@@ -36,24 +35,27 @@ struct Plan {
     const cudaDataType in = transform == Transform::real_forward ? part : whole;
     const cudaDataType out = transform == Transform::real_inverse ? part : whole;
     long long size = n;
-    check(cufftCreate(&handle));
-    cufftResult status = cufftSetAutoAllocation(handle, 0);
-    if (status == CUFFT_SUCCESS)
-      status = cufftXtMakePlanMany(handle, 1, &size, nullptr, 1, 1, in, nullptr, 1, 1, out, batch,
-                                   &work_bytes, whole);
-    if (status == CUFFT_SUCCESS)
-      status = cufftSetStream(handle, static_cast<cudaStream_t>(stream(device)));
-    if (status != CUFFT_SUCCESS) cufftDestroy(handle);
-    check(status);
+    cufftHandle made = 0;
+    check(cufftCreate(&made));
+    handle = {new cufftHandle(made), [](const cufftHandle* h) {
+                cufftDestroy(*h);
+                delete h;
+              }};
+    check(cufftSetAutoAllocation(made, 0));
+    check(cufftXtMakePlanMany(made, 1, &size, nullptr, 1, 1, in, nullptr, 1, 1, out, batch,
+                              &work_bytes, whole));
+    check(cufftSetStream(made, static_cast<cudaStream_t>(stream(device))));
   }
 
   void run(const void* in, void* out) const {
     // The next op may have the area at once: it runs on the same stream.
     const auto work = Storage::allocate(work_bytes, Device::cuda(device.index));
-    check(cufftSetWorkArea(handle, work->data()));
+    keep_for_graph(handle);
+    check(cufftSetWorkArea(*handle, work->data()));
     const bool inverse =
         transform == Transform::complex_inverse || transform == Transform::real_inverse;
-    check(cufftXtExec(handle, const_cast<void*>(in), out, inverse ? CUFFT_INVERSE : CUFFT_FORWARD));
+    check(
+        cufftXtExec(*handle, const_cast<void*>(in), out, inverse ? CUFFT_INVERSE : CUFFT_FORWARD));
   }
 };
 
@@ -74,14 +76,8 @@ void fft(Cuda device, Transform transform, DType real, std::int64_t n, std::int6
   else {
     plan.make();
     plans.push_front(plan);
-    auto oldest = std::prev(plans.end());
-    while (oldest != plans.begin() && oldest->in_graph) --oldest;
-    if (plans.size() > kMost && oldest != plans.begin()) {
-      cufftDestroy(oldest->handle);
-      plans.erase(oldest);
-    }
+    if (plans.size() > kMost) plans.pop_back();
   }
-  plans.front().in_graph |= is_capturing();
   plans.front().run(in, out);
 }
 

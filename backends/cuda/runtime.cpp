@@ -69,8 +69,8 @@ void copy_staged(State& own, void* to, const void* from, std::size_t bytes, cuda
   }
 }
 
-using Bytes = std::vector<std::byte>;
-std::unique_ptr<std::vector<Bytes>> constants;  // while a graph is captured: what it copies
+using Kept = std::vector<std::shared_ptr<const void>>;
+std::unique_ptr<Kept> captured;  // while a graph is captured: what it uses
 
 }  // namespace
 
@@ -115,27 +115,28 @@ void release(int device, void* block) noexcept {
 
 void copy_to_device(int device, void* to, const void* from, std::size_t bytes) {
   State& own = state(device);
-  if (constants) {  // the graph keeps a copy, for its replays
+  if (captured) {  // the graph keeps a copy, for its replays
     const auto* first = static_cast<const std::byte*>(from);
-    const Bytes& kept = constants->emplace_back(first, first + bytes);
-    return check(cudaMemcpyAsync(to, kept.data(), bytes, cudaMemcpyHostToDevice, own.stream));
+    const auto copy = std::make_shared<std::vector<std::byte>>(first, first + bytes);
+    keep_for_graph(copy);
+    return check(cudaMemcpyAsync(to, copy->data(), bytes, cudaMemcpyHostToDevice, own.stream));
   }
   copy_staged(own, to, from, bytes, cudaMemcpyHostToDevice);
 }
 
 void copy_to_host(int device, void* to, const void* from, std::size_t bytes) {
-  if (constants) throw Error("no value can be read while a step is captured");
+  if (captured) throw Error("no value can be read while a step is captured");
   copy_staged(state(device), to, from, bytes, cudaMemcpyDeviceToHost);
 }
 
 // Relaxed: what a capture cannot contain, such as asking for memory, happens beside it.
 void begin_capture(Cuda device) {
   check(cudaStreamBeginCapture(state(device.index).stream, cudaStreamCaptureModeRelaxed));
-  constants = std::make_unique<std::vector<Bytes>>();
+  captured = std::make_unique<Kept>();
 }
 
 Function<void()> end_capture(Cuda device) {
-  const std::shared_ptr kept = std::move(constants);
+  const std::shared_ptr kept = std::move(captured);
   cudaGraph_t graph = nullptr;
   if (cudaStreamEndCapture(state(device.index).stream, &graph) != cudaSuccess || !graph) {
     cudaGetLastError();
@@ -150,7 +151,10 @@ Function<void()> end_capture(Cuda device) {
   };
 }
 
-bool is_capturing() { return constants != nullptr; }
+bool is_capturing() { return captured != nullptr; }
+void keep_for_graph(std::shared_ptr<const void> used) {
+  if (captured) captured->push_back(std::move(used));
+}
 
 void push_range(const std::string& name) { nvtxRangePushA(name.c_str()); }
 void pop_range() { nvtxRangePop(); }

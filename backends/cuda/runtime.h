@@ -27,6 +27,8 @@ void synchronize(Cuda device);           // returns once all that was launched i
 #ifndef TRIAD_CUDA_ON_CPU
 // An Error with CUDA's words, where a call has failed.
 void check(cudaError_t status);
+// While a graph is captured: it has this for as long as it lives.
+void keep_for_graph(std::shared_ptr<const void> used);
 #endif
 
 // What is launched between the two does not run; end_capture returns what replays it, or nothing
