@@ -106,7 +106,7 @@ struct Runner {
   Fiber scheduler;
   Thread* current = nullptr;
   std::array<int, 32> order;  // of lanes, in which those of a warp run
-  int turn = 0;               // how many of them have
+  int turn = 0, end = 32;     // how many of them have, and how many shall before another warp does
   std::exception_ptr error;
   std::vector<std::function<void()>> late;  // see do_late
   bool polls = false;                       // whether what threads poll may have changed
@@ -136,7 +136,7 @@ struct Runner {
   // The next lane of the warp whose turn it is, from its fiber or from the scheduler's.
   Thread* next_lane(int warp) {
     const std::span<Thread> own = lanes_of(warp);
-    while (turn < 32) {
+    while (turn < end) {
       const auto lane = std::size_t(order[std::size_t(turn++)]);
       if (lane < own.size() && own[lane].state <= State::ready) return &own[lane];
     }
@@ -153,7 +153,7 @@ struct Runner {
     thread_index = t.index, lane = t.lane;
     switch_fiber(from, *t.fiber);
   }
-  // All lanes of a warp that can, one after the other, until they wait or have ended.
+  // The lanes of a warp that can, one after the other, until they wait or have ended.
   void run_warp(int warp) {
     for (turn = 0; Thread* t = next_lane(warp);) {
       go_on(scheduler, *t);
@@ -186,10 +186,13 @@ struct Runner {
     int warp = schedule == 1 ? count - 1 : 0;
     if (schedule > 1) warp = int(random() % unsigned(count));
     for (;;) {
-      if (schedule > 1) std::shuffle(order.begin(), order.end(), random);
+      if (schedule > 1) {
+        std::shuffle(order.begin(), order.end(), random);
+        end = random() % 8 == 0 ? int(random() % 32) : 32;
+      }
       run_warp(warp);
       Warp& now = warps[std::size_t(warp)];
-      if (now[State::at_warp] > 0 && now[State::polling] == 0) {
+      if (now[State::at_warp] > 0 && now[State::polling] == 0 && now.runnable() == 0) {
         if (now[State::at_block] > 0)
           fail("lanes of one warp wait at a warp operation and at __syncthreads");
         release(warp, State::at_warp);
