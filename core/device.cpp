@@ -24,7 +24,7 @@ int get_num_threads() { return omp_get_max_threads(); }
 
 namespace {
 
-#ifdef __SANITIZE_ADDRESS__
+#if defined(__SANITIZE_ADDRESS__) || defined(TRIAD_CUDA_ON_CPU)
 constexpr bool kCacheBlocks = false;  // so that every use after free and every overrun is seen
 #else
 constexpr bool kCacheBlocks = true;

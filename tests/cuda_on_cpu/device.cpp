@@ -1,14 +1,18 @@
 // backends/cuda/runtime.h on the CPU: a device whose memory is an arena of its own.
 //
-// Fresh blocks are full of NaN. Under AddressSanitizer the surroundings of a block are poisoned, and
-// the host can read or write that memory only within a copy: at all other times it is protected,
-// and where the host uses a pointer of the device, it is a crash.
+// Fresh blocks are full of NaN, and so is what lies between them: what has been written there shows
+// when a block is given back. Under AddressSanitizer it can't be read or written, and the host can
+// read or write that memory only within a copy: at all other times it is protected, and where the
+// host uses a pointer of the device, it is a crash.
 #include <triad/backends/cuda/runtime.h>
 
 #include <device.h>
 #include <poison.h>
 #include <sys/mman.h>
 
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <map>
 #include <mutex>
@@ -42,12 +46,12 @@ class Arena {
       if (length < size) continue;
       free_.erase(range);
       if (length > size) free_[first + size] = length - size;
-      sizes_[first] = size;
+      blocks_[first] = {size, bytes};
       used_ = std::max(used_, first + size);
       const Access access(*this);
-      ASAN_UNPOISON_MEMORY_REGION(base_ + first, bytes);
+      ASAN_UNPOISON_MEMORY_REGION(base_ + first, size);
+      std::memset(base_ + first, 0xff, size);
       ASAN_POISON_MEMORY_REGION(base_ + first + bytes, size - bytes);
-      std::memset(base_ + first, 0xff, bytes);
       return base_ + first;
     }
     return nullptr;
@@ -56,9 +60,16 @@ class Arena {
   void give_back(void* block) {
     const std::lock_guard lock(mutex_);
     auto first = std::size_t(static_cast<std::byte*>(block) - base_);
-    const auto own = sizes_.find(first);
-    std::size_t size = own->second;
-    sizes_.erase(own);
+    const auto own = blocks_.find(first);
+    [[maybe_unused]] auto [size, bytes] = own->second;
+    blocks_.erase(own);
+#ifndef __SANITIZE_ADDRESS__
+    if (std::any_of(base_ + first + bytes, base_ + first + size,
+                    [](std::byte b) { return b != std::byte(0xff); })) {
+      std::fprintf(stderr, "a kernel has written behind a block of %zu bytes\n", bytes);
+      std::abort();
+    }
+#endif
     ASAN_POISON_MEMORY_REGION(block, size);
     auto after = free_.lower_bound(first);
     if (after != free_.end() && after->first == first + size) {
@@ -90,6 +101,10 @@ class Arena {
   };
 
  private:
+  struct Block {
+    std::size_t size, bytes;  // with what lies behind it, and its own
+  };
+
   Arena() {
     void* block = mmap(nullptr, kArena, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -105,8 +120,9 @@ class Arena {
 
   std::byte* base_;
   std::mutex mutex_;
-  std::map<std::size_t, std::size_t> free_, sizes_;  // by first byte
-  std::size_t used_ = 0;                             // no block has reached beyond
+  std::map<std::size_t, std::size_t> free_;  // sizes by first byte
+  std::map<std::size_t, Block> blocks_;      // likewise
+  std::size_t used_ = 0;                     // no block has reached beyond
   int open_ = 0;
 };
 
