@@ -35,7 +35,7 @@ def table(ops, gradients=True):
     return values + [("test_op_case_gradients", "first*,gradients*", ops)] * gradients
 
 
-LARGE = ("test_cuda", "more elements*", "")
+LARGE = ("test_cuda", "more elements*,tables*,a slice*", "")
 CAPTURED = ("test_cuda", "a captured step*", "")
 ALL = ""
 TESTS = {
@@ -51,18 +51,24 @@ TESTS = {
     "reduce.cu": [LARGE, *table("sum,mean,var,max,min,argmax,argmin,topk,cumsum"), *table(ALL, False)],
     "rows.cu": [*table("softmax,log_softmax,layer_norm,rms_norm,cross_entropy")],
 }
-# Headers are tried within a source that has all of their kernels.
+# Headers are tried within sources: what survives in the first, in the second.
 WITHIN = {
-    "attention_input.h": "attention.cu",
-    "attention_hopper.cuh": "attention_hopper.cu",
-    "attention_mma.cuh": "attention.cu",
-    "attention_mma_backward.cuh": "attention.cu",
-    "mma.h": "attention.cu",
-    "spectral_filter.cuh": "fourier.cu",
-    "reduce.h": "rows.cu",
-    "elements.h": "copy.cu",
-    "random.h": "random.cu",
+    "attention_input.h": ["attention.cu"],
+    "attention_hopper.cuh": ["attention_hopper.cu"],
+    "attention_mma.cuh": ["attention.cu"],
+    "attention_mma_backward.cuh": ["attention.cu"],
+    "mma.h": ["attention.cu"],
+    "spectral_filter.cuh": ["fourier.cu"],
+    "reduce.h": ["rows.cu", "reduce.cu"],
+    "elements.h": ["copy.cu", "elementwise.cu"],
+    "random.h": ["random.cu"],
 }
+
+
+def within(file):
+    return WITHIN.get(file, [file])
+
+
 
 # Name, pattern, what takes its place in the code of a line; and what does the same by a number of
 # mutant.h, N being the mutant's.
@@ -113,7 +119,8 @@ def mutants_of(file):
         for change in CHANGES:
             for match in re.finditer(change[1], code):
                 mutant = Mutant(file, line, code, change, match)
-                if mutant.changed != code:
+                in_text = code[: match.start()].count('"') % 2
+                if mutant.changed != code and not in_text:
                     yield mutant
 
 
@@ -222,13 +229,14 @@ def excused():
             yield file, code, changed
 
 
-def attempt_all(build, mutants):
-    """Those that survive the tests of this build, and how many do not compile."""
+def attempt_all(build, mutants, nth):
+    """Those that survive the tests of this build, within the nth source of their file, and how many
+    do not compile."""
     survived, broken, done = [], 0, 0
     with scratch_in(build.folder) as scratch, \
             concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         def prepare(source):
-            own = {n: m for n, m in enumerate(mutants) if WITHIN.get(m.file, m.file) == source}
+            own = {n: m for n, m in enumerate(mutants) if within(m.file)[nth] == source}
             if not own:
                 return source, own, 0
             (scratch / source).mkdir()
@@ -289,17 +297,21 @@ def main():
         sys.exit(f"no mutants of {' '.join(options.files)}")
 
     start = time.time()
-    survived, broken = attempt_all(Build(options.build), mutants)
-    for alone in (False, True):
-        again = [m for m in survived if not (alone and m.alone)]
-        if not again:
-            break
-        print(f"\n{len(again)} survived: under AddressSanitizer{', alone' * alone}", flush=True)
-        for mutant in again:  # some switches stand where the compiler evaluates them
+    survived, broken = mutants, 0
+    for folder, alone, what in ((options.build, False, "as usual"),
+                                (options.sanitized, False, "under AddressSanitizer"),
+                                (options.sanitized, True, "under AddressSanitizer, alone")):
+        tried = [m for m in survived if not (alone and m.alone)]
+        for mutant in tried:  # some switches stand where the compiler evaluates them
             mutant.alone |= alone
-        left, refused = attempt_all(Build(options.sanitized), again)
-        survived = [m for m in survived if m not in again or m in left]
-        broken += refused
+        for nth in range(2):
+            again = [m for m in tried if m in survived and nth < len(within(m.file))]
+            if not again:
+                continue
+            print(f"\n{len(again)} mutants, {what}", flush=True)
+            left, refused = attempt_all(Build(folder), again, nth)
+            survived = [m for m in survived if m not in again or m in left]
+            broken += refused
     died, listed = len(mutants) - len(survived) - broken, len(everyone) - len(mutants)
     print(f"\n{died} died, {len(survived)} survived, {broken} did not compile, {listed} compute the "
           f"same, as {SURVIVE.name} says; {(time.time() - start) / 60:.0f} minutes")
