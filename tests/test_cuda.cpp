@@ -124,49 +124,6 @@ TEST_CASE("more elements than threads: every thread goes round") {
     CHECK_MESSAGE(largest_difference(here[i], there[i]) <= 2e-6 * largest(here[i]), "op ", i);
 }
 
-TEST_CASE("tables: indices outside, as in a captured step, repeated ones, and many columns") {
-  const Tensor table = randn({300, 1030}), dy = randn({170, 1030});
-  Tensor ids = randint(0, 300, {170});
-  ids.first<std::int64_t>()[3] = 300, ids.first<std::int64_t>()[160] = -1;
-  ids.first<std::int64_t>()[5] = ids.first<std::int64_t>()[169] = 299;
-  const Tensor y = empty({170, 1030}, f32, kCuda), dtable = ones({300, 1030}, {.device = kCuda});
-  on(kCuda, [&](auto device) {
-    kernels::embedding(device, table.to(kCuda), ids.to(kCuda), y);
-    kernels::embedding_backward(device, dy.to(kCuda), ids.to(kCuda), dtable);
-  });
-  Tensor want = ones({300, 1030});
-  for (std::int64_t row = 0; row < 170; ++row) {
-    const std::int64_t id = ids.first<std::int64_t>()[row];
-    const bool is_outside = id < 0 || id == 300;
-    CHECK(all(isnan(y.select(0, row))).item<bool>() == is_outside);
-    if (is_outside) continue;
-    CHECK(largest_difference(y.select(0, row), table.select(0, id)) == 0);
-    want.select(0, id).copy_(want.select(0, id) + dy.select(0, row));
-  }
-  CHECK(largest_difference(dtable, want) <= 1e-6);
-
-  const Tensor x = randn({2, 5}), at = tensor({{4, 5, -1, 0}, {1, 1, 5, -7}}, {.dtype = i64});
-  const Tensor picked = empty({2, 4}, f32, kCuda), added = zeros({2, 5}, {.device = kCuda});
-  on(kCuda, [&](auto device) {
-    kernels::gather_last(device, x.to(kCuda), at.to(kCuda), picked);
-    kernels::scatter_add_last(device, x.slice(1, 0, 4).to(kCuda), at.to(kCuda), added);
-  });
-  const auto from = values(x), got = values(picked), sums = values(added);
-  CHECK(got[0] == from[4]);
-  CHECK(got[3] == from[0]);
-  CHECK(got[4] == from[6]);
-  for (std::size_t i : {1, 2, 6, 7}) CHECK(std::isnan(got[i]));
-  CHECK(sums == std::vector<double>{from[3], 0, 0, 0, from[0], 0,
-                                    double(float(from[5]) + float(from[6])), 0, 0, 0});
-}
-
-TEST_CASE("a slice into a slice, of steps that other axes could have") {
-  const Tensor from = randn({2, 5, 5}).to(kCuda), to = zeros({2, 5, 5}, {.device = kCuda});
-  to.slice(1, 0, 3).copy_(from.slice(1, 0, 3));
-  CHECK(same_bits(to.slice(1, 0, 3).contiguous(), from.slice(1, 0, 3).contiguous()));
-  CHECK(largest(to.slice(1, 3)) == 0);
-}
-
 TEST_CASE("training goes as on the CPU, and a model saved on one loads on the other") {
   manual_seed(1);
   nn::TransformerLM here = make_model(), there = make_model();

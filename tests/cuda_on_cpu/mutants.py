@@ -35,21 +35,22 @@ def table(ops, gradients=True):
     return values + [("test_op_case_gradients", "first*,gradients*", ops)] * gradients
 
 
-LARGE = ("test_cuda", "more elements*,tables*,a slice*", "")
+LARGE = ("test_cuda", "more elements*", "")
+ROWS = ("test_cuda_rows", "*", "")
 CAPTURED = ("test_cuda", "a captured step*", "")
 ALL = ""
 TESTS = {
     "attention.cu": [("test_cuda_attention", "*", "")],
     "attention_hopper.cu": [("test_cuda_attention", c, "") for c in ("*more tiles*", "*")],
-    "copy.cu": [LARGE, *table("cat,stack,where,Tensor::contiguous,Tensor::to"), *table(ALL, False)],
+    "copy.cu": [LARGE, ROWS, *table("cat,stack,where,Tensor::contiguous,Tensor::to"), *table(ALL, False)],
     "elementwise.cu": [LARGE, *table(ALL, False)],
     "fourier.cu": [("test_cuda_fourier", "*", "")],
-    "indexing.cu": [LARGE, *table("embedding,index_select,gather,scatter_add"), CAPTURED],
+    "indexing.cu": [LARGE, ROWS, *table("embedding,index_select,gather,scatter_add"), CAPTURED],
     "matmul.cu": [("test_cuda_matmul", "*", "")],
     "optimizers.cu": [("test_cuda_training", "*", ""), CAPTURED],
     "random.cu": [("test_cuda", "random*,a captured step*", "")],
     "reduce.cu": [LARGE, *table("sum,mean,var,max,min,argmax,argmin,topk,cumsum"), *table(ALL, False)],
-    "rows.cu": [*table("softmax,log_softmax,layer_norm,rms_norm,cross_entropy")],
+    "rows.cu": [ROWS, *table("softmax,log_softmax,layer_norm,rms_norm,cross_entropy")],
 }
 # Headers are tried within sources: what survives in the first, in the second.
 WITHIN = {
