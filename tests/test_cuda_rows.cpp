@@ -91,6 +91,14 @@ TEST_CASE("rows as long as the turns of a block, and of several") {
   }
 }
 
+TEST_CASE("sums of rows that are cut into pieces, more rows than blocks") {
+  const Tensor x = randn({101, 8200}), there = x.to(kCuda);
+  CHECK(largest_difference(sum(there, {1}), sum(x, {1})) <= 1e-4);
+  CHECK(largest_difference(sum(there), sum(x)) <= 1e-3);
+  const Tensor first = sum(there.slice(0, 0, 3));
+  for_schedules([&] { CHECK(same_bits(sum(there.slice(0, 0, 3)), first)); });
+}
+
 TEST_CASE("targets outside the classes, as in a captured step, give NaN, or nothing") {
   const Tensor logits = randn({4, 5}).to(kCuda), target = tensor({4, 5, -1, -7}, {.dtype = i64});
   const Tensor losses = empty({4}, f32, kCuda), logsumexp = empty({4}, f32, kCuda);

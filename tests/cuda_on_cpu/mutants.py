@@ -49,7 +49,7 @@ TESTS = {
     "matmul.cu": [("test_cuda_matmul", "*", "")],
     "optimizers.cu": [("test_cuda_training", "*", ""), CAPTURED],
     "random.cu": [("test_cuda", "random*,a captured step*", "")],
-    "reduce.cu": [LARGE, *table("sum,mean,var,max,min,argmax,argmin,topk,cumsum"), *table(ALL, False)],
+    "reduce.cu": [LARGE, ROWS, *table("sum,mean,var,max,min,argmax,argmin,topk,cumsum"), *table(ALL, False)],
     "rows.cu": [ROWS, *table("softmax,log_softmax,layer_norm,rms_norm,cross_entropy")],
 }
 # Headers are tried within sources: what survives in the first, in the second.
