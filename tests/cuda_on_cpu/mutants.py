@@ -42,14 +42,16 @@ ALL = ""
 TESTS = {
     "attention.cu": [("test_cuda_attention", "*", "")],
     "attention_hopper.cu": [("test_cuda_attention", c, "") for c in ("*more tiles*", "*")],
-    "copy.cu": [LARGE, ROWS, *table("cat,stack,where,Tensor::contiguous,Tensor::to"), *table(ALL, False)],
+    "copy.cu": [LARGE, ROWS, *table("cat,stack,where,Tensor::contiguous,Tensor::to"),
+                *table(ALL, False)],
     "elementwise.cu": [LARGE, *table(ALL, False)],
     "fourier.cu": [("test_cuda_fourier", "*", "")],
     "indexing.cu": [LARGE, ROWS, *table("embedding,index_select,gather,scatter_add"), CAPTURED],
     "matmul.cu": [("test_cuda_matmul", "*", "")],
     "optimizers.cu": [("test_cuda_training", "*", ""), CAPTURED],
     "random.cu": [("test_cuda", "random*,a captured step*", "")],
-    "reduce.cu": [LARGE, ROWS, *table("sum,mean,var,max,min,argmax,argmin,topk,cumsum"), *table(ALL, False)],
+    "reduce.cu": [LARGE, ROWS, *table("sum,mean,var,max,min,argmax,argmin,topk,cumsum"),
+                  *table(ALL, False)],
     "rows.cu": [ROWS, *table("softmax,log_softmax,layer_norm,rms_norm,cross_entropy")],
 }
 # Headers are tried within sources: what survives in the first, in the second.
@@ -74,10 +76,10 @@ def within(file):
 # Name, pattern, what takes its place in the code of a line; and what does the same by a number of
 # mutant.h, N being the mutant's.
 CHANGES = [
-    ("a barrier removed", r"__syncthreads\(\);", "", r"if (mutant::is(N)) {} else \g<0>"),
-    ("a warp not waited for", r"__syncwarp\(\);", "", r"if (mutant::is(N)) {} else \g<0>"),
-    ("a copy not waited for", r"wait_copies<0>\(\);", "", r"if (mutant::is(N)) {} else \g<0>"),
-    ("a product not waited for", r"wait_products<\w+>\(.*\);", "",
+    ("a barrier removed", r"__syncthreads\(\);", ";", r"if (mutant::is(N)) {} else \g<0>"),
+    ("a warp not waited for", r"__syncwarp\(\);", ";", r"if (mutant::is(N)) {} else \g<0>"),
+    ("a copy not waited for", r"wait_copies<0>\(\);", ";", r"if (mutant::is(N)) {} else \g<0>"),
+    ("a product not waited for", r"wait_products<\w+>\(.*\);", ";",
      r"if (mutant::is(N)) {} else \g<0>"),
     ("one less <=", r" <= ", " <= -1 + ", " <= mutant::less(N) + "),
     ("one more <", r"(?<!<) < (?!<)", " < 1 + ", " < mutant::more(N) + "),
@@ -169,7 +171,7 @@ class Build:
         command[command.index("-c") + 1] = str(include / source)
         command = [a for a in command if not a.startswith(("-MF", "-MT", "-MD", "-Wall", "-Wextra"))
                    and not a.endswith((".o.d", ".cu.o"))]
-        command.append("-O1")
+        command += ["-O1", "-fsanitize=bounds", "-fsanitize-undefined-trap-on-error"]
         command[1:1] = [f"-I{scratch}", "-include", str(pathlib.Path(__file__).with_name("mutant.h"))]
         done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True)
         if done.returncode:
