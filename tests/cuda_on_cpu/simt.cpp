@@ -29,18 +29,13 @@ void run_threads();  // what a fiber does
 
 enum class State { fresh, ready, polling, at_warp, at_block, done };
 
-struct Copy {
-  void* to;
-  const void* from;  // null: zeros
-};
-
 }  // namespace
 
 // What runs on its own, in groups; the last group is not committed.
-template <class T> struct Groups {
-  std::vector<std::vector<T>> all;
+struct Groups {
+  std::vector<std::vector<std::function<void()>>> all;
 
-  void add(T work) {
+  void add(std::function<void()> work) {
     if (all.empty()) all.emplace_back();
     all.back().push_back(std::move(work));
   }
@@ -49,9 +44,9 @@ template <class T> struct Groups {
     all.emplace_back();
   }
   // Does all but the newest so many groups.
-  template <class F> void wait(int groups_left, const F& work_on) {
+  void wait(int groups_left) {
     for (; int(all.size()) - 1 > groups_left; all.erase(all.begin()))
-      for (const T& work : all.front()) work_on(work);
+      for (const auto& work : all.front()) work();
   }
 };
 
@@ -63,8 +58,7 @@ struct Thread {
   const char* operation;              // that it waits at
   const std::function<bool()>* poll;  // what it waits for
   int letters;                        // how many it has written
-  Groups<Copy> copies;
-  Groups<std::function<void()>> products;
+  Groups copies, products;
 };
 
 namespace {
@@ -370,17 +364,15 @@ void* dynamic_shared() { return runner->dynamic.data() + kGuard; }
 void copy_later(void* shared, const void* source) {
   check_aligned(shared, 16);
   check_aligned(source, 16);
-  runner->current->copies.add({shared, source});
+  runner->current->copies.add([=] {
+    if (source) std::memcpy(shared, source, 16);
+    else std::memset(shared, 0, 16);
+  });
 }
 
 void commit_copies() { runner->current->copies.commit(); }
 
-void wait_copies(int groups_left) {
-  runner->current->copies.wait(groups_left, [](const Copy& c) {
-    if (c.from) std::memcpy(c.to, c.from, 16);
-    else std::memset(c.to, 0, 16);
-  });
-}
+void wait_copies(int groups_left) { runner->current->copies.wait(groups_left); }
 
 void wait_until(const std::function<bool()>& ready) {
   if (ready()) return;
@@ -394,8 +386,6 @@ void multiply_later(std::function<void()> product) {
   runner->current->products.add(std::move(product));
 }
 void commit_products() { runner->current->products.commit(); }
-void wait_products(int groups_left) {
-  runner->current->products.wait(groups_left, [](const auto& product) { product(); });
-}
+void wait_products(int groups_left) { runner->current->products.wait(groups_left); }
 
 }  // namespace simt
