@@ -107,7 +107,7 @@ struct Inputs {
     args.random = {0x123456789abcdefu, 77};
     // Of every third query, and the first eleven keys, nothing is allowed.
     if (c.mask) {
-      args.mask = coins({c.B, 1, c.T, c.S}, seed++);
+      args.mask = coins({c.B, c.packed ? c.H : 1, c.T, c.S}, seed++);
       for (std::int64_t i = 0; i < args.mask.numel(); ++i)
         args.mask.first<bool>()[i] &= i / c.S % c.T % 3 != 2 && i % c.S >= 11;
       args.mask = expand(args.mask, {c.B, c.H, c.T, c.S});
