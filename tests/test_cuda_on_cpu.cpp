@@ -1,6 +1,7 @@
 // The device that cuda_on_cpu simulates: what kernels can ask of it, and that it sees what they do
 // wrong. (Copies, products and barriers of Hopper are tested by the kernels that use them.)
 #include <triad/tests/reference.h>
+#include <triad/tests/test_device.h>
 
 #include <triad/backends/cuda/mma.h>
 
@@ -15,25 +16,24 @@ namespace {
 
 // Runs one block of so many threads, under every kind of schedule; the last one's is left.
 void run_block(int threads, const std::function<void()>& body) {
-  for (int schedule : {1, 2, 3, 0}) {
-    simt::set_schedule(schedule);
-    simt::run(dim3(1), dim3(unsigned(threads)), 1024, body);
-  }
+  const auto run = [&] { simt::run(dim3(1), dim3(unsigned(threads)), 1024, body); };
+  for_schedules(run);
+  run();
 }
 
 // What is wrong with it, under every schedule.
 void check_fails(const char* what, int threads, const std::function<void()>& body) {
-  for (int schedule : {1, 2, 3, 0}) {
-    simt::set_schedule(schedule);
+  const auto check = [&] {
     std::string error;
     try {
       simt::run(dim3(1), dim3(unsigned(threads)), 1024, body);
     } catch (const std::logic_error& e) {
       error = e.what();
     }
-    CAPTURE(schedule);
     CHECK(error.substr(0, std::string(what).size()) == what);
-  }
+  };
+  for_schedules(check);
+  check();
 }
 
 int thread() { return int(threadIdx.x); }
@@ -158,8 +158,7 @@ TEST_CASE("a named barrier holds back those who share it, and nobody else") {
 TEST_CASE("a barrier that is missing shows") {
   bool differs = false;
   for (bool with_barrier : {true, false}) {
-    for (int schedule : {0, 1, 2, 3}) {
-      simt::set_schedule(schedule);
+    const auto run = [&] {
       float got[64];
       simt::run(dim3(1), dim3(64), 256, [&] {
         auto* const numbers = static_cast<float*>(simt::dynamic_shared());
@@ -171,8 +170,9 @@ TEST_CASE("a barrier that is missing shows") {
         if (with_barrier) CHECK(got[i] == float(63 - i));
         else differs |= got[i] != float(63 - i);  // NaN, as nobody had written there
       }
-    }
-    simt::set_schedule(0);
+    };
+    for_schedules(run);
+    run();
   }
   CHECK(differs);
 }

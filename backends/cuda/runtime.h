@@ -8,6 +8,8 @@
 // at the program's end, when the driver may be gone already.
 #pragma once
 
+#include <memory>
+
 #include <triad/core/cuda/backend.h>
 #include <triad/core/device.h>
 #include <triad/core/function.h>

@@ -85,6 +85,20 @@ template <class T> Letters<T> exchange(const char* operation, const T& letter) {
   return {exchange_letters(operation)};
 }
 
+// combine(a, b), which is combine(b, a), of the letters of all lanes that have not ended.
+template <class T, class F> T reduce_lanes(const char* operation, T value, F combine) {
+  const auto all = exchange(operation, value);
+  T result = value;
+  for (int i = 0; i < 32; ++i)
+    if (i != lane && all.present >> i & 1) result = combine(result, all[i]);
+  return result;
+}
+
+template <class T>
+concept Word = std::same_as<T, int> || std::same_as<T, unsigned>;
+template <class T>
+concept Countable = Word<T> || std::same_as<T, unsigned long long>;
+
 // ---------------------------------------------------------------------- shared memory
 
 // A __shared__ array; the runtime fills it with NaN for every block and looks at its surroundings.
@@ -158,71 +172,60 @@ template <class T> T __shfl_down_sync(unsigned, T value, int by) {  // the highe
 }
 
 // Votes and reductions are those of the lanes that have not ended.
-template <class T, class F> T reduce_lanes(const char* operation, T value, F combine) {
-  const auto all = simt::exchange(operation, value);
-  T result = value;
-  for (int lane = 0; lane < 32; ++lane)
-    if (lane != simt::lane && all.present >> lane & 1) result = combine(result, all[lane]);
-  return result;
-}
 inline unsigned __ballot_sync(unsigned, int predicate) {
-  return reduce_lanes("__ballot_sync", unsigned(predicate != 0) << simt::lane, std::bit_or());
+  return simt::reduce_lanes("__ballot_sync", unsigned(predicate != 0) << simt::lane, std::bit_or());
 }
 inline int __any_sync(unsigned, int predicate) {
-  return reduce_lanes("__any_sync", predicate != 0, std::logical_or());
+  return simt::reduce_lanes("__any_sync", predicate != 0, std::logical_or());
 }
 inline int __all_sync(unsigned, int predicate) {
-  return reduce_lanes("__all_sync", predicate != 0, std::logical_and());
+  return simt::reduce_lanes("__all_sync", predicate != 0, std::logical_and());
 }
-template <class T>
-concept Word = std::same_as<T, int> || std::same_as<T, unsigned>;
-template <Word T> T __reduce_add_sync(unsigned, T value) {
-  return T(reduce_lanes("__reduce_add_sync", unsigned(value), std::plus()));  // modulo 2^32
+template <simt::Word T> T __reduce_add_sync(unsigned, T value) {
+  return T(simt::reduce_lanes("__reduce_add_sync", unsigned(value), std::plus()));  // modulo 2^32
 }
-template <Word T> T __reduce_min_sync(unsigned, T value) {
-  return reduce_lanes("__reduce_min_sync", value, [](T a, T b) { return a < b ? a : b; });
+template <simt::Word T> T __reduce_min_sync(unsigned, T value) {
+  return simt::reduce_lanes("__reduce_min_sync", value, [](T a, T b) { return a < b ? a : b; });
 }
-template <Word T> T __reduce_max_sync(unsigned, T value) {
-  return reduce_lanes("__reduce_max_sync", value, [](T a, T b) { return a < b ? b : a; });
+template <simt::Word T> T __reduce_max_sync(unsigned, T value) {
+  return simt::reduce_lanes("__reduce_max_sync", value, [](T a, T b) { return a < b ? b : a; });
 }
 inline unsigned __reduce_and_sync(unsigned, unsigned value) {
-  return reduce_lanes("__reduce_and_sync", value, std::bit_and());
+  return simt::reduce_lanes("__reduce_and_sync", value, std::bit_and());
 }
 inline unsigned __reduce_or_sync(unsigned, unsigned value) {
-  return reduce_lanes("__reduce_or_sync", value, std::bit_or());
+  return simt::reduce_lanes("__reduce_or_sync", value, std::bit_or());
 }
 inline unsigned __reduce_xor_sync(unsigned, unsigned value) {
-  return reduce_lanes("__reduce_xor_sync", value, std::bit_xor());
+  return simt::reduce_lanes("__reduce_xor_sync", value, std::bit_xor());
 }
 
 // Of whole numbers: their order does not change a result. Those of floats, triad does without.
-template <class T>
-concept Countable = Word<T> || std::same_as<T, unsigned long long>;
-template <Countable T> T atomicExch(T* at, std::type_identity_t<T> value) {
+template <simt::Countable T> T atomicExch(T* at, std::type_identity_t<T> value) {
   return std::exchange(*at, value);
 }
-template <Countable T> T atomicAdd(T* at, std::type_identity_t<T> value) {
+template <simt::Countable T> T atomicAdd(T* at, std::type_identity_t<T> value) {
   return atomicExch(at, T(std::make_unsigned_t<T>(*at) + std::make_unsigned_t<T>(value)));
 }
-template <Word T> T atomicSub(T* at, std::type_identity_t<T> value) {
+template <simt::Word T> T atomicSub(T* at, std::type_identity_t<T> value) {
   return atomicExch(at, T(unsigned(*at) - unsigned(value)));
 }
-template <Countable T> T atomicMin(T* at, std::type_identity_t<T> value) {
+template <simt::Countable T> T atomicMin(T* at, std::type_identity_t<T> value) {
   return atomicExch(at, value < *at ? value : *at);
 }
-template <Countable T> T atomicMax(T* at, std::type_identity_t<T> value) {
+template <simt::Countable T> T atomicMax(T* at, std::type_identity_t<T> value) {
   return atomicExch(at, *at < value ? value : *at);
 }
-template <Countable T> T atomicAnd(T* at, std::type_identity_t<T> value) {
+template <simt::Countable T> T atomicAnd(T* at, std::type_identity_t<T> value) {
   return atomicExch(at, *at & value);
 }
-template <Countable T> T atomicOr(T* at, std::type_identity_t<T> value) {
+template <simt::Countable T> T atomicOr(T* at, std::type_identity_t<T> value) {
   return atomicExch(at, *at | value);
 }
-template <Countable T> T atomicXor(T* at, std::type_identity_t<T> value) {
+template <simt::Countable T> T atomicXor(T* at, std::type_identity_t<T> value) {
   return atomicExch(at, *at ^ value);
 }
-template <Countable T>
+template <simt::Countable T>
 T atomicCAS(T* at, std::type_identity_t<T> expected, std::type_identity_t<T> value) {
   return atomicExch(at, *at == expected ? value : *at);
 }
