@@ -53,29 +53,32 @@ Tensor log_softmax(const Tensor& x, std::int64_t axis) {
   });
 }
 
-Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, double eps,
-                  bool narrow) {
-  check_float("layer_norm", x);
-  if (mixes(x, weight)) return layer_norm(x.to(f32), in_wide(weight), in_wide(bias), eps, narrow);
-  if (x.dim() < 1)
-    throw_error<ShapeError>("layer_norm: needs at least one axis, got {}", x.shape());
+// layer_norm, or where rows are not `centered`, rms_norm.
+static Tensor normalized(const char* op, bool centered, const Tensor& x, const Tensor& weight,
+                         const Tensor& bias, double eps, bool narrow = false) {
+  const auto in_f32 = [&] {
+    return normalized(op, centered, x.to(f32), in_wide(weight), in_wide(bias), eps, narrow);
+  };
+  check_float(op, x);
+  if (mixes(x, weight)) return in_f32();
+  if (x.dim() < 1) throw_error<ShapeError>("{}: needs at least one axis, got {}", op, x.shape());
   for (const Tensor& p : {weight, bias}) {
     if (!p.defined()) continue;
-    check_same_type("layer_norm", x, p);
+    check_same_type(op, x, p);
     if (p.shape() != Shape{x.size(-1)})
-      throw_error<ShapeError>("layer_norm: needs weight and bias [{}] for x {}, got {}", x.size(-1),
-                              x.shape(), p.shape());
+      throw_error<ShapeError>("{}: needs weight{} [{}] for x {}, got {}", op,
+                              centered ? " and bias" : "", x.size(-1), x.shape(), p.shape());
   }
-  if (is_widened(x))
-    return rounded(layer_norm(x.to(f32), in_wide(weight), in_wide(bias), eps, narrow), x);
+  if (is_widened(x)) return rounded(in_f32(), x);
   narrow = narrow && x.dtype() == f32 && autocast_enabled();
-  if (narrow && x.device() == Device::cpu()) return narrowed(layer_norm(x, weight, bias, eps));
+  if (narrow && x.device() == Device::cpu())
+    return narrowed(normalized(op, centered, x, weight, bias, eps));
   const Tensor gain = in_wide(weight), offset = in_wide(bias);
   Tensor rows = as_rows(x), w = packed(gain), b = packed(offset);
-  Tensor y = empty(rows.shape(), narrow ? autocast_dtype() : x.dtype(), x.device(), "layer_norm");
-  Tensor mean = empty({rows.size(0)}, wide_type(x.dtype()), x.device(), "layer_norm");
-  Tensor rstd = empty_like(mean, "layer_norm");
-  on(x.device(), "layer_norm",
+  Tensor y = empty(rows.shape(), narrow ? autocast_dtype() : x.dtype(), x.device(), op);
+  Tensor rstd = empty({rows.size(0)}, wide_type(x.dtype()), x.device(), op);
+  Tensor mean = centered ? empty_like(rstd, op) : Tensor();
+  on(x.device(), op,
      [&](auto device) { kernels::layer_norm(device, rows, w, b, eps, y, mean, rstd); });
   auto rule = [x, gain, offset, rows, w, mean, rstd](const Tensor& g) {
     Tensor dx = x.requires_grad() ? empty_like(rows) : Tensor(), so_far;
@@ -86,8 +89,16 @@ Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, dou
     });
     return Tensors{dx.defined() ? dx.reshape(x.shape()) : dx, dw, db};
   };
-  return record_fused("layer_norm", y.reshape(x.shape()), {x, gain, offset}, rule,
-                      "mean and rsqrt");
+  return record_fused(op, y.reshape(x.shape()), {x, gain, offset}, rule, "mean and rsqrt");
+}
+
+Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, double eps,
+                  bool narrow) {
+  return normalized("layer_norm", true, x, weight, bias, eps, narrow);
+}
+
+Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps) {
+  return normalized("rms_norm", false, x, weight, {}, eps);
 }
 
 Tensor dropout(const Tensor& x, double p, bool training) {
@@ -95,18 +106,6 @@ Tensor dropout(const Tensor& x, double p, bool training) {
   if (!(p >= 0 && p < 1)) throw_error<ValueError>("dropout: needs 0 <= p < 1, got {}", p);
   if (!training || p == 0) return x;
   return dropout_with(in_wide(x), p, next_stream()).to(x.dtype());
-}
-
-Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps) {
-  check_float("rms_norm", x);
-  if (mixes(x, weight)) return rms_norm(x.to(f32), in_wide(weight), eps);
-  if (weight.defined()) check_same_type("rms_norm", x, weight);
-  if (is_narrow(x.dtype())) return rounded(rms_norm(x.to(f32), in_wide(weight), eps), x);
-  if (x.dim() < 1 || (weight.defined() && weight.shape() != Shape{x.size(-1)}))
-    throw_error<ShapeError>("rms_norm: needs x [...,C] and weight [C], got {} and {}", x.shape(),
-                            weight.shape());
-  Tensor y = x * rsqrt(mean(square(x), {-1}, true) + eps);
-  return weight.defined() ? y * weight : y;
 }
 
 Tensor causal_conv1d(const Tensor& x, const Tensor& weight, const Tensor& bias) {

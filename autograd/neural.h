@@ -13,13 +13,12 @@ Tensor log_softmax(const Tensor& x, std::int64_t axis);
 // [C] or undefined. `narrow`: in Autocast's type, for a product. Ba et al. 2016, arXiv 1607.06450.
 Tensor layer_norm(const Tensor& x, const Tensor& weight = {}, const Tensor& bias = {},
                   double eps = 1e-5, bool narrow = false);
+// x / sqrt(mean(x^2) + eps) * weight, in the same way. Zhang & Sennrich 2019, arXiv 1910.07467.
+Tensor rms_norm(const Tensor& x, const Tensor& weight = {}, double eps = 1e-6);
 
 // Zero with probability p, 0 <= p < 1, else x / (1 - p); x itself when not training. The mask is
 // drawn again in backward, not stored. Srivastava et al. 2014.
 Tensor dropout(const Tensor& x, double p, bool training = true);
-
-// x / sqrt(mean(x^2) + eps) * weight over the last axis. Zhang & Sennrich 2019, arXiv 1910.07467.
-Tensor rms_norm(const Tensor& x, const Tensor& weight = {}, double eps = 1e-6);
 
 // y[b,t,c] = sum over k of weight[c,k] x[b,t-K+1+k,c] + bias[c], zeros before the start: x [B,T,C],
 // weight [C,K], bias [C] or undefined. For the short filters of Hyena and Mamba.

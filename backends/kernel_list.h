@@ -57,8 +57,9 @@ void log_softmax(TRIAD_TAG, const Tensor& x, const Tensor& y);
 void softmax_backward(TRIAD_TAG, const Tensor& dy, const Tensor& y, const Tensor& dx);
 
 // y = (x - mean) * rstd * weight + bias, rstd = 1 / sqrt(variance + eps), variance over C (biased).
-// weight, bias [C] contiguous, either may be undefined; mean, rstd [R] are kept for backward. On
-// CUDA y, and so dy, may be bf16 or f16 where x is f32, and what is in `before` is added to dx.
+// weight, bias [C] contiguous, either may be undefined; mean, rstd [R] are kept for backward. With
+// `mean` undefined none is taken off, and rstd = 1 / sqrt(mean of squares + eps): rms_norm. On CUDA
+// y, and so dy, may be bf16 or f16 where x is f32, and what is in `before` is added to dx.
 void layer_norm(TRIAD_TAG, const Tensor& x, const Tensor& weight, const Tensor& bias, double eps,
                 const Tensor& y, const Tensor& mean, const Tensor& rstd);
 void layer_norm_backward(TRIAD_TAG, const Tensor& dy, const Tensor& x, const Tensor& weight,

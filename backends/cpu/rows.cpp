@@ -1,4 +1,4 @@
-// Softmax, cross entropy and layer normalisation, one row of [R,C] at a time while it is in cache.
+// Softmax, cross entropy and normalisation, one row of [R,C] at a time while it is in cache.
 #include <triad/backends/cpu/vec.h>
 
 namespace triad::kernels {
@@ -46,10 +46,11 @@ inline void add_to(double* sums, Vec<float> row) {
 
 // With h = (x - mean) rstd and g = dy weight, the gradient of a row of layer_norm is
 // dx = rstd (g - mean(g) - h mean(g h)); dy h and dy add to those of weight and bias, unless null.
+// Where `mean` is null, none was taken off x, and none is off g: rms_norm.
 template <class T>
-void layer_norm_row_backward(Index C, const T* dy, const T* x, const T* weight, T mean, T rstd,
-                             T* dx, double* dweight, double* dbias) {
-  const Vec<T> shift(mean), factor(rstd);
+void layer_norm_row_backward(Index C, const T* dy, const T* x, const T* weight, const T* mean,
+                             T rstd, T* dx, double* dweight, double* dbias) {
+  const Vec<T> shift(mean ? *mean : T(0)), factor(rstd);
   const auto h = [=](Index i, auto part) { return part.keep((part.load(x + i) - shift) * factor); };
   const auto g = [=](Index i, auto part) {
     return weight ? part.load(dy + i) * part.load(weight + i) : part.load(dy + i);
@@ -58,7 +59,7 @@ void layer_norm_row_backward(Index C, const T* dy, const T* x, const T* weight, 
     Accumulator<T> sum, product;
     for_each_register<T>(C, [&](Index i, auto part) {
       const Vec<T> gradient = g(i, part);
-      sum.add(gradient);
+      if (mean) sum.add(gradient);
       product.add_product(gradient, h(i, part));
     });
     const Vec<T> a(T(sum.total() / double(C))), b(T(product.total() / double(C)));
@@ -144,19 +145,19 @@ void layer_norm(Cpu, const Tensor& x, const Tensor& weight, const Tensor& bias, 
                 const Tensor& y, const Tensor& mean, const Tensor& rstd) {
   for_each_row("layer_norm", x, [&]<class T>(T, Index r, Index C) {
     const T *in = row<T>(x, r), *w = data_or_null<T>(weight), *b = data_or_null<T>(bias);
-    T* out = row<T>(y, r);
+    T *out = row<T>(y, r), *mean_of = data_or_null<T>(mean);
     Accumulator<T> sum, left, squares;
-    for_each_register<T>(C, [&](Index i, auto part) { sum.add(part.load(in + i)); });
+    if (mean_of) for_each_register<T>(C, [&](Index i, auto part) { sum.add(part.load(in + i)); });
     const T estimate = T(sum.total() / double(C));
     for_each_register<T>(C, [&](Index i, auto part) {
       const Vec<T> d = part.keep(part.load(in + i) - Vec<T>(estimate));
-      left.add(d);
+      if (mean_of) left.add(d);
       squares.add_product(d, d);
     });
     const double correction = left.total() / double(C);
     const double variance = squares.total() / double(C) - correction * correction;
     const double scale = 1 / std::sqrt(std::max(variance, 0.0) + eps);
-    mean.first<T>()[r] = T(double(estimate) + correction);
+    if (mean_of) mean_of[r] = T(double(estimate) + correction);
     rstd.first<T>()[r] = T(scale);
     const Vec<T> shift(estimate), factor{T(scale)}, offset{T(-correction * scale)}, one{T(1)};
     for_each_register<T>(C, [&](Index i, auto part) {
@@ -178,13 +179,13 @@ void layer_norm_backward(Cpu, const Tensor& dy, const Tensor& x, const Tensor& w
     std::vector<double> weight_sums(dweight.defined() ? blocks * width : 0);
     std::vector<double> bias_sums(dbias.defined() ? blocks * width : 0);
     const T *g = dy.first<T>(), *in = x.first<T>(), *w = data_or_null<T>(weight);
-    const T *m = mean.first<T>(), *s = rstd.first<T>();
+    const T *m = data_or_null<T>(mean), *s = rstd.first<T>();
     T* out = data_or_null<T>(dx);
     parallel_for(blocks, 1 + kHeavyGrain / (kBlock * (C + 1)), [&](Index block) {
       double* dw = dweight.defined() ? weight_sums.data() + block * width : nullptr;
       double* db = dbias.defined() ? bias_sums.data() + block * width : nullptr;
       for (Index r = block * kBlock; r < std::min(R, (block + 1) * kBlock); ++r)
-        layer_norm_row_backward(C, g + r * C, in + r * C, w, m[r], s[r],
+        layer_norm_row_backward(C, g + r * C, in + r * C, w, m ? m + r : nullptr, s[r],
                                 out ? out + r * C : nullptr, dw, db);
     });
     const auto combine = [&](const std::vector<double>& sums, const Tensor& parameter) {

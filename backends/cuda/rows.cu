@@ -1,4 +1,4 @@
-// Softmax, cross entropy and layer normalisation: a block per row of [R,C].
+// Softmax, cross entropy and normalisation: a block per row of [R,C].
 //
 // A thread reads 64 bytes of its row at once, as vectors of 16 where rows lie so, and keeps them:
 // of a row that its block holds in registers, memory sees one read. It adds its elements up in
@@ -195,9 +195,10 @@ __global__ void cross_entropy_rows_backward(Index R, int C, const E* logits, con
   }
 }
 
-// ---- Layer normalisation. The variance is taken around a first estimate of the mean, which is
-// then corrected by the mean of what is left: with large means neither loses digits (Chan, Golub
-// and LeVeque, "Algorithms for computing the sample variance", 1983).
+// ---- Normalisation, of layers or, where `mean` is null, by the root of the mean of squares. The
+// variance is taken around a first estimate of the mean, which is then corrected by the mean of
+// what is left: with large means neither loses digits (Chan, Golub and LeVeque, "Algorithms for
+// computing the sample variance", 1983).
 
 template <class E, class Y, int N>
 __global__ void layer_norm_rows(Index R, int C, const E* x, const Wide<E>* weight,
@@ -210,16 +211,17 @@ __global__ void layer_norm_rows(Index R, int C, const E* x, const Wide<E>* weigh
     Held<E> in;
     const auto read = [&](int first) { in.read(columns, x + r * C, first); };
     const S share = 1 / S(C);
-    const W estimate = W(row_sum<S>(columns, read, [&](int, int i) { return in[i]; }) * share);
+    W estimate = 0;
+    if (mean) estimate = W(row_sum<S>(columns, read, [&](int, int i) { return in[i]; }) * share);
     const auto left = row_sum<Pair<S>>(columns, read, [&](int first, int i) {
       const W d = columns.has(first, i) ? in[i] - estimate : W(0);
       return Pair<W>{d, d * d};
     });
-    const S correction = left.a * share;
+    const S correction = mean ? left.a * share : S(0);
     const S variance = left.b * share - correction * correction;
     const S scale = 1 / sqrt((variance > 0 || variance != variance ? variance : 0) + S(eps));
     if (threadIdx.x == 0) {
-      mean[r] = W(S(estimate) + correction);
+      if (mean) mean[r] = W(S(estimate) + correction);
       rstd[r] = W(scale);
     }
     const W factor = W(scale), offset = W(-correction * scale);
@@ -242,7 +244,7 @@ __global__ void layer_norm_rows_backward(Index R, int C, const Y* dy, const E* x
   using W = Wide<E>;
   using S = Sum<E>;
   for (Index r = blockIdx.x; r < R; r += gridDim.x) {
-    const W center = mean[r], scale = rstd[r];
+    const W center = mean ? mean[r] : W(0), scale = rstd[r];
     Columns<E, N> columns{C};
     Held<Y, E> g;
     Held<E> h;
@@ -256,7 +258,7 @@ __global__ void layer_norm_rows_backward(Index R, int C, const Y* dy, const E* x
     const auto sums = row_sum<Pair<S>>(columns, read, [&](int, int i) {
       return Pair<W>{g[i], g[i] * h[i]};
     });
-    const W a = W(sums.a / C), b = W(sums.b / C);
+    const W a = mean ? W(sums.a / C) : W(0), b = W(sums.b / C);
     columns.turns(read, [&](int first) {
       Held<E> old;
       old.read(columns, before ? before + r * C : nullptr, first);
@@ -274,7 +276,8 @@ template <class E, class Y> struct ParameterTerm {
   const Wide<E>*mean, *rstd;
   __device__ Pair<double> operator()(Index, Index r, Index c) const {
     const double d = double(Wide<Y>(dy[r * C + c]));
-    return {d * double((Wide<E>(x[r * C + c]) - mean[r]) * rstd[r]), d};
+    const Wide<E> center = mean ? mean[r] : Wide<E>(0);
+    return {d * double((Wide<E>(x[r * C + c]) - center) * rstd[r]), d};
   }
 };
 template <class W> struct ParameterResult {
