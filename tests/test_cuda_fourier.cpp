@@ -333,6 +333,27 @@ TEST_CASE("cyclic_convolution_backward on CUDA") {
       }
 }
 
+#ifdef TRIAD_CUDA_ON_CPU
+TEST_CASE("sequences that do not fit into a block's shared memory on every device go by cuFFT") {
+  for (std::size_t shared : {48 << 10, 99 << 10, 163 << 10}) {
+    cuda::shared_bytes_shown = shared;
+    for (std::int64_t n : {2048, 8192, 16384, 32768})
+      for (DType dtype : {f32, bf16}) {
+        CAPTURE(shared);
+        CAPTURE(n);
+        const Tensor v = random_view(1, n / 2, 1, 2, dtype),
+                     dy = random_view(1, n / 2, 1, 2, dtype);
+        const Tensor filter = random({1, n / 2 + 1}, c128);
+        const Gradients wanted = expected_backward(dy, v, filter, n);
+        const Gradients got = backward(there(dy), there(v), there(filter), n);
+        CHECK(difference(got.dv, wanted.dv) < bound(dtype));
+        CHECK(difference(got.dspectrum, wanted.dspectrum) < 1e-6);
+      }
+  }
+  cuda::shared_bytes_shown = 227 << 10;
+}
+#endif
+
 TEST_CASE("cyclic_convolution_backward on CUDA of so many that a block takes several") {
   if (no_device()) return;
   const std::int64_t n = 2048, batch = 8 * multiprocessors() + 7, T = 33;  // not a multiple

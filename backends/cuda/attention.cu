@@ -154,14 +154,9 @@ __global__ void __launch_bounds__(32 * kRows)
 
 // ---------------------------------------------------------------------- which kernel
 
-Grid blocks_of(Cuda device, Index blocks, int threads, std::size_t shared_bytes = 0) {
-  if (blocks > INT_MAX) throw DeviceError("attention: too many rows for a CUDA device");
-  return {device, dim3(unsigned(blocks)), dim3(unsigned(threads)), shared_bytes};
-}
-
 template <class E> Grid general_grid(Cuda device, const AttentionInput<E>& p, Index rows) {
   const Index parts = std::max<Index>(1, ceil_div(p.D, kColumns));
-  return blocks_of(device, ceil_div(p.heads() * rows, kRows) * parts, 32 * kRows);
+  return {device, blocks_of(ceil_div(p.heads() * rows, kRows) * parts), dim3(32 * kRows)};
 }
 
 // Whether rows are whole pieces of 16 bytes.
@@ -231,8 +226,8 @@ void attention(Cuda device, const Tensor& q, const Tensor& k, const Tensor& v,
           if (attend_on_hopper(device, p, to, logs)) return;
         return visit_tiles(p, [&]<int D, bool plain>() {
           constexpr TileSize tile = forward_tile(D, plain, sizeof(E) == 4);
-          launch(blocks_of(device, p.heads() * ceil_div(p.T, tile.own()), kMmaThreads,
-                           forward_shared_bytes<E>(D, plain)),
+          launch({device, blocks_of(p.heads() * ceil_div(p.T, tile.own())), dim3(kMmaThreads),
+                  forward_shared_bytes<E>(D, plain)},
                  attend_mma<E, D, plain>, p, to, logs);
         });
       }
@@ -253,7 +248,7 @@ void attention_backward(Cuda device, const Tensor& dout, const Tensor& q, const 
                                    sums,           {device, dq},
                                    {device, dk},   {device, dv}};
     const bool vectors = in_chunks<E>(p.D, {&dout, &out});
-    launch(blocks_of(device, ceil_div(p.heads() * p.T * 8, kThreads), kThreads),
+    launch({device, blocks_of(ceil_div(p.heads() * p.T * 8, kThreads)), dim3(kThreads)},
            vectors ? dout_times_out<E, kChunk<E>> : dout_times_out<E, 1>, p, to.dout,
            Heads<const E>(device, out), sums);
     const auto run = [&]<bool keys>() {
@@ -263,8 +258,8 @@ void attention_backward(Cuda device, const Tensor& dout, const Tensor& q, const 
             if (gradients_on_hopper<E, keys>(device, p, to)) return;
           return visit_tiles(p, [&]<int D, bool plain>() {
             constexpr TileSize tile = backward_tile(D, keys, plain, sizeof(E) == 4);
-            launch(blocks_of(device, p.heads() * ceil_div(keys ? p.S : p.T, tile.own()),
-                             kMmaThreads, backward_shared_bytes<E>(D, keys, plain)),
+            launch({device, blocks_of(p.heads() * ceil_div(keys ? p.S : p.T, tile.own())),
+                    dim3(kMmaThreads), backward_shared_bytes<E>(D, keys, plain)},
                    attention_gradients_mma<E, D, keys, plain>, p, to);
           });
         }

@@ -53,7 +53,7 @@ template <class E> struct AttentionInput {
     if (mask) std::copy_n(args.mask.strides().begin(), 4, mask_strides);
     if (token_mask) std::copy_n(args.token_mask.strides().begin(), 2, token_strides);
     if (args.dropout <= 0) return;
-    random = on_device(device, args.random);
+    random = on_device(args.random);
     threshold = dropout_threshold(args.dropout);
     kept = Real(1 / (1 - args.dropout));
   }

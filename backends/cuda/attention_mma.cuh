@@ -8,8 +8,6 @@
 // first. While one tile is worked on, the next is on its way.
 #pragma once
 
-#include <climits>
-
 #include <triad/backends/cuda/attention_input.h>
 #include <triad/backends/cuda/mma.h>
 

@@ -44,7 +44,6 @@ struct Plan {
     check(cufftSetAutoAllocation(made, 0));
     check(cufftXtMakePlanMany(made, 1, &size, nullptr, 1, 1, in, nullptr, 1, 1, out, batch,
                               &work_bytes, whole));
-    check(cufftSetStream(made, static_cast<cudaStream_t>(stream(device))));
   }
 
   void run(const void* in, void* out) const {
@@ -52,6 +51,7 @@ struct Plan {
     const auto work = Storage::allocate(work_bytes, Device::cuda(device.index));
     keep_for_graph(handle);
     check(cufftSetWorkArea(*handle, work->data()));
+    check(cufftSetStream(*handle, static_cast<cudaStream_t>(stream(device))));
     const bool inverse =
         transform == Transform::complex_inverse || transform == Transform::real_inverse;
     check(

@@ -176,7 +176,7 @@ FilterPlan make_plan(Cuda device, const Tensor& v, const Tensor& y, Index n, boo
   const int bits = std::countr_zero(std::uint64_t(n)), rest = bits % 4;
   plan.first_bits = rest == 0 && bits > 4 ? 4 : rest;
   for (plan.pairs = 1; plan.pairs < most;) plan.pairs *= 2;
-  while (plan.shared_bytes() > shared_memory(device)) plan.pairs /= 2;
+  while (plan.pairs > 0 && plan.shared_bytes() > shared_memory(device)) plan.pairs /= 2;
   return plan;
 }
 
@@ -197,7 +197,7 @@ bool filter_in_one(Cuda device, const Tensor& v, const Tensor& spectrum, Index n
     if (plan.pairs == 0) return false;
     const Tensor all = prepared(device, plan, packed(device, spectrum), adjoint);
     const Index tiles = ceil_div(v.shape()[3] / 2, plan.pairs), heads = v.shape()[2];
-    const Grid grid{device, dim3(unsigned(v.shape()[0] * heads * tiles)), dim3(plan.threads()),
+    const Grid grid{device, blocks_of(v.shape()[0] * heads * tiles), dim3(plan.threads()),
                     plan.shared_bytes()};
     const auto kernel = plan.parks              ? filter_channels<512, 2, T>
                         : plan.halves == 2      ? filter_channels<1024, 2, T>
@@ -222,7 +222,7 @@ bool correlate_in_one(Cuda device, const Tensor& dy, const Tensor& v, Index n,
     const Index chunk = std::clamp<Index>(batch * blocks / 4 / multiprocessors(device), 1, 8);
     const Index chunks = ceil_div(batch, chunk), parts = tiles * chunks * plan.pairs;
     const Tensor sums = empty({heads, parts, n}, c64, v.device());
-    launch({device, dim3(unsigned(blocks * chunks)), dim3(plan.threads()), plan.shared_bytes()},
+    launch({device, blocks_of(blocks * chunks), dim3(plan.threads()), plan.shared_bytes()},
            correlate_channels<T>, plan, tiles, batch, chunk, Channels<const T>::of(device, v),
            Channels<const T>::of(device, dy), roots, sums);
     reduce_columns<Complex<double>>(device, heads, parts, n / 2 + 1,

@@ -6,10 +6,11 @@ namespace {
 
 using namespace cuda;
 
-// Of what has no place, as an index may say that could not be checked while a step was captured:
-// bytes of ones, NaN.
+// What an index outside gives: NaN, bytes of ones. The op has checked indices but for those of a
+// captured step, which nobody can in time.
 template <class T> __device__ T nothing() {
   T value;
+  if constexpr (std::is_same_v<T, bool>) return true;
   memset(static_cast<void*>(&value), 0xff, sizeof value);
   return value;
 }
@@ -32,7 +33,7 @@ constexpr int kColumns = 1024, kAtOnce = 4;
 
 template <class T>
 __global__ void add_rows(Index R, Index V, Index C, const T* dy, const Index* ids, T* dweight) {
-  const Index r = blockIdx.x, left = Index(blockIdx.y) * kColumns + threadIdx.x;
+  const Index r = blockIdx.x % R, left = blockIdx.x / R * kColumns + threadIdx.x;
   const Index id = ids[r];
   if (id < 0 || id >= V) return;
   bool same[kAtOnce];  // of the lane's ids from `first` on, whether they are this one
@@ -105,8 +106,8 @@ void embedding_backward(Cuda device, const Tensor& dy, const Tensor& ids, const 
   const Index R = ids.numel(), V = dweight.shape()[0], C = dweight.shape()[1];
   if (R == 0 || C == 0) return;
   visit_float("embedding_backward", dy.dtype(), [&]<class T>(T) {
-    launch({device, dim3(unsigned(R), unsigned(ceil_div(C, kColumns))), dim3(32)}, add_rows<T>, R,
-           V, C, dy, ids, dweight);
+    launch({device, blocks_of(R * ceil_div(C, kColumns)), dim3(32)}, add_rows<T>, R, V, C, dy, ids,
+           dweight);
   });
 }
 

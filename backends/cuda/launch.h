@@ -3,6 +3,8 @@
 // adds to C++, instructions.h what follows here and in mma.h).
 #pragma once
 
+#include <climits>
+
 #include <triad/backends/cuda/complex.h>
 #include <triad/backends/cuda/runtime.h>
 #include <triad/core/tensor.h>
@@ -19,6 +21,13 @@ struct Grid {
   dim3 blocks, threads;
   std::size_t shared_bytes = 0;
 };
+
+// So many blocks, along x.
+inline dim3 blocks_of(std::int64_t count) {
+  if (count > INT_MAX)
+    throw DeviceError("too large for a CUDA device: " + std::to_string(count) + " blocks");
+  return dim3(unsigned(count));
+}
 
 // The first element of a tensor of T, which must be on the device; null of an undefined one.
 template <class T> typename OnDevice<T>::type* data_of(Cuda device, const Tensor& x) {

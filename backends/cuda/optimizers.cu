@@ -158,7 +158,7 @@ void clip(Cuda device, const Tensor& squares, double max_norm, const std::vector
 void adam_step(Cuda device, const std::vector<AdamUpdate>& updates) {
   visit_float("adam_step", updates[0].p.dtype(), [&]<class T>(T) {
     for_lists<T, 4>(device, updates, [&](auto& list, const Grid& grid) {
-      launch(grid, adam<T>, replay_state(device), list);
+      launch(grid, adam<T>, replay_state(), list);
     });
   });
 }

@@ -21,7 +21,7 @@ __global__ void draw(DeviceRandom random, Index n, T* y, F f) {
 template <int each, class T, class F>
 void launch_draw(Cuda device, RandomStream random, const Tensor& y, F f) {
   const Index n = y.numel();
-  launch(grid_for(device, n, each), draw<each, F, T>, on_device(device, random), n, y, f);
+  launch(grid_for(device, n, each), draw<each, F, T>, on_device(random), n, y, f);
 }
 
 struct Uniform {
@@ -89,7 +89,7 @@ void random_integers(Cuda device, RandomStream random, Index low, Index high, co
 
 void dropout(Cuda device, RandomStream random, double p, const Tensor& x, const Tensor& y) {
   visit_float("dropout", x.dtype(), [&]<class T>(T) {
-    launch(grid_for(device, x.numel(), 4), drop<T>, on_device(device, random), dropout_threshold(p),
+    launch(grid_for(device, x.numel(), 4), drop<T>, on_device(random), dropout_threshold(p),
            T(1 / (1 - p)), x.numel(), x, y);
   });
 }

@@ -13,15 +13,16 @@ struct DeviceRandom {
 
   // Words 4 counter .. 4 counter + 3.
   __device__ Philox4 words(Index counter) const {
-    return philox(seed, stream + (replay ? replay->streams : 0), std::uint64_t(counter));
+    return philox(replay ? replay->seed : seed, stream + (replay ? replay->streams : 0),
+                  std::uint64_t(counter));
   }
   __device__ std::uint32_t word(std::uint64_t element) const {
     return words(Index(element / 4)).lane[element % 4];
   }
 };
 
-inline DeviceRandom on_device(Cuda device, RandomStream random) {
-  return {random.seed, random.stream, replay_state(device)};
+inline DeviceRandom on_device(RandomStream random) {
+  return {random.seed, random.stream, replay_state()};
 }
 
 }  // namespace triad::cuda

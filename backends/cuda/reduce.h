@@ -98,8 +98,8 @@ void reduce_columns(Cuda device, Index matrices, Index rows, Index columns, F va
   const auto memory = Storage::allocate(std::size_t(matrices * chunks * columns) * sizeof(S),
                                         Device::cuda(device.index));
   S* partial = reinterpret_cast<S*>(memory->data());
-  launch({device, dim3(unsigned(units)), dim3(32, kColumnThreads)}, sum_columns<S, F>, rows,
-         columns, chunks, partial, value);
+  launch({device, blocks_of(units), dim3(32, kColumnThreads)}, sum_columns<S, F>, rows, columns,
+         chunks, partial, value);
   launch(grid_for(device, matrices * columns), finish_columns<S, G>, matrices, columns, chunks,
          partial, finish);
 }

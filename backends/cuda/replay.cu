@@ -4,9 +4,9 @@
 
 namespace triad::cuda {
 
-static const ReplayState* captured_state = nullptr;  // there is one capture at a time
+static thread_local const ReplayState* captured_state = nullptr;
 
-const ReplayState* replay_state(Cuda) { return captured_state; }
+const ReplayState* replay_state() { return captured_state; }
 
 CapturedStep::CapturedStep(Cuda device, const Function<void()>& step)
     : device_(device), pool_(Device::cuda(device.index)) {
@@ -23,16 +23,20 @@ CapturedStep::CapturedStep(Cuda device, const Function<void()>& step)
     error = std::current_exception();
   }
   captured_state = nullptr;
-  graph_ = end_capture(device);
   streams_ = random_state().stream - first_stream_;
   set_random_state(before);
+  try {
+    graph_ = end_capture(device);
+  } catch (...) {
+    if (!error) error = std::current_exception();
+  }
   if (error) std::rethrow_exception(error);
   if (!graph_) throw Error("CUDA could not capture the step");
 }
 
 void CapturedStep::replay(double lr) {
   RandomStream random = random_state();
-  const ReplayState state{random.stream - first_stream_, replays_++, lr};
+  const ReplayState state{random.seed, random.stream - first_stream_, replays_++, lr};
   copy_to_device(device_.index, state_->data(), &state, sizeof state);
   graph_();
   random.stream += streams_;

@@ -11,13 +11,14 @@
 namespace triad::cuda {
 
 struct ReplayState {
+  std::uint64_t seed;     // of random numbers
   std::uint64_t streams;  // how many streams of random numbers further than the capture
   std::int64_t steps;     // how many optimizer steps further
   double lr;              // the optimizer's, which was 1 at the capture
 };
 
-// On the device; null unless a step is being captured.
-const ReplayState* replay_state(Cuda device);
+// On the device; null unless this thread is capturing a step.
+const ReplayState* replay_state();
 
 class CapturedStep {
  public:

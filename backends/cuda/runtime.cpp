@@ -25,15 +25,12 @@ struct State {
   cudaEvent_t staged[2] = {};  // when it is done with each
 };
 
-thread_local int current = -1;  // what cudaSetDevice was last told
-
 State& state(int device) {
   static State* const states = new State[std::size_t(device_count())];
   static auto& mutex = *new std::mutex;
-  if (current != device) {
-    check(cudaSetDevice(device));
-    current = device;
-  }
+  int current = -1;  // the program may have set another
+  check(cudaGetDevice(&current));
+  if (current != device) check(cudaSetDevice(device));
   const std::lock_guard lock(mutex);
   State& own = states[device];
   if (own.stream) return own;
@@ -69,8 +66,27 @@ void copy_staged(State& own, void* to, const void* from, std::size_t bytes, cuda
   }
 }
 
-using Kept = std::vector<std::shared_ptr<const void>>;
-std::unique_ptr<Kept> captured;  // while a graph is captured: what it uses
+// What launches are recorded from while this thread captures a graph: a stream apart, so that other
+// threads' work runs as usual.
+struct Capture {
+  int device;
+  cudaStream_t stream = nullptr;
+  std::vector<std::shared_ptr<const void>> used = {};
+  ~Capture() {
+    if (stream) cudaStreamDestroy(stream);
+  }
+};
+thread_local std::unique_ptr<Capture> capture;
+
+struct Graph {
+  cudaStream_t stream;  // where it runs
+  std::vector<std::shared_ptr<const void>> used;
+  cudaGraphExec_t run = nullptr;
+  ~Graph() {
+    cudaStreamSynchronize(stream);  // it may be running, and reads what it uses
+    if (run) cudaGraphExecDestroy(run);
+  }
+};
 
 }  // namespace
 
@@ -90,7 +106,10 @@ int device_count() {
   return 0;
 }
 
-void* stream(Cuda device) { return state(device.index).stream; }
+void* stream(Cuda device) {
+  const State& own = state(device.index);
+  return capture && capture->device == device.index ? capture->stream : own.stream;
+}
 int multiprocessors(Cuda device) { return state(device.index).multiprocessors; }
 int capability(Cuda device) { return state(device.index).capability; }
 std::size_t shared_memory(Cuda device) { return std::size_t(state(device.index).shared_bytes); }
@@ -109,51 +128,50 @@ void* allocate(int device, std::size_t bytes) {
 }
 
 void release(int device, void* block) noexcept {
-  if (cudaSetDevice(device) == cudaSuccess) current = device;
+  cudaSetDevice(device);
   cudaFree(block);  // waits for what may still use it
 }
 
 void copy_to_device(int device, void* to, const void* from, std::size_t bytes) {
-  State& own = state(device);
-  if (captured) {  // the graph keeps a copy, for its replays
-    const auto* first = static_cast<const std::byte*>(from);
-    const auto copy = std::make_shared<std::vector<std::byte>>(first, first + bytes);
-    keep_for_graph(copy);
-    return check(cudaMemcpyAsync(to, copy->data(), bytes, cudaMemcpyHostToDevice, own.stream));
-  }
-  copy_staged(own, to, from, bytes, cudaMemcpyHostToDevice);
+  if (!capture) return copy_staged(state(device), to, from, bytes, cudaMemcpyHostToDevice);
+  const auto* first = static_cast<const std::byte*>(from);
+  const auto copy = std::make_shared<std::vector<std::byte>>(first, first + bytes);
+  keep_for_graph(copy);  // for its replays
+  check(cudaMemcpyAsync(to, copy->data(), bytes, cudaMemcpyHostToDevice,
+                        static_cast<cudaStream_t>(stream({device}))));
 }
 
 void copy_to_host(int device, void* to, const void* from, std::size_t bytes) {
-  if (captured) throw Error("no value can be read while a step is captured");
+  if (capture) throw Error("no value can be read while a step is captured");
   copy_staged(state(device), to, from, bytes, cudaMemcpyDeviceToHost);
 }
 
 // Relaxed: what a capture cannot contain, such as asking for memory, happens beside it.
 void begin_capture(Cuda device) {
-  check(cudaStreamBeginCapture(state(device.index).stream, cudaStreamCaptureModeRelaxed));
-  captured = std::make_unique<Kept>();
+  state(device.index);
+  std::unique_ptr<Capture> begun(new Capture{device.index});
+  check(cudaStreamCreateWithFlags(&begun->stream, cudaStreamNonBlocking));
+  check(cudaStreamBeginCapture(begun->stream, cudaStreamCaptureModeRelaxed));
+  capture = std::move(begun);
 }
 
 Function<void()> end_capture(Cuda device) {
-  const std::shared_ptr kept = std::move(captured);
+  const std::unique_ptr ended = std::move(capture);
   cudaGraph_t graph = nullptr;
-  if (cudaStreamEndCapture(state(device.index).stream, &graph) != cudaSuccess || !graph) {
+  if (cudaStreamEndCapture(ended->stream, &graph) != cudaSuccess || !graph) {
     cudaGetLastError();
     return {};
   }
-  cudaGraphExec_t run = nullptr;
-  const cudaError_t status = cudaGraphInstantiate(&run, graph, 0);
+  const std::shared_ptr<Graph> made(new Graph{state(device.index).stream, std::move(ended->used)});
+  const cudaError_t status = cudaGraphInstantiate(&made->run, graph, 0);
   cudaGraphDestroy(graph);
   check(status);
-  return [device, kept, graph = std::shared_ptr<CUgraphExec_st>(run, cudaGraphExecDestroy)] {
-    check(cudaGraphLaunch(graph.get(), state(device.index).stream));
-  };
+  return [device, made] { check(cudaGraphLaunch(made->run, state(device.index).stream)); };
 }
 
-bool is_capturing() { return captured != nullptr; }
+bool is_capturing() { return capture != nullptr; }
 void keep_for_graph(std::shared_ptr<const void> used) {
-  if (captured) captured->push_back(std::move(used));
+  if (capture) capture->used.push_back(std::move(used));
 }
 
 void push_range(const std::string& name) { nvtxRangePushA(name.c_str()); }

@@ -2,7 +2,7 @@
 //
 // All work of a device, of all threads of the program, is on one stream: an op starts when those
 // launched before are done. That makes it right to give a freed block of memory to the next op at
-// once, and to launch without ever waiting.
+// once, and to launch without ever waiting. What is captured is recorded from a stream apart.
 //
 // runtime.cpp is this on a GPU, tests/cuda_on_cpu/device.cpp on the CPU. Nothing here is destroyed
 // at the program's end, when the driver may be gone already.
@@ -22,7 +22,7 @@ namespace triad::cuda {
 
 void* stream(Cuda device);  // a cudaStream_t; makes the device the calling thread's current one
 int multiprocessors(Cuda device);
-int capability(Cuda device);             // of 9.0, 9
+int capability(Cuda device);             // its major number: 9 for 9.0
 std::size_t shared_memory(Cuda device);  // bytes that a block may have
 void synchronize(Cuda device);           // returns once all that was launched is done
 
@@ -33,8 +33,8 @@ void check(cudaError_t status);
 void keep_for_graph(std::shared_ptr<const void> used);
 #endif
 
-// What is launched between the two does not run; end_capture returns what replays it, or nothing
-// where the capture has failed. There is one capture at a time, of one device.
+// What this thread launches on the device between the two does not run; end_capture returns what
+// replays it, or nothing where the capture has failed. A thread captures one graph at a time.
 void begin_capture(Cuda device);
 Function<void()> end_capture(Cuda device);
 

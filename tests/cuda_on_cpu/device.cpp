@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -22,6 +23,7 @@
 namespace triad::cuda {
 
 int blocks_left = -1, capability_shown = 9;
+std::size_t shared_bytes_shown = 227 << 10;
 std::string ranges_seen;
 
 namespace {
@@ -47,7 +49,7 @@ class Arena {
       free_.erase(range);
       if (length > size) free_[first + size] = length - size;
       blocks_[first] = {size, bytes};
-      used_ = std::max(used_, first + size);
+      used_ = std::max(used_.load(), first + size);
       const Access access(*this);
       ASAN_UNPOISON_MEMORY_REGION(base_ + first, size);
       std::memset(base_ + first, 0xff, size);
@@ -86,10 +88,10 @@ class Arena {
     free_[first] = size;
   }
 
-  // While one lives, the memory can be read and written.
+  // While one lives, the memory can be read and written, by its thread.
   class Access {
    public:
-    explicit Access(Arena& arena) : arena_(arena) {
+    explicit Access(Arena& arena) : arena_(arena), lock_(arena.in_use_) {
       if (arena_.open_++ == 0) arena_.protect(PROT_READ | PROT_WRITE);
     }
     ~Access() {
@@ -98,6 +100,7 @@ class Arena {
 
    private:
     Arena& arena_;
+    std::lock_guard<std::recursive_mutex> lock_;
   };
 
  private:
@@ -119,15 +122,16 @@ class Arena {
   }
 
   std::byte* base_;
-  std::mutex mutex_;
+  std::mutex mutex_;  // of what follows but for open_
+  std::recursive_mutex in_use_;
   std::map<std::size_t, std::size_t> free_;  // sizes by first byte
   std::map<std::size_t, Block> blocks_;      // likewise
-  std::size_t used_ = 0;                     // no block has reached beyond
+  std::atomic<std::size_t> used_ = 0;        // no block has reached beyond
   int open_ = 0;
 };
 
 using Steps = std::vector<std::function<void()>>;
-std::unique_ptr<Steps> captured;  // while a graph is captured
+thread_local std::unique_ptr<Steps> captured;  // while this thread captures a graph
 
 }  // namespace
 
@@ -135,7 +139,7 @@ int device_count() { return 1; }
 void* stream(Cuda) { return nullptr; }
 int multiprocessors(Cuda) { return 3; }
 int capability(Cuda) { return capability_shown; }
-std::size_t shared_memory(Cuda) { return 227 << 10; }
+std::size_t shared_memory(Cuda) { return shared_bytes_shown; }
 void synchronize(Cuda) {}
 
 void* allocate(int, std::size_t bytes) { return Arena::get().take(bytes); }

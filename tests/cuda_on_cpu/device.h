@@ -11,8 +11,10 @@ namespace triad::cuda {
 // Runs f, now or, while a graph is captured, at each replay of it.
 void enqueue(Cuda device, std::function<void()> f);
 
-extern int capability_shown;     // 9 unless a test sets it: there are other kernels for others
-extern int blocks_left;          // that its memory can give; below 0: as many as fit
+// What a test may set: the device's kind, 9 for Hopper, and the shared memory of a block, 227 KiB,
+// since kernels are chosen by them; how many more blocks its memory gives, below 0 as many as fit.
+extern int capability_shown, blocks_left;
+extern std::size_t shared_bytes_shown;
 extern std::string ranges_seen;  // of NVTX: "softmax()mlp(linear())"
 
 }  // namespace triad::cuda

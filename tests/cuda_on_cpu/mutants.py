@@ -36,7 +36,7 @@ def table(ops, gradients=True):
 
 LARGE = ("test_cuda", "more elements*", "")
 ROWS = ("test_cuda_rows", "*", "")
-CAPTURED = ("test_cuda", "a captured step*", "")
+CAPTURED = ("test_cuda_graphed_step", "*", "")
 ALL = ""
 TESTS = {
     "attention.cu": [("test_cuda_attention", "*", "")],
@@ -47,8 +47,8 @@ TESTS = {
     "fourier.cu": [("test_cuda_fourier", "*", "")],
     "indexing.cu": [LARGE, ROWS, *table("embedding,index_select,gather,scatter_add"), CAPTURED],
     "matmul.cu": [("test_cuda_matmul", "*", "")],
-    "optimizers.cu": [("test_cuda_training", "*", ""), CAPTURED],
-    "random.cu": [("test_cuda", "random*,a captured step*", "")],
+    "optimizers.cu": [("test_cuda_optimizers", "*", ""), CAPTURED],
+    "random.cu": [("test_cuda", "random*", ""), CAPTURED],
     "reduce.cu": [LARGE, ROWS, *table("sum,mean,var,max,min,argmax,argmin,topk,cumsum"),
                   *table(ALL, False)],
     "rows.cu": [ROWS, *table("softmax,log_softmax,layer_norm,rms_norm,cross_entropy")],

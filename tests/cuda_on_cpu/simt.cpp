@@ -1,5 +1,6 @@
 // The scheduler of simt.h: a fiber for every thread, barriers, shared memory.
 
+#include <device.h>
 #include <fiber.h>
 #include <poison.h>
 #include <simt.h>
@@ -317,7 +318,7 @@ void fail(const std::string& what) {
 void run(dim3 grid, dim3 block, std::size_t shared_bytes, const std::function<void()>& body) {
   if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.y > 65535 || grid.z > 65535 ||
       block.x * block.y * block.z == 0 || block.x * block.y * block.z > 1024 ||
-      shared_bytes > 227 * 1024)
+      shared_bytes > triad::cuda::shared_bytes_shown)
     throw std::logic_error("a launch that no device takes");
   const std::lock_guard lock(mutex);
   Runner own(block, shared_bytes, body);

@@ -1,4 +1,4 @@
-// A training step on the device: kernels that take all parameters at once.
+// Kernels of optimizers, which take all parameters at once.
 #include <triad/tests/module_checks.h>
 #include <triad/tests/test_device.h>
 
