@@ -121,7 +121,7 @@ __global__ void __launch_bounds__(kThreads)
   if (there && threadIdx.x % 8 == 0) delta[row] = sum;
 }
 
-// The two kernels of attention_mma_backward.cuh.
+// The formulas of attention_mma_backward.cuh; own1 and the like as AttentionGradients has them.
 template <class E, bool keys>
 __global__ void __launch_bounds__(32 * kRows)
     attention_gradients(AttentionInput<E> p, AttentionGradients<E> to) {

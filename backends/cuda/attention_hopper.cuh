@@ -20,10 +20,11 @@ namespace triad::cuda {
 
 // ---------------------------------------------------------------------- who does what
 
-// Of a kernel's blocks: so many groups compute and one fetches. A tile of the others has so many
-// rows, and a queue so many slots for them.
+// Of a kernel's blocks.
 struct HopperSize {
-  int groups, others, slots;
+  int groups;  // of 128 threads that compute; one more fetches
+  int others;  // rows of a tile of the others
+  int slots;   // of their queue
   constexpr int own() const { return 64 * groups; }
   constexpr unsigned threads() const { return unsigned(128 * (groups + 1)); }
 };
@@ -36,7 +37,9 @@ constexpr HopperSize backward_on_hopper(int D, bool keys) {
 
 // The group that a thread is in; -1 is the one that fetches. The compiler knows of what a shuffle
 // gives that it is the same in all lanes.
-__device__ inline int group_index() { return __shfl_sync(~0u, int(threadIdx.x) / 128, 0) - 1; }
+__device__ inline int group_index() {
+  return __shfl_sync(kAllLanes, int(threadIdx.x) / 128, 0) - 1;
+}
 
 // All threads start with as many registers; those that compute take what the others give.
 template <int groups, bool fetches> __device__ void share_registers() {
@@ -174,7 +177,7 @@ __global__ void __launch_bounds__(forward_on_hopper(D).threads(), 1)
   constexpr int kQueries = size.own(), kKeys = size.others, N = kKeys / 8;
   E *const own_tile = first_box<E>(), *const tiles = own_tile + Kernel::Own::elements;
   Barrier* const barriers = reinterpret_cast<Barrier*>(tiles + Kernel::Others::elements);
-  typename Kernel::Own own(own_tile, barriers, size.groups);
+  typename Kernel::Own own_queue(own_tile, barriers, size.groups);
   typename Kernel::Others others(tiles, barriers + Kernel::Own::barriers, size.groups);
   publish_barriers();
 
@@ -191,8 +194,8 @@ __global__ void __launch_bounds__(forward_on_hopper(D).threads(), 1)
     share_registers<size.groups, true>();
     if (threadIdx.x >= 32) return;
     for_all([&](Head head, int first, int end) {
-      if (end > 0) own.put(head, first, q);
-      for (int s = 0; s < end + kKeys; s += kKeys) {  // values one tile behind keys
+      if (end > 0) own_queue.put(head, first, q);
+      for (int s = 0; s < end + kKeys; s += kKeys) {  // k0, k1, v0, k2, v1, ... the last v
         if (s < end) others.put(head, s, k);
         if (s > 0) others.put(head, s - kKeys, v);
       }
@@ -207,7 +210,7 @@ __global__ void __launch_bounds__(forward_on_hopper(D).threads(), 1)
     const int seen = group_row + 64 > 0 ? p.keys_seen(group_row + 63) : 0;  // by the group
     float values[1][D / 8][4] = {};
     Softmax<1> softmax;
-    const E* const queries = end > 0 ? own.take() + group * 64 * 64 : nullptr;
+    const E* const queries = end > 0 ? own_queue.take() + group * 64 * 64 : nullptr;
     // A group may see fewer keys than the block: it takes and releases what it does not use, or the
     // fetching warp would wait for ever. Tiles of keys and values that are left:
     int skips = (end + kKeys - 1) / kKeys * 2;
@@ -243,7 +246,7 @@ __global__ void __launch_bounds__(forward_on_hopper(D).threads(), 1)
       others.release();
     }
     for (; skips > 0; --skips) others.skip();
-    if (end > 0) own.release();
+    if (end > 0) own_queue.release();
     softmax.template store<D>(p, head, row, values, out, lse);
   });
 }
@@ -258,7 +261,7 @@ template <class E, int D, bool keys> struct BackwardOnHopper {
   static constexpr std::size_t shared_bytes = hopper_shared_bytes<Own, Others>(numbers);
 };
 
-// Own tiles are queries and dout, others keys and values; or the other way round.
+// own1 and the like are those of AttentionGradients.
 template <class E, int D, bool keys>
 __global__ void __launch_bounds__(backward_on_hopper(D, keys).threads(), 1)
     attention_gradients_hopper(AttentionInput<E> p, AttentionGradients<E> to,
@@ -273,7 +276,7 @@ __global__ void __launch_bounds__(backward_on_hopper(D, keys).threads(), 1)
   // lse and delta of queries that go by, [slots][2][kOthers].
   float* const numbers = reinterpret_cast<float*>(tiles + Kernel::Others::elements);
   Barrier* const barriers = reinterpret_cast<Barrier*>(numbers + Kernel::numbers);
-  typename Kernel::Own owns(own_tiles, barriers, size.groups);
+  typename Kernel::Own own_queue(own_tiles, barriers, size.groups);
   typename Kernel::Others others(tiles, barriers + Kernel::Own::barriers, size.groups);
   publish_barriers();
 
@@ -292,7 +295,7 @@ __global__ void __launch_bounds__(backward_on_hopper(D, keys).threads(), 1)
     share_registers<size.groups, true>();
     if (threadIdx.x >= 32) return;
     for_all([&](Head head, int first, int begin, int end) {
-      if (begin < end) owns.put(head, first, own1, own2);
+      if (begin < end) own_queue.put(head, first, own1, own2);
       for (int at = begin; at < end; at += kOthers) {
         if constexpr (keys) {
           constexpr int each = 2 * kOthers / 32;  // of a lane
@@ -321,7 +324,7 @@ __global__ void __launch_bounds__(backward_on_hopper(D, keys).threads(), 1)
         own_numbers[i / 2][i % 2] =
             to.usable(to.fetch(p, head, row + row_of(0, i % 2 * 2), i / 2), i / 2);
       });
-    const E* const own = begin < end ? owns.take() + group * 64 * 64 : nullptr;
+    const E* const own = begin < end ? own_queue.take() + group * 64 * 64 : nullptr;
     for (int at = begin; at < end; at += kOthers) {
       const float* const lse = numbers + others.next_slot() * 2 * kOthers;
       const auto number = [&](int n, int e, bool is_delta) {
@@ -358,7 +361,7 @@ __global__ void __launch_bounds__(backward_on_hopper(D, keys).threads(), 1)
     wait_products<0>(grad1[0]);
     if constexpr (keys) wait_products<0>(grad2[0]);
     if (overlaps && begin < end) others.release();
-    if (begin < end) owns.release();
+    if (begin < end) own_queue.release();
     const auto store = [&](const Heads<E>& heads, const auto& grad, float factor) {
       if (heads.data)
         store_tile<1, D>(heads.rows(head, 0, count), row, grad, [&](int, int) { return factor; });

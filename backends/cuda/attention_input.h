@@ -1,9 +1,15 @@
-// What the kernels of attention are given: head tensors, masks and dropout.
+// What the kernels of attention are given: head tensors, masks, dropout and gradients.
 #pragma once
 
 #include <triad/backends/cuda/random.h>
 
 namespace triad::cuda {
+
+constexpr float kLog2E = 1.44269504f;
+
+__device__ inline int lane_index() { return int(threadIdx.x % 32); }
+
+template <class E> constexpr int kChunk = 16 / int(sizeof(E));  // elements of 16 bytes
 
 // `count` rows, `columns` of each, `stride` elements apart.
 template <class E> struct Rows {
@@ -75,6 +81,28 @@ template <class E> struct AttentionInput {
   __device__ bool keeps(Head head, int t, int s) const {
     const auto row = std::uint64_t(head.index) * T + t;
     return random.word(row * S + s) >> 8 >= threshold;
+  }
+};
+
+// Of two kernels: one walks from its own queries along keys, the other from its own keys along
+// queries. What they call so is
+//
+//   keys    own1  own2  others   grad1  grad2
+//   false   q     dout  k, v     dq
+//   true    k     v     q, dout  dk     dv
+template <class E> struct AttentionGradients {
+  Heads<const E> dout;
+  const Wide<E>* lse;    // [B,H,T]
+  const Wide<E>* delta;  // [B,H,T]
+  Heads<E> dq, dk, dv;
+
+  // lse or delta of query t, and what kernels make of it: such that the weights of a query that is
+  // not there, or sees nothing, are 0.
+  __device__ float fetch(const AttentionInput<E>& p, Head head, int t, bool is_delta) const {
+    return t < p.T ? (is_delta ? delta : lse)[Index(head.index) * p.T + t] : -INFINITY;
+  }
+  __device__ static float usable(float x, bool is_delta) {
+    return x == -INFINITY ? (is_delta ? 0 : INFINITY) : is_delta ? x : x * kLog2E;
   }
 };
 

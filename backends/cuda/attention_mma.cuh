@@ -10,22 +10,27 @@
 
 #include <triad/backends/cuda/attention_input.h>
 #include <triad/backends/cuda/mma.h>
+#include <triad/backends/cuda/reduce.h>
 
 namespace triad::cuda {
 
 // ---------------------------------------------------------------------- tiles in shared memory
 
 constexpr int kMmaWarps = 4, kMmaThreads = 32 * kMmaWarps;
-constexpr float kLog2E = 1.44269504f;
+// What a block may have on every GPU with these products; those of compute capability 8.6 and 8.9
+// have the least.
+constexpr std::size_t kSharedOfAll = 99 << 10;
 
-__device__ inline int lane_index() { return int(threadIdx.x % 32); }
-
-template <class E> constexpr int kChunk = 16 / int(sizeof(E));  // elements of 16 bytes
-
-// Where 16 bytes, those of chunk + odd, lie in a tile [rows, D]; `chunk` is even. Rows turn their
-// chunks around so that eight of them, read at one column or written along the row, lie in
-// different banks. Of a chunk that is known and lanes that differ in the rest, few places need a
-// register.
+// Where 16 bytes, a chunk, lie in a tile [rows, D] of shared memory. Rows turn their chunks around,
+//
+//   row 0   0 1 2 3 4 5 6 7
+//   row 1   1 0 3 2 5 4 7 6
+//   row 2   2 3 0 1 6 7 4 5   and so on: chunk c at c ^ row % 8, in groups of eight
+//
+// so that eight of one column, or side by side in a row, lie in different banks. (In groups of
+// four, where D has no more, at c ^ row / 2 % 4.) Which chunk is said in two parts, chunk + odd: an
+// even number that the compiler knows, and 0 or 1 by lane. All places of a lane are then few
+// registers plus constants.
 template <class E, int D> struct Places {
   static constexpr int chunks = D / kChunk<E>, group = chunks % 8 == 0 ? 8 : 4;
   static_assert(chunks % 4 == 0);
@@ -60,13 +65,19 @@ template <int count, int D, class E> __device__ void copy_tile(E* tile, const Ro
 __device__ inline int row_of(int m, int e) { return m * 16 + lane_index() / 4 + e / 2 * 8; }
 __device__ inline int column_of(int n, int e) { return n * 8 + lane_index() % 4 * 2 + e % 2; }
 
+// Of the four lanes that have elements of a row.
+template <class F> __device__ float reduce_row(float x, const F& f) {
+  for (int mask = 1; mask <= 2; mask *= 2) x = f(x, __shfl_xor_sync(kAllLanes, x, mask));
+  return x;
+}
+
 template <int M, int N, class F> __device__ void for_each_element(const F& f) {
   repeat<M>([&](int m) { repeat<N>([&](int n) { repeat<4>([&](int e) { f(m, n, e); }); }); });
 }
 
 // What masks allow and dropout keeps of a tile, a bit for each element: `own` and `other` are where
-// the warp's rows and columns begin, `keys` whether the rows are keys. Asked for where few
-// registers are in use, since philox wants many; its code is there but once.
+// the warp's rows and columns begin, `keys` whether the rows are keys; `plain` is without masks and
+// dropout. All bits are found at once, where few registers are in use: philox wants many of them.
 template <bool keys, bool plain, int M, int N> struct Rules {
   static_assert(M * N * 4 <= 64);
   std::uint64_t allowed = ~std::uint64_t(0), kept = ~std::uint64_t(0);
@@ -201,7 +212,7 @@ __device__ void store_tile(const Rows<E>& to, int first, const float (&acc)[M][D
                            const F& factor) {
   repeat<M * 2>([&](int i) {
     const int m = i / 2, half = i % 2, row = first + row_of(m, 2 * half);
-    if (unsigned(row) >= unsigned(to.count)) return;  // some begin before the first row
+    if (unsigned(row) >= unsigned(to.count)) return;  // rows < 0: in attend_hopper's first tile
     const float by = factor(m, half);
     if constexpr (sizeof(E) == 4)
       repeat<D / 16>([&](int d) {
@@ -222,9 +233,9 @@ __device__ void store_tile(const Rows<E>& to, int first, const float (&acc)[M][D
 
 // ---------------------------------------------------------------------- forward
 
-// As large as registers allow: a warp's rows are 16 M, and `others` go by at a time. plain: without
-// masks and dropout, which need registers of their own. (nvcc 13.0 uses up to 255 of them; which
-// kernels spill a few, and how many blocks fit: tests/kernel_resources.txt.)
+// As large as registers allow: a warp's rows are 16 M, and `others` go by at a time. Masks and
+// dropout need registers of their own. (nvcc 13.0 uses up to 255 of them; which kernels spill a
+// few, and how many blocks fit: tests/kernel_resources.txt.)
 struct TileSize {
   int M, others;
   constexpr int own() const { return 16 * M * kMmaWarps; }
@@ -239,17 +250,17 @@ template <class E> constexpr std::size_t forward_shared_bytes(int D, bool plain)
   return (tile.own() + 4 * tile.others) * D * sizeof(E);
 }
 
-// Per query: the largest score so far, or one that is little smaller, and the sum of exp(scale
-// (score - largest)). Sums are scaled down when a score makes a weight of more than 2^kSpare:
-// seldom after the first few tiles, which saves a product for every value at each (as in
+// Per query: the largest score so far, or one that is little smaller, the reference, and the sum of
+// exp(scale (score - reference)). Sums are scaled down when a score makes a weight of more than
+// 2^kSpare: seldom after the first few tiles, which saves a product for every value at each (as in
 // FlashAttention-4). A weight's digits are the same whatever its size.
 constexpr float kSpare = 8;
 
 template <int M> struct Softmax {
-  float largest[M][2], sum[M][2] = {};
+  float reference[M][2], sum[M][2] = {};
 
   __device__ Softmax() {
-    repeat<M * 2>([&](int i) { largest[i / 2][i % 2] = -INFINITY; });
+    repeat<M * 2>([&](int i) { reference[i / 2][i % 2] = -INFINITY; });
   }
   // Scores become weights. What was summed up with earlier ones is rescale(m, half, factor)'s.
   template <int N, class F>
@@ -257,24 +268,22 @@ template <int M> struct Softmax {
     float top[M][2];
     bool much_larger = false;
     repeat<M * 2>([&](int i) {
-      float& most = top[i / 2][i % 2] = largest[i / 2][i % 2];
+      float& most = top[i / 2][i % 2] = reference[i / 2][i % 2];
       repeat<N * 2>([&](int j) { most = fmaxf(most, scores[i / 2][j / 2][2 * (i % 2) + j % 2]); });
-      most = fmaxf(most, __shfl_xor_sync(~0u, most, 1));
-      most = fmaxf(most, __shfl_xor_sync(~0u, most, 2));
-      much_larger |= (most - largest[i / 2][i % 2]) * scale > kSpare;  // from -inf, too
+      most = reduce_row(most, Larger());
+      much_larger |= (most - reference[i / 2][i % 2]) * scale > kSpare;  // from -inf, too
     });
-    if (__any_sync(~0u, much_larger))
+    if (__any_sync(kAllLanes, much_larger))
       repeat<M * 2>([&](int i) {
-        float& before = largest[i / 2][i % 2];
+        const float before = std::exchange(reference[i / 2][i % 2], top[i / 2][i % 2]);
         const float by = before == -INFINITY ? 0 : fast_exp2((before - top[i / 2][i % 2]) * scale);
-        before = top[i / 2][i % 2];
         sum[i / 2][i % 2] *= by;
         rescale(i / 2, i % 2, by);
       });
     repeat<M * 2>([&](int i) {
       const int m = i / 2, half = i % 2;
       // Of a query that has seen no key yet, all weights are exp(-inf - 0) = 0.
-      const float shift = largest[m][half] == -INFINITY ? 0 : largest[m][half] * scale;
+      const float shift = reference[m][half] == -INFINITY ? 0 : reference[m][half] * scale;
       repeat<N * 2>([&](int j) {
         float& weight = scores[m][j / 2][2 * half + j % 2];
         weight = fast_exp2(fmaf(weight, scale, -shift));
@@ -288,11 +297,9 @@ template <int M> struct Softmax {
                         const Heads<E>& out, float* lse) {
     repeat<M * 2>([&](int i) {
       const int m = i / 2, half = i % 2, row = t + row_of(m, 2 * half);
-      float total = sum[m][half];  // of the lane's columns
-      total += __shfl_xor_sync(~0u, total, 1);
-      total += __shfl_xor_sync(~0u, total, 2);
+      const float total = reduce_row(sum[m][half], Plus());
       if (lane_index() % 4 == 0 && unsigned(row) < unsigned(p.T))
-        lse[Index(head.index) * p.T + row] = largest[m][half] * p.scale + logf(total);
+        lse[Index(head.index) * p.T + row] = reference[m][half] * p.scale + logf(total);
       sum[m][half] = total == 0 ? 0 : p.kept / total;
     });
     store_tile<M, D>(out.rows(head, 0, p.T), t, values,
@@ -305,6 +312,7 @@ __global__ void __launch_bounds__(kMmaThreads, 2)
     attend_mma(AttentionInput<E> p, Heads<E> out, float* lse) {
   constexpr TileSize tile = forward_tile(D, plain, sizeof(E) == 4);
   constexpr int M = tile.M, kQueries = tile.own(), kKeys = tile.others, N = kKeys / 8;
+  static_assert(forward_shared_bytes<E>(D, plain) <= kSharedOfAll);
   constexpr bool kKeepsQueries = sizeof(E) == 2 && D <= 64;  // in registers
   E *const queries = dynamic_shared<E>(), *const stages = queries + kQueries * D;
 
@@ -312,9 +320,9 @@ __global__ void __launch_bounds__(kMmaThreads, 2)
   const Head head = p.head(int(blockIdx.x) / tiles);
   // If causal, the last queries see most: they begin first.
   const int first = (tiles - 1 - int(blockIdx.x) % tiles) * kQueries;
-  const int own = int(threadIdx.x) / 32 * 16 * M;  // the warp's first row in the tile
+  const int row_in_tile = int(threadIdx.x) / 32 * 16 * M, warp_row = first + row_in_tile;
   const int end = p.keys_seen(std::min(first + kQueries, p.T) - 1);
-  const int seen_by_warp = first + own < p.T ? p.keys_seen(first + own + 16 * M - 1) : 0;
+  const int seen_by_warp = warp_row < p.T ? p.keys_seen(warp_row + 16 * M - 1) : 0;
   const float scale = p.scale * kLog2E;
 
   const auto fetch = [&](int s) {
@@ -327,7 +335,7 @@ __global__ void __launch_bounds__(kMmaThreads, 2)
   commit_copies();
   fetch(0);
 
-  const E* const rows = queries + own * D;
+  const E* const rows = queries + row_in_tile * D;
   unsigned kept_rows[M][D / 16][4];
   if constexpr (kKeepsQueries) {
     wait_copies<1>();
@@ -348,10 +356,10 @@ __global__ void __launch_bounds__(kMmaThreads, 2)
     if (s >= seen_by_warp) continue;
     const E* const stage = stages + s / kKeys % 2 * 2 * kKeys * D;
 
-    const Rules<false, plain, M, N> rules(p, head, first + own, s);
+    const Rules<false, plain, M, N> rules(p, head, warp_row, s);
     float weights[M][N][4] = {};
     multiply_rows<E, D, kKeepsQueries ? D / 16 : 2>(weights, query, stage);
-    restrict_scores(p, first + own, s, rules, weights);
+    restrict_scores(p, warp_row, s, rules, weights);
 
     softmax.weigh(weights, scale, [&](int m, int half, float by) {
       repeat<D / 4>([&](int j) { values[m][j / 2][2 * half + j % 2] *= by; });
@@ -362,7 +370,7 @@ __global__ void __launch_bounds__(kMmaThreads, 2)
     add_weighted<E, D>(values, weights, stage + kKeys * D);
   }
 
-  softmax.template store<D>(p, head, first + own, values, out, lse);
+  softmax.template store<D>(p, head, warp_row, values, out, lse);
 }
 
 }  // namespace triad::cuda

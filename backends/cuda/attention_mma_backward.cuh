@@ -17,25 +17,9 @@
 
 namespace triad::cuda {
 
-template <class E> struct AttentionGradients {
-  Heads<const E> dout;
-  const Wide<E>* lse;    // [B,H,T]
-  const Wide<E>* delta;  // [B,H,T]
-  Heads<E> dq, dk, dv;
-
-  // lse or delta of query t, and what kernels make of it: such that the weights of a query that is
-  // not there, or sees nothing, are 0.
-  __device__ float fetch(const AttentionInput<E>& p, Head head, int t, bool is_delta) const {
-    return t < p.T ? (is_delta ? delta : lse)[Index(head.index) * p.T + t] : -INFINITY;
-  }
-  __device__ static float usable(float x, bool is_delta) {
-    return x == -INFINITY ? (is_delta ? 0 : INFINITY) : is_delta ? x : x * kLog2E;
-  }
-};
-
-// keys: whether the tile of a block's own is one of keys, else of queries; the others go by.
+// keys: whether the tile of a block's own is one of keys, else of queries (see AttentionGradients).
 constexpr TileSize backward_tile(int D, bool keys, bool plain, bool floats) {
-  if (floats) return {1, D <= 64 || !keys ? 32 : 16};
+  if (floats) return {1, D <= 64 ? 32 : 16};
   if (keys) return {D <= (plain ? 64 : 32) ? 2 : 1, plain && D == 96 ? 64 : 32};
   return {plain || D < 128 ? 2 : 1, D <= (plain ? 64 : 32) ? 64 : 32};
 }
@@ -51,7 +35,8 @@ __global__ void __launch_bounds__(kMmaThreads, 2)
     attention_gradients_mma(AttentionInput<E> p, AttentionGradients<E> to) {
   constexpr TileSize tile = backward_tile(D, keys, plain, sizeof(E) == 4);
   constexpr int M = tile.M, kOwn = tile.own(), kOthers = tile.others, N = kOthers / 8;
-  // Own queries and dout, others keys and values; or the other way round.
+  static_assert(backward_shared_bytes<E>(D, keys, plain) <= kSharedOfAll);
+  static_assert(!keys || 2 * kOthers <= kMmaThreads);  // a thread fetches one number, or none
   E *const own1 = dynamic_shared<E>(), *const own2 = own1 + kOwn * D;
   E* const stages = own2 + kOwn * D;  // [2][2][kOthers, D]
   // lse and delta of the queries: own ones [2][kOwn], or those that go by [2][2][kOthers].
@@ -64,13 +49,13 @@ __global__ void __launch_bounds__(kMmaThreads, 2)
   const int index = int(blockIdx.x) % tiles;
   // If causal, the first keys and the last queries have most to do: they begin first.
   const int first = (keys ? index : tiles - 1 - index) * kOwn;
-  const int own = first + int(threadIdx.x) / 32 * 16 * M;  // the warp's first row
+  const int warp_row = first + int(threadIdx.x) / 32 * 16 * M;  // the warp's first
   const int begin = keys ? p.first_query(first) / kOthers * kOthers : 0;
   const int end = keys ? p.T : p.keys_seen(std::min(first + kOwn, p.T) - 1);
-  // The warp has nothing to do with others that end here, or begin there.
-  const int limit = own >= owns ? (keys ? INT_MAX : 0)
-                    : keys      ? p.first_query(own)
-                                : p.keys_seen(own + 16 * M - 1);
+  // Of the others, the warp's rows have to do with those from here on, or up to there.
+  const bool is_empty = warp_row >= owns;
+  const int warp_begin = is_empty ? INT_MAX : p.first_query(warp_row);
+  const int warp_end = is_empty ? 0 : p.keys_seen(warp_row + 16 * M - 1);
   const float scale = p.scale * kLog2E;
 
   const auto fetch = [&](int at) {
@@ -89,7 +74,7 @@ __global__ void __launch_bounds__(kMmaThreads, 2)
   copy_tile<kOwn, D>(own1, (keys ? p.k : p.q).rows(head, first, owns));
   copy_tile<kOwn, D>(own2, (keys ? p.v : to.dout).rows(head, first, owns));
   fetch(begin);
-  // Of queries that go by, a thread fetches one number, and stores it when it has arrived.
+  // Of queries that go by, a thread stores its number when it has arrived.
   const int thread = int(threadIdx.x);
   float next_number = 0;
   if constexpr (keys) next_number = fetch_number(begin, thread);
@@ -98,7 +83,7 @@ __global__ void __launch_bounds__(kMmaThreads, 2)
       store_number(0, i, fetch_number(first, i));
 
   const auto rows_of = [&](const E* rows) {
-    return [rows = rows + (own - first) * D](int m, int k, unsigned(&operand)[4]) {
+    return [rows = rows + (warp_row - first) * D](int m, int k, unsigned(&operand)[4]) {
       load_left<D>(operand, rows, m, k);
     };
   };
@@ -106,19 +91,19 @@ __global__ void __launch_bounds__(kMmaThreads, 2)
   float grad1[M][D / 8][4] = {}, grad2[keys ? M : 1][D / 8][4] = {};
   for (int at = begin; at < end; at += kOthers) {
     const int parity = at / kOthers % 2, next = at + kOthers;
-    const float* const lse = numbers + (keys ? parity * 2 * kQueries : own - first);
+    const float* const lse = numbers + (keys ? parity * 2 * kQueries : warp_row - first);
     if (keys && thread < 2 * kQueries) store_number(parity * 2 * kQueries, thread, next_number);
     wait_copies<0>();
     __syncthreads();  // the tile is here, and nobody reads the one before
     if (next < end) fetch(next);
     if (keys) next_number = fetch_number(next, thread);
-    if (keys ? next <= limit : at >= limit) continue;
+    if (keys ? next <= warp_begin : at >= warp_end) continue;
     const E* const stage = stages + parity * 2 * kOthers * D;
 
-    const Rules<keys, plain, M, N> rules(p, head, own, at);
+    const Rules<keys, plain, M, N> rules(p, head, warp_row, at);
     float weights[M][N][4] = {}, ds[M][N][4] = {};
     multiply_rows<E, D, 2>(weights, rows_of(own1), stage);
-    restrict_scores(p, own, at, rules, weights);
+    restrict_scores(p, warp_row, at, rules, weights);
     for_each_element<M, N>([&](int m, int n, int e) {
       const float shift = lse[keys ? column_of(n, e) : row_of(m, e)];
       weights[m][n][e] = fast_exp2(fmaf(weights[m][n][e], scale, -shift));
@@ -141,7 +126,7 @@ __global__ void __launch_bounds__(kMmaThreads, 2)
 
   const auto store = [&](const Heads<E>& heads, const auto& grad, float factor) {
     if (heads.data)
-      store_tile<M, D>(heads.rows(head, first, owns), own - first, grad,
+      store_tile<M, D>(heads.rows(head, first, owns), warp_row - first, grad,
                        [&](int, int) { return factor; });
   };
   store(keys ? to.dk : to.dq, grad1, p.scale);

@@ -72,7 +72,7 @@ __device__ void multiply_add(float (&d)[4], const unsigned (&a)[4], unsigned b0,
 // The same of floats, which tensor cores see without their last 13 bits (TF32): d [16,8] += a
 // [16,8] b [8,8]. A float takes the place of a pair: of a matrix [8,4], lane l holds row l / 4,
 // column l % 4.
-__device__ inline void multiply_add_short(float (&d)[4], const unsigned (&a)[4], unsigned b0,
+__device__ inline void multiply_add_tf32(float (&d)[4], const unsigned (&a)[4], unsigned b0,
                                           unsigned b1) {
   TRIAD_MMA("m16n8k8.row.col.f32.tf32.tf32.f32");
 }
@@ -83,7 +83,7 @@ __device__ inline void multiply_add_short(float (&d)[4], const unsigned (&a)[4],
 // d += a b of floats, to 2^-21 of a product. A float is the sum of one that keeps 11 bits, the
 // nearest, and another that needs 12; the product of two of the latter is left out. Tensor cores
 // cut off what a sum in float cannot hold: d should be one of few products, and further sums made
-// elsewhere, or what is cut off adds up.
+// elsewhere, or what is cut off adds up. (A float that rounds up to infinity gives NaN.)
 template <>
 __device__ inline void multiply_add<float>(float (&d)[4], const unsigned (&a)[4], unsigned b0,
                                            unsigned b1) {
@@ -93,9 +93,9 @@ __device__ inline void multiply_add<float>(float (&d)[4], const unsigned (&a)[4]
   };
   unsigned high_a[4], low_a[4];
   repeat<4>([&](int i) { high_a[i] = high(a[i]), low_a[i] = low(a[i]); });
-  multiply_add_short(d, low_a, high(b0), high(b1));
-  multiply_add_short(d, high_a, low(b0), low(b1));
-  multiply_add_short(d, high_a, high(b0), high(b1));
+  multiply_add_tf32(d, low_a, high(b0), high(b1));
+  multiply_add_tf32(d, high_a, low(b0), low(b1));
+  multiply_add_tf32(d, high_a, high(b0), high(b1));
 }
 
 }  // namespace triad::cuda

@@ -80,7 +80,7 @@ void multiply_add(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b
   }
 }
 
-inline void multiply_add_short(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+inline void multiply_add_tf32(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
   const auto short_of = [](unsigned bits) { return std::bit_cast<float>(bits & ~0x1fffu); };
   const auto all = simt::exchange("mma.m16n8k8", Operands<4, 2>{{short_of(a[0]), short_of(a[1]),
                                                                  short_of(a[2]), short_of(a[3])},
