@@ -192,13 +192,6 @@ template <class E, class F> void visit_tiles(const AttentionInput<E>& p, const F
   with.template operator()<128>();
 }
 
-// f<E>() with the element type.
-template <class F> void visit_attention(DType dtype, const F& f) {
-  if (dtype == bf16) f.template operator()<bfloat16>();
-  else if (dtype == f16) f.template operator()<float16>();
-  else visit_float("attention", dtype, [&]<class E>(E) { f.template operator()<E>(); });
-}
-
 void check_sizes(const Tensor& q, const Tensor& k) {
   for (const Tensor* x : {&q, &k})
     for (std::int64_t size : x->shape())
@@ -216,7 +209,7 @@ using namespace cuda;
 void attention(Cuda device, const Tensor& q, const Tensor& k, const Tensor& v,
                const AttentionArgs& args, const Tensor& out, const Tensor& lse) {
   check_sizes(q, k);
-  visit_attention(q.dtype(), [&]<class E>() {
+  visit_any_float("attention", q.dtype(), [&]<class E>(E) {
     const AttentionInput<E> p(device, q, k, v, args);
     const Heads<E> to(device, out);
     auto* const logs = data_of<Wide<E>>(device, lse);
@@ -241,7 +234,7 @@ void attention_backward(Cuda device, const Tensor& dout, const Tensor& q, const 
                         const Tensor& dv) {
   check_sizes(q, k);
   const Tensor delta = empty(lse.shape(), lse.dtype(), lse.device());
-  visit_attention(q.dtype(), [&]<class E>() {
+  visit_any_float("attention", q.dtype(), [&]<class E>(E) {
     const AttentionInput<E> p(device, q, k, v, args);
     auto* const sums = data_of<Wide<E>>(device, delta);
     const AttentionGradients<E> to{{device, dout}, data_of<Wide<E>>(device, lse),

@@ -24,19 +24,14 @@ constexpr std::size_t kSharedOfAll = 99 << 10;
 // Where 16 bytes, a chunk, lie in a tile [rows, D] of shared memory. Rows turn their chunks around,
 //
 //   row 0   0 1 2 3 4 5 6 7
-//   row 1   1 0 3 2 5 4 7 6
-//   row 2   2 3 0 1 6 7 4 5   and so on: chunk c at c ^ row % 8, in groups of eight
+//   row 1   1 0 3 2 5 4 7 6   and so on: chunk c at c ^ row % 8, in groups of eight
 //
 // so that eight of one column, or side by side in a row, lie in different banks. (In groups of
 // four, where D has no more, at c ^ row / 2 % 4.) Which chunk is said in two parts, chunk + odd: an
-// even number that the compiler knows, and 0 or 1 by lane. All places of a lane are then few
-// registers plus constants.
-template <class E, int D> struct Places {
-  static constexpr int chunks = D / kChunk<E>, group = chunks % 8 == 0 ? 8 : 4;
-  static_assert(chunks % 4 == 0);
-};
+// even number that the compiler knows, and 0 or 1 by lane, so that few places need a register.
+template <class E, int D> constexpr int kGroup = D / kChunk<E> % 8 == 0 ? 8 : 4;
 template <class E, int D> __device__ int place(int row, int chunk, int odd) {
-  constexpr int chunks = Places<E, D>::chunks, group = Places<E, D>::group;
+  constexpr int chunks = D / kChunk<E>, group = kGroup<E, D>;
   const int turn = group == 8 ? row & 7 : row >> 1 & 3;
   return (row * chunks + chunk / group * group + (chunk % group ^ odd ^ turn)) * kChunk<E>;
 }
@@ -44,7 +39,7 @@ template <class E, int D> __device__ int place(int row, int chunk, int odd) {
 // Starts to copy `count` rows; of rows and columns that there are not, zeros. A thread's rows are
 // of one residue modulo 8: its places are then a constant distance apart.
 template <int count, int D, class E> __device__ void copy_tile(E* tile, const Rows<const E>& from) {
-  constexpr int group = Places<E, D>::group, width = group * kChunk<E>, step = kMmaThreads / group;
+  constexpr int group = kGroup<E, D>, width = group * kChunk<E>, step = kMmaThreads / group;
   static_assert(count % step == 0);
   const int row = int(threadIdx.x) / group, chunk = int(threadIdx.x) % group;
   const E* source = from[row] + chunk * kChunk<E>;

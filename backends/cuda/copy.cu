@@ -77,12 +77,10 @@ __global__ void transpose(Axes<2> axes, int across, Index tiles, T* y, const T* 
 }
 
 // Elements as plain bits: a copy does not care what they mean.
-template <int bytes> struct Bits;
-template <> struct Bits<1> { using type = std::uint8_t; };
-template <> struct Bits<2> { using type = std::uint16_t; };
-template <> struct Bits<4> { using type = std::uint32_t; };
-template <> struct Bits<8> { using type = std::uint64_t; };
-template <> struct Bits<16> { using type = Vector<std::uint64_t, 2>; };
+template <class T>
+using Bits = std::tuple_element_t<std::countr_zero(sizeof(T)),
+                                  std::tuple<std::uint8_t, std::uint16_t, std::uint32_t,
+                                             std::uint64_t, Vector<std::uint64_t, 2>>>;
 
 template <class T> void move(Cuda device, const Axes<2>& axes, T* y, const T* x) {
   const int inner = axes.rank - 1;
@@ -115,7 +113,7 @@ void copy(Cuda device, const Tensor& x, const Tensor& y) {
     visit_elements(y.dtype(), [&]<class To>() {
       auto* to = data_of<To>(device, y);
       if constexpr (std::is_same_v<From, To>) {
-        using B = typename Bits<sizeof(To)>::type;
+        using B = Bits<To>;
         move(device, axes, reinterpret_cast<B*>(to), reinterpret_cast<const B*>(from));
       } else launch_each(device, Assign(), axes, to, from);
     });

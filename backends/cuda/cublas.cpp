@@ -108,10 +108,7 @@ bool gemm(Cuda device, const Gemm& p, const void* a, const void* b, const void* 
   Call call(p, bias, sums);
   if (!handle) call.check(cublasLtCreate(&handle));
   if (!workspace) workspace = allocate(device.index, kWorkspace);
-  if (!workspace) {
-    empty_cache();  // what it keeps may be what is missing
-    workspace = allocate(device.index, kWorkspace);
-  }
+  if (!workspace) empty_cache(), workspace = allocate(device.index, kWorkspace);
   if (!workspace)
     throw_error<OutOfMemory>(
         "{}: out of memory on cuda:{}: asked for cuBLASLt's workspace of 32 MiB",

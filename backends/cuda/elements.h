@@ -20,6 +20,13 @@ template <class F> auto visit_elements(DType dtype, F&& f) {
                    [&]<class T>(T) { return f.template operator()<typename OnDevice<T>::type>(); });
 }
 
+// f(T{}) for a real floating-point type, the narrow ones among them.
+template <class F> void visit_any_float(const char* op, DType dtype, const F& f) {
+  if (dtype == bf16) f(bfloat16{});
+  else if (dtype == f16) f(float16{});
+  else visit_float(op, dtype, f);
+}
+
 // ---------------------------------------------------------------------- axes
 
 // The sizes of a loop over tensors of one shape, and each one's strides: axes of size 1 are left

@@ -69,7 +69,7 @@ __global__ void multiply(Factor factor, Axes<1> axes, const Complex<T>* x, Index
 }
 void multiply(Cuda device, const Factor& factor, const Tensor& x, Index n, const Tensor& y) {
   const Axes<1> axes(x.shape(), {&x.strides()});
-  visit_float("irfft", real_type(x.dtype()), [&]<class T>(T) {
+  visit_float("fft", real_type(x.dtype()), [&]<class T>(T) {
     launch(grid_for(device, axes.count), multiply<T>, factor, axes, x, n, y);
   });
 }
@@ -161,12 +161,12 @@ bool in_one_kernel(const Tensor& v, auto f) {
   return of_type(float()) || of_type(bfloat16()) || of_type(float16());
 }
 
-// Of v [B,T,H,D] over n points, in halves where that does; without pairs: no kernel does it all.
-// Counted, not measured: 256 threads to a block, more for accesses of 16 bytes.
+// Of v [B,T,H,D] over `points`, in two halves where v fills no more than one; without pairs where
+// no kernel does it all. A block is to have 256 threads, more for accesses of 16 bytes (a guess).
 template <class T>
-FilterPlan make_plan(Cuda device, const Tensor& v, const Tensor& y, Index n, bool correlates) {
-  const int halves = n >= 32 && v.shape()[1] <= n / 2 ? 2 : 1;
-  n /= halves;
+FilterPlan make_plan(Cuda device, const Tensor& v, const Tensor& y, Index points, bool correlates) {
+  const int halves = points >= 32 && v.shape()[1] <= points / 2 ? 2 : 1;
+  const Index n = points / halves;
   FilterPlan plan{int(n), 0, 0, halves, correlates || (halves == 2 && n <= 8192)};
   const Index most_threads = plan.parks ? 512 : 1024;
   if (n < 16 || n > 16 * most_threads || !std::has_single_bit(std::uint64_t(n))) return plan;

@@ -73,7 +73,7 @@ __device__ void multiply_add(float (&d)[4], const unsigned (&a)[4], unsigned b0,
 // [16,8] b [8,8]. A float takes the place of a pair: of a matrix [8,4], lane l holds row l / 4,
 // column l % 4.
 __device__ inline void multiply_add_tf32(float (&d)[4], const unsigned (&a)[4], unsigned b0,
-                                          unsigned b1) {
+                                         unsigned b1) {
   TRIAD_MMA("m16n8k8.row.col.f32.tf32.tf32.f32");
 }
 

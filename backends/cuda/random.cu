@@ -18,10 +18,10 @@ __global__ void draw(DeviceRandom random, Index n, T* y, F f) {
   }
 }
 
-template <int each, class T, class F>
+template <class T, class F>
 void launch_draw(Cuda device, RandomStream random, const Tensor& y, F f) {
-  const Index n = y.numel();
-  launch(grid_for(device, n, each), draw<each, F, T>, on_device(random), n, y, f);
+  constexpr int each = 16 / sizeof(T);
+  launch(grid_for(device, y.numel(), each), draw<each, F, T>, on_device(random), y.numel(), y, f);
 }
 
 struct Uniform {
@@ -71,20 +71,18 @@ __global__ void drop(DeviceRandom random, std::uint32_t threshold, T scale, Inde
 }  // namespace
 
 void uniform(Cuda device, RandomStream random, const Tensor& y) {
-  visit_float("uniform", y.dtype(), [&]<class T>(T) {
-    launch_draw<int(16 / sizeof(T)), T>(device, random, y, Uniform());
-  });
+  visit_float("uniform", y.dtype(),
+              [&]<class T>(T) { launch_draw<T>(device, random, y, Uniform()); });
 }
 
 void normal(Cuda device, RandomStream random, const Tensor& y) {
-  visit_float("normal", y.dtype(), [&]<class T>(T) {
-    launch_draw<int(16 / sizeof(T)), T>(device, random, y, Normal());
-  });
+  visit_float("normal", y.dtype(),
+              [&]<class T>(T) { launch_draw<T>(device, random, y, Normal()); });
 }
 
 void random_integers(Cuda device, RandomStream random, Index low, Index high, const Tensor& y) {
-  launch_draw<2, Index>(device, random, y,
-                        Integers{std::uint64_t(low), std::uint64_t(high) - std::uint64_t(low)});
+  const auto first = std::uint64_t(low);
+  launch_draw<Index>(device, random, y, Integers{first, std::uint64_t(high) - first});
 }
 
 void dropout(Cuda device, RandomStream random, double p, const Tensor& x, const Tensor& y) {

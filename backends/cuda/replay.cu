@@ -17,19 +17,18 @@ CapturedStep::CapturedStep(Cuda device, const Function<void()>& step)
   begin_capture(device);
   captured_state = reinterpret_cast<const ReplayState*>(state_->data());
   std::exception_ptr error;
-  try {
-    step();
-  } catch (...) {
-    error = std::current_exception();
-  }
+  const auto attempt = [&](const auto& f) {
+    try {
+      f();
+    } catch (...) {
+      if (!error) error = std::current_exception();
+    }
+  };
+  attempt(step);
   captured_state = nullptr;
   streams_ = random_state().stream - first_stream_;
   set_random_state(before);
-  try {
-    graph_ = end_capture(device);
-  } catch (...) {
-    if (!error) error = std::current_exception();
-  }
+  attempt([&] { graph_ = end_capture(); });
   if (error) std::rethrow_exception(error);
   if (!graph_) throw Error("CUDA could not capture the step");
 }

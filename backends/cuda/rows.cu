@@ -309,9 +309,7 @@ void for_rows(const char* op, Cuda device, std::initializer_list<Tensor> rows, c
     if (vectors) f.template operator()<E, N>(run);
     else f.template operator()<E, 1>(run);
   };
-  if (x.dtype() == bf16) start(bfloat16{});
-  else if (x.dtype() == f16) start(float16{});
-  else visit_float(op, x.dtype(), start);
+  visit_any_float(op, x.dtype(), start);
 }
 
 // f<E, Y, N>(run): y is of x's type E, or narrow where that is f32; x is the first of `rows`.

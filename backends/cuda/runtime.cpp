@@ -66,27 +66,19 @@ void copy_staged(State& own, void* to, const void* from, std::size_t bytes, cuda
   }
 }
 
-// What launches are recorded from while this thread captures a graph: a stream apart, so that other
-// threads' work runs as usual.
-struct Capture {
-  int device;
-  cudaStream_t stream = nullptr;
-  std::vector<std::shared_ptr<const void>> used = {};
-  ~Capture() {
-    if (stream) cudaStreamDestroy(stream);
-  }
-};
-thread_local std::unique_ptr<Capture> capture;
-
 struct Graph {
-  cudaStream_t stream;  // where it runs
-  std::vector<std::shared_ptr<const void>> used;
+  int device;
+  cudaStream_t stream;              // where it runs
+  cudaStream_t recorder = nullptr;  // apart, so that other threads' work is not recorded, but runs
+  std::vector<std::shared_ptr<const void>> used = {};
   cudaGraphExec_t run = nullptr;
   ~Graph() {
     cudaStreamSynchronize(stream);  // it may be running, and reads what it uses
     if (run) cudaGraphExecDestroy(run);
+    if (recorder) cudaStreamDestroy(recorder);
   }
 };
+thread_local std::shared_ptr<Graph> captured;  // while this thread captures it
 
 }  // namespace
 
@@ -108,7 +100,7 @@ int device_count() {
 
 void* stream(Cuda device) {
   const State& own = state(device.index);
-  return capture && capture->device == device.index ? capture->stream : own.stream;
+  return captured && captured->device == device.index ? captured->recorder : own.stream;
 }
 int multiprocessors(Cuda device) { return state(device.index).multiprocessors; }
 int capability(Cuda device) { return state(device.index).capability; }
@@ -133,7 +125,7 @@ void release(int device, void* block) noexcept {
 }
 
 void copy_to_device(int device, void* to, const void* from, std::size_t bytes) {
-  if (!capture) return copy_staged(state(device), to, from, bytes, cudaMemcpyHostToDevice);
+  if (!captured) return copy_staged(state(device), to, from, bytes, cudaMemcpyHostToDevice);
   const auto* first = static_cast<const std::byte*>(from);
   const auto copy = std::make_shared<std::vector<std::byte>>(first, first + bytes);
   keep_for_graph(copy);  // for its replays
@@ -142,36 +134,34 @@ void copy_to_device(int device, void* to, const void* from, std::size_t bytes) {
 }
 
 void copy_to_host(int device, void* to, const void* from, std::size_t bytes) {
-  if (capture) throw Error("no value can be read while a step is captured");
+  if (captured) throw Error("no value can be read while a step is captured");
   copy_staged(state(device), to, from, bytes, cudaMemcpyDeviceToHost);
 }
 
 // Relaxed: what a capture cannot contain, such as asking for memory, happens beside it.
 void begin_capture(Cuda device) {
-  state(device.index);
-  std::unique_ptr<Capture> begun(new Capture{device.index});
-  check(cudaStreamCreateWithFlags(&begun->stream, cudaStreamNonBlocking));
-  check(cudaStreamBeginCapture(begun->stream, cudaStreamCaptureModeRelaxed));
-  capture = std::move(begun);
+  std::shared_ptr<Graph> graph(new Graph{device.index, state(device.index).stream});
+  check(cudaStreamCreateWithFlags(&graph->recorder, cudaStreamNonBlocking));
+  check(cudaStreamBeginCapture(graph->recorder, cudaStreamCaptureModeRelaxed));
+  captured = std::move(graph);
 }
 
-Function<void()> end_capture(Cuda device) {
-  const std::unique_ptr ended = std::move(capture);
+Function<void()> end_capture() {
+  const std::shared_ptr own = std::move(captured);
   cudaGraph_t graph = nullptr;
-  if (cudaStreamEndCapture(ended->stream, &graph) != cudaSuccess || !graph) {
+  if (cudaStreamEndCapture(own->recorder, &graph) != cudaSuccess || !graph) {
     cudaGetLastError();
     return {};
   }
-  const std::shared_ptr<Graph> made(new Graph{state(device.index).stream, std::move(ended->used)});
-  const cudaError_t status = cudaGraphInstantiate(&made->run, graph, 0);
+  const cudaError_t status = cudaGraphInstantiate(&own->run, graph, 0);
   cudaGraphDestroy(graph);
   check(status);
-  return [device, made] { check(cudaGraphLaunch(made->run, state(device.index).stream)); };
+  return [own] { check(cudaGraphLaunch(own->run, state(own->device).stream)); };
 }
 
-bool is_capturing() { return capture != nullptr; }
+bool is_capturing() { return captured != nullptr; }
 void keep_for_graph(std::shared_ptr<const void> used) {
-  if (capture) capture->used.push_back(std::move(used));
+  if (captured) captured->used.push_back(std::move(used));
 }
 
 void push_range(const std::string& name) { nvtxRangePushA(name.c_str()); }

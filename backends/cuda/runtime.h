@@ -36,6 +36,6 @@ void keep_for_graph(std::shared_ptr<const void> used);
 // What this thread launches on the device between the two does not run; end_capture returns what
 // replays it, or nothing where the capture has failed. A thread captures one graph at a time.
 void begin_capture(Cuda device);
-Function<void()> end_capture(Cuda device);
+Function<void()> end_capture();
 
 }  // namespace triad::cuda

@@ -290,8 +290,8 @@ __global__ void __launch_bounds__(threads)
   const PairTransform transform{shared + pair * plan.room(), roots, plan, thread};
   const Point* filter = roots + plan.roots() + plan.slot_of(16 * thread);
   filter += Index(head) * halves * plan.slots();
-  // Beside z: first what the second half is of, then what came of the first. 1,024 threads have no
-  // room for it in shared memory.
+  // Of two halves a thread keeps 16 points beside z: x, until the second half begins, and then what
+  // came of the first. 1,024 threads have no room for them in shared memory.
   constexpr bool parks = halves == 2 && threads == 512;  // plan.parks
   Point z[16], own[16];
   Point* const parked = parks ? shared + plan.pairs * plan.room() + threadIdx.x : own;

@@ -165,7 +165,7 @@ void copy_to_host(int, void* to, const void* from, std::size_t bytes) {
 
 void begin_capture(Cuda) { captured = std::make_unique<Steps>(); }
 
-Function<void()> end_capture(Cuda) {
+Function<void()> end_capture() {
   return [steps = std::shared_ptr(std::move(captured))] {
     const Arena::Access access(Arena::get());
     for (const auto& step : *steps) step();
