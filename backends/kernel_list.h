@@ -41,7 +41,7 @@ void dropout(TRIAD_TAG, RandomStream random, double p, const Tensor& x, const Te
 // ------------------------------------------------------------------------- reductions
 
 // y has x's rank; its axes of size 1 are summed over. In a fixed order, pairwise or better. f32,
-// f64, i64; bool, into i64.
+// f64, i64; bool, into i64; on CUDA also bf16 and f16, into f32.
 void sum(TRIAD_TAG, const Tensor& x, const Tensor& y);
 // The largest (smallest) along the last axis, which is not empty, and the index [...] (i64) of the
 // first one; a NaN comes before all. f32, f64, i64 or bool.
@@ -49,7 +49,7 @@ void max_last(TRIAD_TAG, const Tensor& x, bool largest, const Tensor& y, const T
 // y[..., i] = x[..., 0] + ... + x[..., i], in double; f32, f64 or i64.
 void cumsum_last(TRIAD_TAG, const Tensor& x, const Tensor& y);
 
-// ------------------------------------------------------------------------- contiguous rows [R,C]
+// ---------------- contiguous rows [R,C]; on CUDA also bf16 and f16, with what is one per row in f32
 
 void softmax(TRIAD_TAG, const Tensor& x, const Tensor& y);
 void log_softmax(TRIAD_TAG, const Tensor& x, const Tensor& y);

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Follows docs/adding_an_op.md: makes its changes in a copy of the sources, builds what they touch,
-# links the rest from the build folder, and runs the tests of all ops. What the page says of the
-# number of places is counted, too. Use: check_adding_an_op.sh COMPILER CHECKOUT BUILD [LINKER FLAG...]
+# links the rest from the build folder, and runs the tests of all ops. CUDA's are compiled alone. What
+# the page says of the number of places is counted, too. Use: check_adding_an_op.sh COMPILER CHECKOUT BUILD [LINKER FLAG...]
 set -euo pipefail
 
 compiler=$1 checkout=$2 build=$3
@@ -60,6 +60,10 @@ printf '%s\n' "${sources[@]}" | sort -u |
   xargs -P 2 -I{} sh -c 'o=$(echo {} | tr / _).o && exec "$@" -c {} -o "$o"' - \
     "$compiler" -std=c++20 -O1 -march=native -fopenmp -Wall -Wextra -Wno-stringop-overflow -I"$copy" \
     "-DTRIAD_SOURCE_DIR=\"$PWD\"" "-DTRIAD_BINARY_DIR=\"$copy\""
+for file in "${!touched[@]}"; do
+  [[ $file != *.cu ]] || "$compiler" -x c++ -std=c++20 -fsyntax-only -Wall -Wextra -Wno-unknown-pragmas -I"$copy" \
+    -Itests/cuda_on_cpu -DTRIAD_CUDA -DTRIAD_CUDA_ON_CPU "$file"
+done
 "$compiler" -fopenmp ./*.o "$build/tests/libtriad_op_cases.a" "$build/libtriad.a" -ldnnl -lfmt "${@:4}" -o op_cases
 export OMP_WAIT_POLICY=passive
 ./op_cases --test-case-exclude='every op that computes is in the benchmark'

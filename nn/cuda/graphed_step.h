@@ -17,10 +17,11 @@ namespace triad::nn {
 // The first call runs as usual; on a CUDA device the second is captured, and from then on replayed
 // in a CUDA graph, where batches must keep their sizes (a ShapeError) and `loss` must not read
 // values (an Error, at the second call) nor depend on anything but its batch, the parameters and
-// random numbers, which each replay draws anew. The optimizer's lr may change. Indices that are out
-// of range are a NaN in the loss, as nobody can look at them in time. There is no GradScaler for
-// f16: whether to skip a step is not known in time either, and its scale() is an Error then. On the
-// CPU every call runs as usual. What is referred to must outlive this and not move.
+// random numbers, which each replay draws anew, as the seed then is. The optimizer's lr may change,
+// and other threads may use the device. Indices that are out of range are a NaN in the loss, as
+// nobody can look at them in time. There is no GradScaler for f16: whether to skip a step is not
+// known in time either, and its scale() is an Error then. On the CPU every call runs as usual. What
+// is referred to must outlive this and not move.
 class GraphedStep {
  public:
   struct Options {
