@@ -12,8 +12,6 @@ using enum nn::HeadType;
 
 namespace {
 
-const Device kCuda = Device::cuda();
-
 nn::TransformerLM make_model() {
   return nn::TransformerLM({.vocab_size = 17,
                             .d_model = 32,

@@ -257,16 +257,9 @@ void check(const Case& c, DType dtype) {
   has_two ? for_capabilities([&] { check_once(c, dtype); }) : check_once(c, dtype);
 }
 
-bool is_missing() {
-  if (cuda_is_available()) return false;
-  MESSAGE("no CUDA device: skipped");
-  return true;
-}
-
 }  // namespace
 
 TEST_CASE("CUDA: attention is its definition at every length and width") {
-  if (is_missing()) return;
   for (DType dtype : {f32, f64, bf16, f16}) {
     check({.B = 1, .H = 2, .T = 1, .S = 1, .D = 8}, dtype);
     check({.B = 2, .H = 1, .T = 1, .S = 67, .D = 13, .causal = true}, dtype);
@@ -280,7 +273,6 @@ TEST_CASE("CUDA: attention is its definition at every length and width") {
 }
 
 TEST_CASE("CUDA: attention on tensor cores, every head size") {
-  if (is_missing()) return;
   for (DType dtype : {f32, bf16, f16}) {
     for (std::int64_t D : {32, 64, 96, 128}) {
       check({.B = 1, .H = 1, .T = 131, .S = 37, .D = D, .packed = true}, dtype);
@@ -296,7 +288,6 @@ TEST_CASE("CUDA: attention on tensor cores, every head size") {
 }
 
 TEST_CASE("CUDA: attention of more tiles than are on their way at once, and more than blocks") {
-  if (is_missing()) return;
   // Of Hopper, which the simulated device is unless a test says otherwise.
   check_once({.B = 1, .H = 2, .T = 260, .S = 520, .D = 64, .causal = true, .packed = true}, bf16);
   check_once({.B = 1, .H = 2, .T = 200, .S = 330, .D = 128}, bf16);
@@ -307,7 +298,6 @@ TEST_CASE("CUDA: attention of more tiles than are on their way at once, and more
 }
 
 TEST_CASE("CUDA: attention under masks and dropout") {
-  if (is_missing()) return;
   for (DType dtype : {f32, f64, bf16})
     for (std::int64_t D : {24, 64}) {
       if (dtype == f64 && D == 64) continue;
@@ -322,7 +312,6 @@ TEST_CASE("CUDA: attention under masks and dropout") {
 }
 
 TEST_CASE("CUDA: attention of what tensor cores cannot read or order") {
-  if (is_missing()) return;
   for (DType dtype : {f32, bf16}) {
     check({.B = 1, .H = 1, .T = 37, .S = 37, .D = 64, .offset = 1}, dtype);
     check({.B = 1, .H = 1, .T = 37, .S = 37, .D = 32, .scale = -0.5}, dtype);
@@ -330,7 +319,6 @@ TEST_CASE("CUDA: attention of what tensor cores cannot read or order") {
 }
 
 TEST_CASE("CUDA: attention along axes of one, whatever their strides") {
-  if (is_missing()) return;
   for (DType dtype : {f32, bf16}) {
     check({.B = 1, .H = 1, .T = 37, .S = 69, .D = 64, .loose = true}, dtype);
     check({.B = 2, .H = 2, .T = 1, .S = 1, .D = 64, .packed = true, .loose = true}, dtype);
@@ -338,14 +326,12 @@ TEST_CASE("CUDA: attention along axes of one, whatever their strides") {
 }
 
 TEST_CASE("CUDA: attention over nothing") {
-  if (is_missing()) return;
   for (DType dtype : {f32, bf16})
     for (const auto& [B, T, S] : {std::tuple(0, 3, 3), std::tuple(1, 0, 3), std::tuple(1, 3, 0)})
       for (std::int64_t D : {32, 64}) check({.B = B, .H = 2, .T = T, .S = S, .D = D}, dtype);
 }
 
 TEST_CASE("CUDA: a gradient that is not wanted is not computed, and the others do not change") {
-  if (is_missing()) return;
   for (const auto& [dtype, D] : {std::pair(f32, 32), {bf16, 32}, {bf16, 64}}) {
     const Inputs inputs({.B = 1, .H = 1, .T = 37, .S = 67, .D = D}, dtype);
     const Results all = inputs.on_device(dtype);
@@ -359,7 +345,6 @@ TEST_CASE("CUDA: a gradient that is not wanted is not computed, and the others d
 }
 
 TEST_CASE("CUDA: attention with large scores does not overflow") {
-  if (is_missing()) return;
   for (DType dtype : {f32, f64, bf16, f16}) {
     for (std::int64_t D : {32, 64}) {
       // What was summed before the larger scores came is scaled down.
@@ -379,7 +364,6 @@ TEST_CASE("CUDA: attention with large scores does not overflow") {
 }
 
 TEST_CASE("CUDA: NaN in an input is NaN in what depends on it") {
-  if (is_missing()) return;
   for (const auto& [dtype, D] : {std::pair(f32, 32u), {bf16, 32u}, {bf16, 64u}})
     for (int which = 0; which < 3; ++which) {
       Inputs inputs({.B = 1, .H = 1, .T = 37, .S = 37, .D = D, .causal = true}, dtype);

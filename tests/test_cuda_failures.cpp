@@ -4,15 +4,13 @@
 #include <triad/tests/test_device.h>
 
 #ifdef TRIAD_CUDA_ON_CPU
-#include <device.h>
+#include <simulated_device.h>
 #endif
 
 using namespace triad;
 using enum nn::HeadType;
 
 namespace {
-
-const Device kCuda = Device::cuda();
 
 struct Training {
   explicit Training(double max_norm = 1) : max_norm(max_norm) { model.to(kCuda); }

@@ -1,12 +1,11 @@
 // GraphedStep: a training step captured once and replayed.
 #include <triad/tests/module_checks.h>
+#include <triad/tests/test_device.h>
 
 #include <thread>
 
 using namespace triad;
 using enum nn::HeadType;
-
-static const Device kCuda = Device::cuda();
 
 TEST_CASE("a captured step: the same losses and weights, bit for bit, and all is given back") {
   const MemoryStats before = memory_stats(kCuda);

@@ -14,13 +14,6 @@ using reference::Values;
 
 namespace {
 
-const Device kCuda = Device::cuda();
-
-bool no_device() {
-  if (!cuda_is_available()) MESSAGE("skipped: there is no CUDA device");
-  return !cuda_is_available();
-}
-
 Tensor random(const Shape& shape, DType dtype) {
   static unsigned seed = 1;
   return kernel_checks::random_tensor(shape, dtype, seed++).to(kCuda);
@@ -116,7 +109,6 @@ void check_all(const Shape& a, Lies a_lies, const Shape& b, Lies b_lies, const S
 }  // namespace
 
 TEST_CASE("matmul on CUDA of two matrices, however they lie") {
-  if (no_device()) return;
   for (const auto& [M, K, N] :
        {std::tuple(1, 1, 1), std::tuple(1, 7, 1), std::tuple(5, 1, 3), std::tuple(1, 13, 31),
         std::tuple(17, 3, 1), std::tuple(33, 35, 37), std::tuple(16, 32, 8)})
@@ -125,14 +117,12 @@ TEST_CASE("matmul on CUDA of two matrices, however they lie") {
 }
 
 TEST_CASE("matmul on CUDA of long sums, as in the gradient of a weight") {
-  if (no_device()) return;
   for (const auto& [M, K, N] : {std::tuple(64, 1024, 48), std::tuple(40, 1031, 23)})
     for (Lies a : {Lies::columns, Lies::columns_apart})
       check_all({M, K}, a, {K, N}, Lies::rows, {}, false);
 }
 
 TEST_CASE("linear on CUDA: the gradient of the bias beside that of the weight") {
-  if (no_device()) return;
   for (DType dtype : {f32, f64, bf16, f16})
     for (bool by_columns : {false, true})
       for (bool create_graph : {false, true}) {
@@ -165,7 +155,6 @@ TEST_CASE("linear on CUDA: the gradient of the bias beside that of the weight") 
 }
 
 TEST_CASE("matmul on CUDA of batches, either side repeated along any axis") {
-  if (no_device()) return;
   for (Lies a : kAll)
     for (Lies b : kAll) {
       check_all({3, 5, 7}, a, {3, 7, 4}, b, {3}, false);
@@ -181,7 +170,6 @@ TEST_CASE("matmul on CUDA of batches, either side repeated along any axis") {
 }
 
 TEST_CASE("matmul on CUDA of head views of packed memory") {
-  if (no_device()) return;
   for (DType dtype : {f32, f64, bf16, f16}) {
     const Tensor packed = random({2, 9, 3, 4, 8}, dtype);  // [B,T,3,H,D]
     const Tensor q = packed.select(2, 1).permute({0, 2, 1, 3}), q_transposed = q.transpose(2, 3);
@@ -194,7 +182,6 @@ TEST_CASE("matmul on CUDA of head views of packed memory") {
 }
 
 TEST_CASE("matmul on CUDA of expanded vectors, whose rows or columns overlap") {
-  if (no_device()) return;
   for (DType dtype : {f32, f64, bf16, f16}) {
     const Tensor rows = random({1, 20}, dtype).expand({10, 20});  // strides [0,1]
     const Tensor columns = rows.transpose(0, 1);                  // strides [1,0]
@@ -214,7 +201,6 @@ TEST_CASE("matmul on CUDA of expanded vectors, whose rows or columns overlap") {
 }
 
 TEST_CASE("matmul on CUDA over an empty inner axis is the bias, an empty result is nothing") {
-  if (no_device()) return;
   for (DType dtype : {f32, f64, bf16, f16}) {
     const TensorOptions there{.dtype = dtype, .device = kCuda};
     for (const Tensor& bias : {Tensor(), random({4}, dtype)}) {
@@ -228,7 +214,6 @@ TEST_CASE("matmul on CUDA over an empty inner axis is the bias, an empty result 
 }
 
 TEST_CASE("matmul on CUDA passes NaN and infinity on") {
-  if (no_device()) return;
   for (DType dtype : {f32, f64, bf16, f16}) {
     const Tensor a = random({20, 30}, dtype), b = random({30, 40}, dtype);
     a.select(0, 3).select(0, 5).fill_(kNan);
@@ -246,7 +231,6 @@ TEST_CASE("matmul on CUDA passes NaN and infinity on") {
 }
 
 TEST_CASE("matmul on CUDA rounds f32 to TF32 while that is allowed, and nothing else") {
-  if (no_device()) return;
   const Tensor a = random({67, 129}, f32), b = random({129, 35}, f32);
   const Tensor exact = matmul(a.to(f64), b.to(f64));
   const auto error = [&](const Tensor& c) {
@@ -266,7 +250,6 @@ TEST_CASE("matmul on CUDA rounds f32 to TF32 while that is allowed, and nothing 
 }
 
 TEST_CASE("matmul on CUDA says what it does not take") {
-  if (no_device()) return;
   const Tensor whole = zeros({2, 2}, {.dtype = i64, .device = kCuda}), here = zeros({2, 2});
   on(kCuda, [&](auto device) {
     CHECK_THROWS_AS(kernels::matmul(device, whole, whole, {}, whole), DTypeError);

@@ -8,8 +8,6 @@ using namespace triad;
 
 namespace {
 
-const Device kCuda = Device::cuda();
-
 // What a list must stand: nothing, less than a vector, chunks and a rest, an address that no vector
 // begins at, and more tensors than one launch takes.
 std::vector<Tensor> make_list(DType dtype, Device device) {

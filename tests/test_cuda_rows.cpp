@@ -7,12 +7,6 @@
 
 using namespace triad;
 
-namespace {
-
-const Device kCuda = Device::cuda();
-
-}  // namespace
-
 TEST_CASE("tables: indices outside, as in a captured step, repeated ones, and many columns") {
   const Tensor table = randn({300, 1030}), dy = randn({170, 1030});
   Tensor ids = randint(0, 300, {170});

@@ -7,9 +7,11 @@
 #include <string_view>
 
 #ifdef TRIAD_CUDA_ON_CPU
-#include <device.h>
 #include <simt.h>
+#include <simulated_device.h>
 #endif
+
+inline const triad::Device kCuda = triad::Device::cuda();
 
 // The environment variable TRIAD_TEST_DEVICE says "cuda", or nothing.
 inline triad::Device test_device() {

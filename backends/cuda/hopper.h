@@ -1,7 +1,7 @@
 // What Hopper GPUs (sm_90a) have beside the instructions of mma.h (PTX ISA 8.0): barriers in shared
 // memory that count bytes, copies of boxes of a tensor that one thread starts ("TMA"), and products
 // that a group of four warps starts, that read shared memory, and run while the warps go on
-// ("wgmma"). What they mean in plain C++ is in tests/cuda_on_cpu/hopper.h.
+// ("wgmma"). What they mean in plain C++ is in tests/cuda_on_cpu/simulated_hopper.h.
 #pragma once
 
 #include <triad/backends/cuda/mma.h>
@@ -175,5 +175,5 @@ __device__ void multiply_later(float (&d)[N][4], const unsigned (&a)[4], std::ui
 
 }  // namespace triad::cuda
 #else
-#include <hopper.h>
+#include <simulated_hopper.h>
 #endif

@@ -1,7 +1,7 @@
 // backends/cuda/cublas.h on the CPU.
 #include <triad/backends/cuda/cublas.h>
 
-#include <device.h>
+#include <simulated_device.h>
 
 #include <bit>
 

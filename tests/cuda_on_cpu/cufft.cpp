@@ -1,7 +1,7 @@
 // backends/cuda/cufft.h on the CPU.
 #include <triad/backends/cuda/cufft.h>
 
-#include <device.h>
+#include <simulated_device.h>
 
 #include <algorithm>
 #include <cmath>

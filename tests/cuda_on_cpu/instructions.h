@@ -5,8 +5,8 @@
 #include <bit>
 #include <tuple>
 
-#include <device.h>
 #include <simt.h>
+#include <simulated_device.h>
 #include <triad/backends/cuda/launch.h>
 #include <triad/core/dtype.h>
 

@@ -1,9 +1,9 @@
 // The scheduler of simt.h: a fiber for every thread, barriers, shared memory.
 
-#include <device.h>
 #include <fiber.h>
 #include <poison.h>
 #include <simt.h>
+#include <simulated_device.h>
 
 #include <algorithm>
 #include <array>

@@ -6,8 +6,8 @@
 // host uses a pointer of the device, it is a crash.
 #include <triad/backends/cuda/runtime.h>
 
-#include <device.h>
 #include <poison.h>
+#include <simulated_device.h>
 #include <sys/mman.h>
 
 #include <algorithm>
