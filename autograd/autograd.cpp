@@ -1,13 +1,9 @@
-#include <triad/autograd/autograd.h>
-
 #include <algorithm>
 #include <atomic>
 #include <queue>
 #include <unordered_map>
 
-#include <triad/autograd/ops.h>
-#include <triad/backends/kernels.h>
-#include <triad/core/format.h>
+#include <triad/autograd/op_helpers.h>
 
 namespace triad {
 
@@ -245,6 +241,7 @@ Tensor first_gradient(const char* op, const Tensor& output, const Tensor& gradie
   if (gradient.shape() != output.shape() || gradient.dtype() != output.dtype())
     throw_error<AutogradError>("{}: the output is {}{}, the gradient given {}{}", op,
                                output.dtype(), output.shape(), gradient.dtype(), gradient.shape());
+  check_same_device(op, output, gradient);
   return gradient;
 }
 
@@ -333,6 +330,7 @@ void Tensor::set_grad(Tensor grad) const {
   if (grad.defined() && (grad.shape() != shape() || grad.dtype() != dtype()))
     throw_error<ShapeError>("set_grad: the tensor is {}{}, the gradient {}{}", dtype(), shape(),
                             grad.dtype(), grad.shape());
+  if (grad.defined()) check_same_device("set_grad", *this, grad);
   node_->grad = std::move(grad);
 }
 

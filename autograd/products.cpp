@@ -235,7 +235,6 @@ void check_shapes(const Tensor& q, const Tensor& k, const Tensor& v, const Tenso
 
 Tensor full_mask(const Tensor& mask, const Shape& q, const Shape& k) {
   if (!mask.defined()) return mask;
-  check_bool(kAttention, mask);
   const Shape full{q[0], q[1], q[2], k[2]};
   Layout wide = mask.layout();
   if (mask.dim() == 3) wide = unsqueezed(wide, 1);
@@ -262,13 +261,11 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v,
     wide.out = {};
     return attention(q.to(f32), k.to(f32), v.to(f32), wide).to(q.dtype());
   }
-  if (options.token_mask.defined()) {
-    check_bool(kAttention, options.token_mask);
-    check_same_device(kAttention, q, options.token_mask);
-    if (options.token_mask.shape() != Shape{k.size(0), k.size(2)})
-      throw_error<ShapeError>("{}: needs a token_mask [{},{}], got {}", kAttention, k.size(0),
-                              k.size(2), options.token_mask.shape());
-  }
+  for (const Tensor& mask : {options.attn_mask, options.token_mask})
+    if (mask.defined()) check_bool(kAttention, mask), check_same_device(kAttention, q, mask);
+  if (options.token_mask.defined() && options.token_mask.shape() != Shape{k.size(0), k.size(2)})
+    throw_error<ShapeError>("{}: needs a token_mask [{},{}], got {}", kAttention, k.size(0),
+                            k.size(2), options.token_mask.shape());
   if (!(options.dropout_p >= 0 && options.dropout_p < 1))
     throw_error<ValueError>("{}: needs 0 <= dropout_p < 1, got {}", kAttention, options.dropout_p);
   const kernels::AttentionArgs args{

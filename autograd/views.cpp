@@ -211,7 +211,7 @@ Tensor cat(const Tensors& parts, std::int64_t axis, const Tensor& buffer) {
     sizes.push_back(part.shape()[along]);
     shape[along] += sizes.back();
   }
-  if (buffer.defined()) check_writable("cat", buffer);
+  if (buffer.defined()) check_writable("cat", buffer), check_same_device("cat", parts[0], buffer);
   Tensor y = buffer.defined() ? buffer.detach() : empty(shape, parts[0].dtype(), parts[0].device());
   if (y.shape() != shape || y.dtype() != parts[0].dtype())
     throw_error<ShapeError>("cat: the buffer is {}{}, the result {}{}", y.dtype(), y.shape(),

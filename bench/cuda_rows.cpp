@@ -152,7 +152,7 @@ CudaRow layer(const examples::Configuration& c, std::int64_t B, std::int64_t T, 
   if (!graphed) return row;
   row.run();  // makes plans, which a capture cannot
   const auto step = std::make_shared<cuda::CapturedStep>(Cuda{device.index}, row.run);
-  row.run = [step, w] { step->replay(1); };  // which reads the memory of w
+  row.run = [step, w] { step->replay(1, 0); };  // which reads the memory of w
   return row;
 }
 

@@ -58,7 +58,7 @@ struct MemoryPool {
   Device device;
   std::shared_ptr<MemoryStats> stats = std::make_shared<MemoryStats>();  // of the device
   std::int64_t blocks = 0;                                               // that tensors hold
-  bool caches = kCacheBlocks;  // a private one does: replays write to blocks that nothing holds
+  MemoryPool* main = nullptr;  // a private one has another, and caches: its blocks are of a graph
   bool abandoned = false;      // a private one, without its PrivatePool
   std::vector<void*> free[256] = {};
 
@@ -82,21 +82,21 @@ struct MemoryPool {
       count(1, std::int64_t(bytes));
       return block;
     }
-    const std::size_t asked = caches ? size : std::max<std::size_t>(bytes, 1);
+    const std::size_t asked = kCacheBlocks || main ? size : std::max<std::size_t>(bytes, 1);
     for (int attempt = 0; attempt < 2 && size >= bytes; ++attempt) {  // else size overflowed
       if (void* block = from_system(asked)) {
         count(1, std::int64_t(bytes));
         return block;
       }
-      clear();  // what the cache keeps may be what is missing
+      (main ? main : this)->clear();  // what the cache keeps may be what is missing
     }
     if (op == "operator()") op = {};  // a rule: backward() says whose
     throw_error<OutOfMemory>("{}{}out of memory on {}: asked for {} bytes while tensors hold {}",
-                             op, op.empty() ? "" : ": ", name(device), bytes, stats->live_bytes);
+                             op, op.empty() ? "" : ": ", name(device), asked, stats->live_bytes);
   }
 
   void give_back(void* block, std::size_t bytes) noexcept {
-    if (!caches) return to_system(block);
+    if (!kCacheBlocks && !main) return to_system(block);
     const std::size_t number = number_of_size(bytes);
     try {
       free[number].push_back(block);
@@ -125,6 +125,14 @@ struct MemoryPool {
 
 namespace {
 
+void check_device(Device device) {
+  if (is_cpu(device)) return;
+  const int count = cuda_device_count();
+  if (device.index >= 0 && device.index < count) return;
+  throw_error<DeviceError>("{} is not there: this {} has {} CUDA devices", name(device),
+                           kCuda ? "machine" : "build of triad", count);
+}
+
 // For one thread at a time. Never destroyed: a tensor with static lifetime may outlive all else.
 struct LockedPool {
   static inline std::mutex mutex;
@@ -137,6 +145,7 @@ struct LockedPool {
   }
   explicit LockedPool(MemoryPool* pool) : pool(pool) {}
   explicit LockedPool(Device device) {
+    check_device(device);
     const auto at = std::size_t(is_cpu(device) ? 0 : 1 + device.index);
     while (all().size() <= at) all().push_back({Device::cuda(int(all().size()) - 1)});
     pool = &all()[at];
@@ -149,14 +158,6 @@ struct LockedPool {
 };
 
 thread_local MemoryPool* private_pool = nullptr;  // where this thread allocates on its device
-
-void check_device(Device device) {
-  if (is_cpu(device)) return;
-  const int count = cuda_device_count();
-  if (device.index >= 0 && device.index < count) return;
-  throw_error<DeviceError>("{} is not there: this {} has {} CUDA devices", name(device),
-                           kCuda ? "machine" : "build of triad", count);
-}
 
 }  // namespace
 
@@ -183,7 +184,6 @@ Storage::~Storage() {
 }
 
 std::shared_ptr<Storage> Storage::allocate(std::size_t bytes, Device device, const char* op) {
-  check_device(device);
   const auto [block, pool] = [=] {
     const bool apart = private_pool && private_pool->device == device;
     const LockedPool pool = apart ? LockedPool(private_pool) : LockedPool(device);
@@ -199,8 +199,10 @@ std::shared_ptr<Storage> Storage::borrow(void* data, std::size_t bytes,
   return std::shared_ptr<Storage>(new Storage(data, bytes, {}, pool.pool, std::move(owner)));
 }
 
-PrivatePool::PrivatePool(Device device)
-    : pool_(new MemoryPool{.device = device, .stats = LockedPool(device)->stats, .caches = true}) {}
+PrivatePool::PrivatePool(Device device) {
+  const LockedPool main(device);
+  pool_ = new MemoryPool{.device = device, .stats = main->stats, .main = main.pool};
+}
 PrivatePool::~PrivatePool() {
   const LockedPool pool(pool_);
   pool->abandoned = true;

@@ -80,13 +80,14 @@ void Optimizer::step() {
   for (Parameter& p : parameters_) {
     const Tensor gradient = p.leaf.grad();
     if (!gradient.defined()) continue;
-    ++p.step;
     const DType wide = wide_type(p.value.dtype());  // bf16 and f16: updated in f32, then rounded
     Parameter in_wide = p;
+    ++in_wide.step;
     in_wide.value = p.value.to(wide);
     lists[{gradient.device(), wide}].emplace_back(in_wide, gradient.detach().to(wide).contiguous(),
                                                   lr_ * p.lr_factor);
   }
+  for (Parameter& p : parameters_) p.step += p.leaf.grad().defined();  // there is memory for it
   for (const auto& [where, list] : lists) {
     if (update_all_) update_all_(list);
     for (const auto& [p, gradient, lr] : list) {

@@ -188,6 +188,16 @@ TEST_CASE("tensors on different devices, and devices that are not there") {
   CHECK(message_of<DeviceError>([&] { where(here > 0.0, there, there); }) == differ("where"));
   CHECK(message_of<DeviceError>([&] { embedding(ids, there); }) == differ("embedding"));
   CHECK(message_of<DeviceError>([&] { cross_entropy(there, ids); }) == differ("cross_entropy"));
+  CHECK(message_of<DeviceError>([&] { cat({there}, 0, here.clone()); }) == differ("cat"));
+  const Tensor q = randn({1, 1, 2, 4}), mask = ones({2, 2}) > 0.0;
+  for (const auto& [x, m] : {std::pair(q, mask.to(kCuda)), std::pair(q.to(kCuda), mask)})
+    for (const AttentionOptions& options :
+         {AttentionOptions{.attn_mask = m}, AttentionOptions{.token_mask = m.slice(0, 0, 1)}})
+      CHECK(message_of<DeviceError>([&] { scaled_dot_product_attention(x, x, x, options); }) ==
+            differ("scaled_dot_product_attention"));
+  Tensor leaf = there.detach().requires_grad_();
+  CHECK(message_of<DeviceError>([&] { (leaf * 2.0).backward(here); }) == differ("backward"));
+  CHECK(message_of<DeviceError>([&] { leaf.set_grad(here); }) == differ("set_grad"));
   nn::Linear layer(3, 4);
   CHECK(message_of<DeviceError>([&] { layer(there); }) == differ("linear"));
   for (int index : {-1, 99}) {
@@ -196,6 +206,7 @@ TEST_CASE("tensors on different devices, and devices that are not there") {
     CHECK(message_of<DeviceError>([&] { here.to(missing); }).starts_with(text));
     CHECK(message_of<DeviceError>([&] { rand({2}, {.device = missing}); }).starts_with(text));
     CHECK(message_of<DeviceError>([&] { layer.to(missing); }).starts_with(text));
+    CHECK(message_of<DeviceError>([&] { memory_stats(missing); }).starts_with(text));
   }
   CHECK(layer.weight.device() == Device::cpu());
   layer.to(kCuda);

@@ -100,6 +100,12 @@ TEST_CASE("a captured step: what it cannot do is an error, and all goes on") {
   CHECK(values(w) == before);
   CHECK(scaler.get_scale() == 32768);
 
+  CHECK(message_of<DTypeError>([&] { step({ones({3}, {.dtype = f64, .device = kCuda})}); }) ==
+        "GraphedStep: tensor 0 of the batch was f32, got f64");
+  CHECK(message_of<ValueError>([&] {
+          nn::GraphedStep(optimizer, [&](const Tensors&) { return w; }, {.max_norm = -1});
+        }) == "GraphedStep: needs max_norm >= 0, got -1");
+
   // An index that nobody could check.
   Tensor table = ones({5, 2}, {.device = kCuda}).requires_grad_();
   nn::Adam other(nn::NamedTensors{{"table", table}});
@@ -134,3 +140,81 @@ TEST_CASE("a captured step: what other threads do meanwhile is no part of it") {
   CHECK(second < first);
   CHECK(values(theirs) == std::vector<double>(5, 0.0));
 }
+
+TEST_CASE("a captured step counts steps as the optimizer does, whoever else takes some") {
+  const auto train = [](bool graphed) {
+    Tensor w = ones({3}, {.device = kCuda}).requires_grad_();
+    Tensor v = ones({3}, {.device = kCuda}).requires_grad_();
+    Tensor once = ones({3}, {.device = kCuda}).requires_grad_();
+    nn::Adam optimizer(nn::NamedTensors{{"w", w}, {"v", v}, {"once", once}}, {.lr = 0.1});
+    const auto loss = [&](const Tensors& batch) { return sum(square(w * v * batch[0] - 0.3)); };
+    nn::GraphedStep graph(optimizer, loss, {}), wider(optimizer, loss, {});
+    const auto alone = [&](const Tensor& x) {
+      optimizer.zero_grad();
+      loss({x}).backward();
+      optimizer.step();
+    };
+    const auto batch = [](double x, const Shape& shape) {
+      return full(shape, x, {.device = kCuda});
+    };
+    const auto steps = [&](int count, nn::GraphedStep& step, const Shape& shape) {
+      for (int i = 0; i < count; ++i) {
+        const Tensor x = batch(1 + 0.1 * i, shape);
+        if (graphed) step({x});
+        else alone(x);
+      }
+    };
+    sum(once).backward();
+    alone(batch(1, {3}));
+    steps(4, graph, {3});
+    nn::StateDict state;
+    for (const auto& [name, value] : optimizer.state_dict()) state[name] = value.clone();
+    alone(batch(1.3, {3}));
+    steps(3, graph, {3});
+    steps(3, wider, {2, 3});
+    steps(2, graph, {3});
+    optimizer.load_state_dict(state);
+    steps(3, graph, {3});
+    state["v.step"].fill_(40);  // from here on not as many as of w
+    optimizer.load_state_dict(state);
+    steps(3, graph, {3});
+    std::vector<double> results = values(w);
+    for (double x : values(v)) results.push_back(x);
+    for (const auto& [name, value] : optimizer.state_dict())
+      if (name.ends_with(".step")) results.push_back(value.item<double>());
+    return results;
+  };
+  CHECK(train(true) == train(false));
+}
+
+#ifdef TRIAD_CUDA_ON_CPU
+TEST_CASE("a captured step whose memory came at the second attempt writes to its own alone") {
+  int refused = 0;
+  for (int blocks = 0; blocks < 12; ++blocks) {
+    Tensor w = ones({300}, {.device = kCuda}).requires_grad_();
+    nn::Adam optimizer(nn::NamedTensors{{"w", w}});
+    nn::GraphedStep step(optimizer,
+                         [&](const Tensors& batch) {
+                           Tensor x = batch[0];
+                           for (std::int64_t n : {500, 700, 900})
+                             x = x + mean(zeros({n}).to(kCuda));
+                           return sum(square(w * x));
+                         },
+                         {});
+    const Tensors batch{ones({300}, {.device = kCuda})};
+    step(batch);
+    empty_cache();
+    cuda::blocks_left = blocks, cuda::refusals_left = 1;
+    step(batch);
+    refused += cuda::refusals_left == 0;
+    cuda::blocks_left = -1;
+    Tensors others;
+    for (std::int64_t n : {300, 500, 700, 900, 300, 500, 700, 900, 1, 1, 1})
+      others.push_back(full({n}, 42, {.device = kCuda}));
+    step(batch);
+    for (const Tensor& other : others)
+      CHECK(values(other) == std::vector<double>(std::size_t(other.numel()), 42));
+  }
+  CHECK(refused > 3);
+}
+#endif

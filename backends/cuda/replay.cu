@@ -33,9 +33,9 @@ CapturedStep::CapturedStep(Cuda device, const Function<void()>& step)
   if (!graph_) throw Error("CUDA could not capture the step");
 }
 
-void CapturedStep::replay(double lr) {
+void CapturedStep::replay(double lr, std::int64_t steps) {
   RandomStream random = random_state();
-  const ReplayState state{random.seed, random.stream - first_stream_, replays_++, lr};
+  const ReplayState state{random.seed, random.stream - first_stream_, steps, lr};
   copy_to_device(device_.index, state_->data(), &state, sizeof state);
   graph_();
   random.stream += streams_;

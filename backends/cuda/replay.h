@@ -24,15 +24,15 @@ class CapturedStep {
  public:
   // Captures what `step` launches on the device, which runs nothing. `step` may throw.
   CapturedStep(Cuda device, const Function<void()>& step);
-  // Runs it; random_state() moves on as if `step` had been called.
-  void replay(double lr);
+  // Runs it, so many optimizer steps further than the capture; random_state() moves on as if `step`
+  // had been called.
+  void replay(double lr, std::int64_t steps);
 
  private:
   Cuda device_;
   PrivatePool pool_;
   std::shared_ptr<Storage> state_;
   std::uint64_t first_stream_, streams_ = 0;
-  std::int64_t replays_ = 0;
   Function<void()> graph_;
 };
 

@@ -18,10 +18,10 @@ namespace triad::nn {
 // in a CUDA graph, where batches must keep their sizes (a ShapeError) and `loss` must not read
 // values (an Error, at the second call) nor depend on anything but its batch, the parameters and
 // random numbers, which each replay draws anew, as the seed then is. The optimizer's lr may change,
-// and other threads may use the device. Indices that are out of range are a NaN in the loss, as
-// nobody can look at them in time. There is no GradScaler for f16: whether to skip a step is not
-// known in time either, and its scale() is an Error then. On the CPU every call runs as usual. What
-// is referred to must outlive this and not move.
+// and so may its state; other threads may use the device. Indices that are out of range are a NaN
+// in the loss, as nobody can look at them in time. There is no GradScaler for f16: whether to skip
+// a step is not known in time either, and its scale() is an Error then. On the CPU every call runs
+// as usual. What is referred to must outlive this and not move.
 class GraphedStep {
  public:
   struct Options {
@@ -37,6 +37,8 @@ class GraphedStep {
  private:
   struct Captured;
   Tensor run(const Tensors& batch);
+  void capture(const Tensors& batch);
+  std::optional<std::int64_t> count_steps();
 
   Adam& optimizer_;
   Function<Tensor(const Tensors&)> loss_;

@@ -12,8 +12,9 @@ namespace triad::cuda {
 void enqueue(Cuda device, std::function<void()> f);
 
 // What a test may set: the device's kind, 9 for Hopper, and the shared memory of a block, 227 KiB,
-// since kernels are chosen by them; how many more blocks its memory gives, below 0 as many as fit.
-extern int capability_shown, blocks_left;
+// since kernels are chosen by them; how many more blocks its memory gives, below 0 as many as fit,
+// and how many it refuses then.
+extern int capability_shown, blocks_left, refusals_left;
 extern std::size_t shared_bytes_shown;
 extern std::string ranges_seen;  // of NVTX: "softmax()mlp(linear())"
 
