@@ -194,7 +194,26 @@ TEST_CASE("a copy that is not waited for has not arrived") {
   CHECK(zeros == 0);
 }
 
+TEST_CASE("a copy may arrive at once, where others still read") {
+  alignas(16) const float from[] = {1, 2, 3, 4};
+  bool seen = false;
+  for_schedules([&] {
+    run_block(64, [&] {
+      auto* const to = static_cast<float*>(simt::dynamic_shared());
+      if (thread() == 32) to[0] = 5;
+      __syncthreads();
+      if (thread() == 0) cuda::copy_later(to, from, true);
+      if (thread() == 32) seen |= to[0] != 5;
+      cuda::commit_copies();
+      cuda::wait_copies<0>();
+    });
+  });
+  CHECK(seen);
+}
+
 TEST_CASE("what no device would do is an error") {
+  check_fails("a lane that its mask leaves out calls __shfl_xor_sync", 32,
+              [] { __shfl_xor_sync(0xffff, 1, 1); });
   check_fails("lanes of one warp wait at", 32, [] {
     if (thread() < 16) __syncwarp();
     else __shfl_sync(~0u, 1, 0);

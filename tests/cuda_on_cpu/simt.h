@@ -49,7 +49,8 @@ extern uint3 thread_index, block_index;
 extern dim3 block_size, grid_size;
 extern int lane;
 
-// 0: the first warp runs as far as it can, 1: the last one; n > 1: at random, n is the seed.
+// 0: the first warp runs as far as it can, 1: the last one; n > 1: at random, n is the seed. Copies
+// (cp.async) happen as late as they may, or, under odd ones, at once.
 void set_schedule(int schedule);
 // Runs a kernel: `body` is one thread of it. What goes wrong is a std::logic_error.
 void run(dim3 grid, dim3 block, std::size_t shared_bytes, const std::function<void()>& body);
@@ -79,15 +80,19 @@ template <class T> struct Letters : Mailbox {
     return letter;
   }
 };
-template <class T> Letters<T> exchange(const char* operation, const T& letter) {
+// `lanes`: the mask that the operation was given.
+template <class T>
+Letters<T> exchange(const char* operation, const T& letter, unsigned lanes = ~0u) {
   static_assert(sizeof letter <= 64);
+  if (!(lanes >> lane & 1)) fail(std::string("a lane that its mask leaves out calls ") + operation);
   std::memcpy(own_letter(), &letter, sizeof letter);
   return {exchange_letters(operation)};
 }
 
 // combine(a, b), which is combine(b, a), of the letters of all lanes that have not ended.
-template <class T, class F> T reduce_lanes(const char* operation, T value, F combine) {
-  const auto all = exchange(operation, value);
+template <class T, class F>
+T reduce_lanes(const char* operation, unsigned lanes, T value, F combine) {
+  const auto all = exchange(operation, value, lanes);
   T result = value;
   for (int i = 0; i < 32; ++i)
     if (i != lane && all.present >> i & 1) result = combine(result, all[i]);
@@ -157,47 +162,52 @@ inline void check_aligned(const void* address, std::size_t bytes) {
 
 inline void __syncthreads() { simt::block_barrier(); }
 inline void __syncwarp() { simt::exchange("__syncwarp", 0); }
-template <class T> T __shfl_sync(unsigned, T value, int from) {
-  return simt::exchange("__shfl_sync", value)[from];
+template <class T> T __shfl_sync(unsigned lanes, T value, int from) {
+  return simt::exchange("__shfl_sync", value, lanes)[from];
 }
-template <class T> T __shfl_xor_sync(unsigned, T value, int mask) {
-  return simt::exchange("__shfl_xor_sync", value)[simt::lane ^ mask];
+template <class T> T __shfl_xor_sync(unsigned lanes, T value, int mask) {
+  return simt::exchange("__shfl_xor_sync", value, lanes)[simt::lane ^ mask];
 }
-template <class T> T __shfl_up_sync(unsigned, T value, int by) {  // the lowest keep theirs
-  return simt::exchange("__shfl_up_sync", value)[simt::lane < by ? simt::lane : simt::lane - by];
+template <class T> T __shfl_up_sync(unsigned lanes, T value, int by) {  // the lowest keep theirs
+  return simt::exchange("__shfl_up_sync", value,
+                        lanes)[simt::lane < by ? simt::lane : simt::lane - by];
 }
-template <class T> T __shfl_down_sync(unsigned, T value, int by) {  // the highest keep theirs
-  return simt::exchange("__shfl_down_sync",
-                        value)[simt::lane + by < 32 ? simt::lane + by : simt::lane];
+template <class T> T __shfl_down_sync(unsigned lanes, T value, int by) {  // the highest keep theirs
+  return simt::exchange("__shfl_down_sync", value,
+                        lanes)[simt::lane + by < 32 ? simt::lane + by : simt::lane];
 }
 
 // Votes and reductions are those of the lanes that have not ended.
-inline unsigned __ballot_sync(unsigned, int predicate) {
-  return simt::reduce_lanes("__ballot_sync", unsigned(predicate != 0) << simt::lane, std::bit_or());
+inline unsigned __ballot_sync(unsigned lanes, int predicate) {
+  return simt::reduce_lanes("__ballot_sync", lanes, unsigned(predicate != 0) << simt::lane,
+                            std::bit_or());
 }
-inline int __any_sync(unsigned, int predicate) {
-  return simt::reduce_lanes("__any_sync", predicate != 0, std::logical_or());
+inline int __any_sync(unsigned lanes, int predicate) {
+  return simt::reduce_lanes("__any_sync", lanes, predicate != 0, std::logical_or());
 }
-inline int __all_sync(unsigned, int predicate) {
-  return simt::reduce_lanes("__all_sync", predicate != 0, std::logical_and());
+inline int __all_sync(unsigned lanes, int predicate) {
+  return simt::reduce_lanes("__all_sync", lanes, predicate != 0, std::logical_and());
 }
-template <simt::Word T> T __reduce_add_sync(unsigned, T value) {
-  return T(simt::reduce_lanes("__reduce_add_sync", unsigned(value), std::plus()));  // modulo 2^32
+template <simt::Word T> T __reduce_add_sync(unsigned lanes, T value) {
+  return T(
+      simt::reduce_lanes("__reduce_add_sync", lanes, unsigned(value), std::plus()));  // modulo 2^32
 }
-template <simt::Word T> T __reduce_min_sync(unsigned, T value) {
-  return simt::reduce_lanes("__reduce_min_sync", value, [](T a, T b) { return a < b ? a : b; });
+template <simt::Word T> T __reduce_min_sync(unsigned lanes, T value) {
+  return simt::reduce_lanes("__reduce_min_sync", lanes, value,
+                            [](T a, T b) { return a < b ? a : b; });
 }
-template <simt::Word T> T __reduce_max_sync(unsigned, T value) {
-  return simt::reduce_lanes("__reduce_max_sync", value, [](T a, T b) { return a < b ? b : a; });
+template <simt::Word T> T __reduce_max_sync(unsigned lanes, T value) {
+  return simt::reduce_lanes("__reduce_max_sync", lanes, value,
+                            [](T a, T b) { return a < b ? b : a; });
 }
-inline unsigned __reduce_and_sync(unsigned, unsigned value) {
-  return simt::reduce_lanes("__reduce_and_sync", value, std::bit_and());
+inline unsigned __reduce_and_sync(unsigned lanes, unsigned value) {
+  return simt::reduce_lanes("__reduce_and_sync", lanes, value, std::bit_and());
 }
-inline unsigned __reduce_or_sync(unsigned, unsigned value) {
-  return simt::reduce_lanes("__reduce_or_sync", value, std::bit_or());
+inline unsigned __reduce_or_sync(unsigned lanes, unsigned value) {
+  return simt::reduce_lanes("__reduce_or_sync", lanes, value, std::bit_or());
 }
-inline unsigned __reduce_xor_sync(unsigned, unsigned value) {
-  return simt::reduce_lanes("__reduce_xor_sync", value, std::bit_xor());
+inline unsigned __reduce_xor_sync(unsigned lanes, unsigned value) {
+  return simt::reduce_lanes("__reduce_xor_sync", lanes, value, std::bit_xor());
 }
 
 // Of whole numbers: their order does not change a result. Those of floats, triad does without.
