@@ -33,10 +33,10 @@ inline bool is_simulated() {
 template <class F> void for_schedules(F f) {
 #ifdef TRIAD_CUDA_ON_CPU
   for (int schedule : {1, 2, 3}) {
-    simt::set_schedule(schedule);
+    simt::schedule = schedule;
     f();
   }
-  simt::set_schedule(0);
+  simt::schedule = 0;
 #else
   f();
 #endif

@@ -54,7 +54,8 @@ __device__ Real multiply_rows(const E* own, const Rows<const E>& others) {
 
 // sums += the others, each times the weight that its lane has.
 template <class Real, class E>
-__device__ void add_rows(Sums<Real>& sums, Real weight, const Rows<const E>& others, int column) {
+__device__ void add_weighted_rows(Sums<Real>& sums, Real weight, const Rows<const E>& others,
+                                  int column) {
   for (int i = 0; i < std::min(32, others.count); ++i) {
     const Real by = __shfl_sync(kAllLanes, weight, i);
     const E* row = others[i];
@@ -96,7 +97,7 @@ __global__ void __launch_bounds__(32 * kRows)
     sum = sum * factor + weight;
     repeat<kEach>([&](int j) { values[j] *= factor; });
     if (p.threshold > 0 && !p.keeps(head, t, key)) weight = 0;
-    add_rows(values, weight, p.v.rows(head, s, end), column);
+    add_weighted_rows(values, weight, p.v.rows(head, s, end), column);
   }
   sum = warp_reduce(sum, Plus{});
   if (column == 0) lse[Index(head.index) * p.T + t] = largest + math::log(sum);
@@ -145,8 +146,8 @@ __global__ void __launch_bounds__(32 * kRows)
     const Index query = Index(head.index) * p.T + t;
     weight = allowed ? math::exp(weight * p.scale - to.lse[query]) : Real(0);
     ds = allowed ? weight * ((kept ? ds * p.kept : Real(0)) - to.delta[query]) : Real(0);
-    if (keys && to.dv.data) add_rows(grad2, kept ? weight : Real(0), others2, column);
-    if ((keys ? to.dk : to.dq).data) add_rows(grad1, ds, others1, column);
+    if (keys && to.dv.data) add_weighted_rows(grad2, kept ? weight : Real(0), others2, column);
+    if ((keys ? to.dk : to.dq).data) add_weighted_rows(grad1, ds, others1, column);
   }
   store_row(keys ? to.dk : to.dq, own, grad1, p.scale);
   if (keys) store_row(to.dv, own, grad2, p.kept);

@@ -37,7 +37,7 @@ Grid grid_of(Cuda device, const AttentionInput<E>& p, int rows, const HopperSize
 }
 
 template <int D, class E>
-void attend(Cuda device, const AttentionInput<E>& p, const Heads<E>& out, float* lse) {
+void attend_tiles(Cuda device, const AttentionInput<E>& p, const Heads<E>& out, float* lse) {
   using Kernel = ForwardOnHopper<E, D>;
   launch(grid_of(device, p, p.T, Kernel::size, Kernel::shared_bytes), attend_hopper<E, D>, p,
          boxes(p, p.q, p.T, Kernel::size.own()), boxes(p, p.k, p.S, Kernel::size.others),
@@ -61,7 +61,7 @@ void gradients(Cuda device, const AttentionInput<E>& p, const AttentionGradients
 template <class E>
 bool attend_on_hopper(Cuda device, const AttentionInput<E>& p, const Heads<E>& out, float* lse) {
   if (!is_for_hopper(device, p, {&p.q, &p.k, &p.v})) return false;
-  p.D == 64 ? attend<64>(device, p, out, lse) : attend<128>(device, p, out, lse);
+  p.D == 64 ? attend_tiles<64>(device, p, out, lse) : attend_tiles<128>(device, p, out, lse);
   return true;
 }
 template <class E, bool keys>

@@ -55,8 +55,8 @@ void launch_map(Cuda device, F f, Y* y, const Axes<sizeof...(X)>& axes, Input<X>
   constexpr int N = int(16 / widest);
   int k = 0;
   ((x.vectors = axes.vectors(k++, N) && is_aligned(x.data)), ...);
-  if (is_aligned(y)) launch(grid_for(device, axes.count, N), map<N, F, Y, X...>, f, y, axes, x...);
-  else launch(grid_for(device, axes.count), map<1, F, Y, X...>, f, y, axes, x...);
+  if (!is_aligned(y)) throw DeviceError("the result of an elementwise op is to be aligned");
+  launch(grid_for(device, axes.count, N), map<N, F, Y, X...>, f, y, axes, x...);
 }
 
 // normal_tail() for narrow types: to 2^-16 of itself, of which a half keeps 11 bits, and 0 below

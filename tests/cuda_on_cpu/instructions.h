@@ -17,6 +17,7 @@ namespace triad::cuda {
 template <class... P, class... A>
 void launch(const Grid& grid, void (*kernel)(P...), const A&... args) {
   if (grid.blocks.x == 0) return;
+  note_launch(reinterpret_cast<const void*>(kernel));
   enqueue(grid.device, [=, given = std::tuple<P...>(argument<P>(grid.device, args)...)] {
     simt::run(grid.blocks, grid.threads, grid.shared_bytes, [&] { std::apply(kernel, given); });
   });

@@ -20,7 +20,7 @@ namespace simt {
 
 uint3 thread_index, block_index;
 dim3 block_size, grid_size;
-int lane;
+int lane, schedule = 0;
 
 namespace {
 
@@ -70,7 +70,6 @@ struct SharedRegion {
 };
 
 std::mutex mutex;
-int schedule = 0;
 std::vector<SharedRegion>& shared_arrays() {
   static auto& arrays = *new std::vector<SharedRegion>;
   return arrays;
@@ -306,8 +305,6 @@ void run_threads() {
 }
 
 }  // namespace
-
-void set_schedule(int number) { schedule = number; }
 
 void fail(const std::string& what) {
   throw std::logic_error(what + ", block " + std::to_string(block_index.x) + ", " +

@@ -51,7 +51,7 @@ extern int lane;
 
 // 0: the first warp runs as far as it can, 1: the last one; n > 1: at random, n is the seed. Copies
 // (cp.async) happen as late as they may, or, under odd ones, at once.
-void set_schedule(int schedule);
+extern int schedule;
 // Runs a kernel: `body` is one thread of it. What goes wrong is a std::logic_error.
 void run(dim3 grid, dim3 block, std::size_t shared_bytes, const std::function<void()>& body);
 

@@ -11,6 +11,9 @@ namespace triad::cuda {
 // Runs f, now or, while a graph is captured, at each replay of it.
 void enqueue(Cuda device, std::function<void()> f);
 
+// Writes down which kernel has run under which schedule, for coverage.py.
+void note_launch(const void* kernel);
+
 // What a test may set: the device's kind, 9 for Hopper, and the shared memory of a block, 227 KiB,
 // since kernels are chosen by them; how many more blocks its memory gives, below 0 as many as fit,
 // and how many it refuses then.
