@@ -306,8 +306,8 @@ TEST_CASE("CUDA: attention under masks and dropout") {
       check({.B = 1, .H = 1, .T = 37, .S = 41, .D = D, .mask = true, .token_mask = true}, dtype);
       check({.B = 1, .H = 2, .T = 37, .S = 67, .D = D, .causal = true, .dropout = 0.3}, dtype);
     }
-  for (std::int64_t D : {32, 96, 128})
-    for (DType dtype : {f32, f16})
+  for (std::int64_t D : {32, 64, 96, 128})
+    for (DType dtype : {f32, bf16, f16})
       check({.B = 1, .H = 1, .T = 67, .S = 67, .D = D, .mask = true, .dropout = 0.2}, dtype);
 }
 

@@ -355,18 +355,23 @@ TEST_CASE("cyclic_convolution_backward on CUDA of so many that a block takes sev
 }
 
 TEST_CASE("what CUDA computes of sequences depends on no schedule") {
-  for (std::int64_t n : {20, 16, 64, 512, 4096, 8192, 16384}) {
-    CAPTURE(n);
-    const std::int64_t D = n > 512 ? 2 : 6, T = n == 512 || n == 4096 ? n / 2 : n - 3;
-    const Tensor v = there(random_view(2, T, 1, D, f32)), dy = there(random_view(2, T, 1, D, f32));
-    const Tensor filter = there(random({1, n / 2 + 1}, c128));
-    check_schedules([&] {
-      const Gradients gradients = backward(dy, v, filter, n);
-      const Tensor back = unwritten({2, 3}, f64);
-      on(kCuda, [&](auto device) {
-        kernels::irfft(device, filter.slice(1, 0, 2).expand({2, 2}), 1, back);
-      });
-      return Tensors{convolved(v, filter, n), gradients.dv, gradients.dspectrum, back};
-    });
-  }
+  for (std::int64_t n : {20, 16, 64, 512, 4096, 8192, 16384, 32768})
+    for (DType dtype : {f32, bf16, f16}) {
+      if (dtype != f32 && n < 512) continue;
+      CAPTURE(n);
+      for (std::int64_t T : {n / 2, n - 3}) {
+        const std::int64_t D = n > 512 ? 2 : 6;
+        const Tensor v = there(random_view(2, T, 1, D, dtype));
+        const Tensor dy = there(random_view(2, T, 1, D, dtype));
+        const Tensor filter = there(random({1, n / 2 + 1}, c128));
+        check_schedules([&] {
+          const Gradients gradients = backward(dy, v, filter, n);
+          const Tensor back = unwritten({2, 3}, f64);
+          on(kCuda, [&](auto device) {
+            kernels::irfft(device, filter.slice(1, 0, 2).expand({2, 2}), 1, back);
+          });
+          return Tensors{convolved(v, filter, n), gradients.dv, gradients.dspectrum, back};
+        });
+      }
+    }
 }
