@@ -379,3 +379,14 @@ TEST_CASE("CUDA: NaN in an input is NaN in what depends on it") {
 }
 
 #endif
+
+TEST_CASE("CUDA: dropout of a weight whose number is the threshold itself keeps it") {
+  for (DType dtype : {f32, f64, bf16}) {
+    manual_seed(4);
+    const RandomStream random = random_state();
+    const std::uint32_t number = philox(random.seed, random.stream, 0).lane[0] >> 8;
+    const Tensor one = ones({1, 1, 1, 8}, {.dtype = dtype, .device = kCuda});
+    const Tensor out = scaled_dot_product_attention(one, one, one, {.dropout_p = number * 0x1p-24});
+    CHECK(sum(out).item<double>() > 8);
+  }
+}

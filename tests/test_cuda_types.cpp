@@ -4,8 +4,13 @@
 #include <triad/tests/test_device.h>
 
 #include <cstring>
+#include <random>
 
 #include <triad/backends/kernels.h>
+
+#ifdef TRIAD_CUDA_ON_CPU
+#include <triad/backends/cuda/elements.h>
+#endif
 
 using namespace triad;
 
@@ -233,3 +238,18 @@ TEST_CASE("Adam in f64") {
       },
       1e-14);
 }
+
+#ifdef TRIAD_CUDA_ON_CPU
+TEST_CASE("where elements lie of more than 2^31") {
+  const Shape sizes{3, std::int64_t(1) << 29, 5, 7}, strides{2, 1024, 0, 128};
+  const cuda::Axes<1> axes(sizes, {&strides});
+  CHECK(!axes.small);
+  std::mt19937_64 random(1);
+  for (int i = 0; i < 1000; ++i) {
+    const std::int64_t element = std::int64_t(random() % std::uint64_t(axes.count));
+    std::int64_t rest = element, at = 0;
+    for (int axis = 3; axis >= 0; rest /= sizes[axis--]) at += rest % sizes[axis] * strides[axis];
+    CHECK(axes.place(element, 0) == at);
+  }
+}
+#endif
