@@ -158,10 +158,10 @@ template <class E, class W, int N> __device__ void store_wide(E* to, const Vecto
 
 // ---------------------------------------------------------------------- launches over n elements
 
-// For kernels whose blocks take one of `count` things and then go on gridDim.x further; more blocks
-// than a multiprocessor runs at once.
-inline Grid blocks_for(Cuda device, Index count, dim3 threads, Index of_multiprocessor = 32) {
-  const Index most = of_multiprocessor * multiprocessors(device);
+// For kernels whose blocks take one of `count` things and then go on gridDim.x further: at most so
+// many blocks per multiprocessor, by default more than run at once.
+inline Grid blocks_for(Cuda device, Index count, dim3 threads, Index each = 32) {
+  const Index most = each * multiprocessors(device);
   return {device, dim3(unsigned(std::min(count, most))), threads};
 }
 

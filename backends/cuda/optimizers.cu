@@ -103,7 +103,7 @@ template <class T> __global__ void adam(const ReplayState* replay, List<T, 4> li
   const Item<T, 4>& own = list.own();
   const AdamArgs& args = own.args;
   if (threadIdx.x % 32 == 0 && threadIdx.x < 64) {
-    // captured with lr = 1 at some step
+    // GraphedStep captures with lr = 1, at some step from which it counts
     const double lr = replay ? args.lr * replay->lr : args.lr;
     const double step = double(args.step + (replay ? replay->steps : 0));
     if (threadIdx.x == 0) {

@@ -79,7 +79,7 @@ template <class T, class E = T> struct Held {
   }
 };
 
-// Two sums at once.
+// Two numbers that are reduced together.
 template <class T> struct Pair {
   T a = 0, b = 0;
   __device__ friend Pair operator+(Pair x, Pair y) { return {x.a + y.a, x.b + y.b}; }

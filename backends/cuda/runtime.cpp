@@ -45,7 +45,7 @@ State& state(int device) {
   return own;
 }
 
-// Copies by way of the buffers, which take turns.
+// Copies by way of the buffers, which take turns: to the device one fills while the other is read.
 void copy_staged(State& own, void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) {
   const std::lock_guard lock(own.copies);
   for (std::size_t first = 0, turn = 0; first < bytes; first += kStaging, turn = 1 - turn) {

@@ -4,8 +4,8 @@
 // launched before are done. That makes it right to give a freed block of memory to the next op at
 // once, and to launch without ever waiting. What is captured is recorded from a stream apart.
 //
-// runtime.cpp is this on a GPU, tests/cuda_on_cpu/simulated_device.cpp on the CPU. Nothing here is destroyed
-// at the program's end, when the driver may be gone already.
+// runtime.cpp is this on a GPU, tests/cuda_on_cpu/simulated_device.cpp on the CPU. Nothing here is
+// destroyed at the program's end, when the driver may be gone already.
 #pragma once
 
 #include <memory>
