@@ -53,8 +53,7 @@ inline dim3 threads_for(Index columns) {
 constexpr int kColumnThreads = 8;   // of a block, along the rows; 32 along the columns
 constexpr Index kColumnRows = 256;  // at least so many rows before they are shared among blocks
 
-// partial[matrix][chunk][column] = the sum over a share of the rows of value(matrix, row, column);
-// a block has 32 columns of one chunk of one matrix.
+// partial[matrix][chunk][column] = the sum over a share of the rows of value(matrix, row, column).
 template <class S, class F>
 __global__ void sum_columns(Index rows, Index columns, Index chunks, S* partial, F value) {
   __shared__ Shared<S, kColumnThreads * 32> part;
