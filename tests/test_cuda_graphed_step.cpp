@@ -106,6 +106,15 @@ TEST_CASE("a captured step: what it cannot do is an error, and all goes on") {
           nn::GraphedStep(optimizer, [&](const Tensors&) { return w; }, {.max_norm = -1});
         }) == "GraphedStep: needs max_norm >= 0, got -1");
 
+  Tensor inner = ones({3}, {.device = kCuda}).requires_grad_();
+  nn::Adam of_inner(nn::NamedTensors{{"inner", inner}});
+  nn::GraphedStep within(of_inner, [&](const Tensors& x) { return sum(inner * x[0]); }, {});
+  nn::GraphedStep around(optimizer, [&](const Tensors& x) { return within(x) + sum(w * x[0]); },
+                         {});
+  around(batch);
+  CHECK(message_of<Error>([&] { around(batch); }) ==
+        "GraphedStep: a captured step cannot capture another");
+
   // An index that nobody could check.
   Tensor table = ones({5, 2}, {.device = kCuda}).requires_grad_();
   nn::Adam other(nn::NamedTensors{{"table", table}});

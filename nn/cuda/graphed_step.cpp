@@ -55,6 +55,7 @@ std::optional<std::int64_t> GraphedStep::count_steps() {
 }
 
 void GraphedStep::capture(const Tensors& batch) {
+  if (is_capturing()) throw Error("GraphedStep: a captured step cannot capture another");
   captured_.reset();
   Tensors own;
   for (const Tensor& x : batch) own.push_back(x.detach().clone());
