@@ -26,7 +26,8 @@ op_cases::BenchInputs inputs(std::int64_t n) {
   const std::int64_t C = std::min<std::int64_t>(n, 1000), R = n / C;
   const std::int64_t D = std::min<std::int64_t>(n, 50), T = std::min<std::int64_t>(n / D, 200);
   const auto side = std::min(std::int64_t(std::sqrt(double(n))), std::int64_t(1000));
-  op_cases::BenchInputs i{.x = spread(n, 0.1), .y = abs(spread(n, 0.7)) + 0.01};
+  op_cases::BenchInputs i;
+  i.x = spread(n, 0.1), i.y = abs(spread(n, 0.7)) + 0.01;
   i.m = i.x.reshape({R, C}), i.w = i.y.reshape({R, C}), i.z = complex(i.x, i.y);
   i.h = i.x.to(bf16), i.k = i.y.to(bf16), i.b = i.x > 0.0, i.c = i.y > 1.0;
   i.g = indices(n, C).reshape({R, C}), i.t = indices(R, C), i.r = indices(R, R);

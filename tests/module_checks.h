@@ -58,10 +58,9 @@ inline bool same_bits(const triad::Tensor& a, const triad::Tensor& b) {
 template <class E, class F> std::string message_of(F&& f) {
   try {
     f();
-  } catch (const E& error) {
-    return error.what();
   } catch (const triad::Error& error) {
-    return std::string("another type of error: ") + error.what();
+    return (dynamic_cast<const E*>(&error) ? "" : "another type of error: ") +
+           std::string(error.what());
   }
   return "no error";
 }
