@@ -13,8 +13,8 @@ struct DeviceRandom {
 
   // Words 4 counter .. 4 counter + 3.
   __device__ Philox4 words(Index counter) const {
-    return philox(replay ? replay->seed : seed, stream + (replay ? replay->streams : 0),
-                  std::uint64_t(counter));
+    if (!replay) return philox(seed, stream, std::uint64_t(counter));
+    return philox(replay->seed, stream + replay->streams, std::uint64_t(counter));
   }
   __device__ std::uint32_t word(std::uint64_t element) const {
     return words(Index(element / 4)).lane[element % 4];
