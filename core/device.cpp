@@ -31,14 +31,14 @@ constexpr bool kCacheBlocks = true;
 #endif
 constexpr std::size_t kAlignment = 64;
 
-// Block sizes are 64, 128, 192, 256, then 4 steps to the octave, which waste at most a fifth.
+// Block sizes are 64, 128, ..., 512, then 8 steps to the octave, which waste at most a ninth.
 std::size_t number_of_size(std::size_t bytes) {
-  if (bytes <= 4 * kAlignment) return bytes == 0 ? 0 : (bytes - 1) / kAlignment;
+  if (bytes <= 8 * kAlignment) return bytes == 0 ? 0 : (bytes - 1) / kAlignment;
   const int octave = 63 - __builtin_clzll(bytes - 1);
-  return std::size_t(4 * octave - 32) + ((bytes - 1) >> (octave - 2));
+  return std::size_t(8 * octave - 72) + ((bytes - 1) >> (octave - 3));
 }
 std::size_t block_size(std::size_t number) {
-  return number < 4 ? (number + 1) * kAlignment : (5 + number % 4) << (number / 4 + 5);
+  return number < 8 ? (number + 1) * kAlignment : (9 + number % 8) << (number / 8 + 5);
 }
 
 #ifdef TRIAD_CUDA
@@ -60,7 +60,7 @@ struct MemoryPool {
   std::int64_t blocks = 0;                                               // that tensors hold
   MemoryPool* main = nullptr;  // a private one has another, and caches: its blocks are of a graph
   bool abandoned = false;      // a private one, without its PrivatePool
-  std::vector<void*> free[256] = {};
+  std::vector<void*> free[448] = {};
 
   void* from_system(std::size_t bytes) const {
     if constexpr (kCuda)
