@@ -58,7 +58,7 @@ inline bool same_bits(const triad::Tensor& a, const triad::Tensor& b) {
 template <class E, class F> std::string message_of(F&& f) {
   try {
     f();
-  } catch (const triad::Error& error) {
+  } catch (const std::exception& error) {
     return (dynamic_cast<const E*>(&error) ? "" : "another type of error: ") +
            std::string(error.what());
   }
