@@ -7,6 +7,7 @@
 #include <triad/backends/kernels.h>
 #include <triad/tests/kernel_checks.h>
 #include <triad/tests/test_device.h>
+#include <triad/triad.h>
 
 using namespace triad;
 using kernel_checks::expand, kernel_checks::kInf, kernel_checks::kNan, kernel_checks::values;
