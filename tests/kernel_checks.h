@@ -110,6 +110,13 @@ inline Tensor laid(Lie lie, const Tensor& x) {
   return placed(y);
 }
 
+// x on another device, lying in its memory as it does here, with what is beside it.
+inline Tensor moved(const Tensor& x, triad::Device device) {
+  const auto storage = triad::Storage::allocate(x.storage()->bytes(), device);
+  copy_bytes(storage->data(), device, x.storage()->data(), x.device(), storage->bytes());
+  return {storage, x.layout(), x.dtype()};
+}
+
 inline Tensor expand(const Tensor& x, const Shape& shape) {
   return x.with_layout(triad::expanded(x.layout(), shape));
 }

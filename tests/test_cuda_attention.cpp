@@ -10,7 +10,8 @@
 #include <triad/triad.h>
 
 using namespace triad;
-using kernel_checks::expand, kernel_checks::kInf, kernel_checks::kNan, kernel_checks::values;
+using kernel_checks::expand, kernel_checks::moved, kernel_checks::kInf, kernel_checks::kNan;
+using kernel_checks::values;
 using reference::Values;
 
 namespace {
@@ -25,13 +26,6 @@ struct Case {
   double scale = 0;         // 0: 1 / sqrt(D)
   double growth = 1;        // keys from the 128th on are so many times as long
 };
-
-// x on a device, lying there as it does here.
-Tensor moved(const Tensor& x, Device device) {
-  const auto storage = Storage::allocate(x.storage()->bytes(), device);
-  copy_bytes(storage->data(), device, x.storage()->data(), x.device(), storage->bytes());
-  return {storage, x.layout(), x.dtype()};
-}
 
 // Standard normals, such as the dtype can hold.
 Values normals(std::int64_t count, DType dtype, unsigned seed) {

@@ -38,11 +38,7 @@ Tensor random(const Shape& shape, DType dtype) {
   const Tensor re = random(shape, f64), im = random(shape, f64);
   return complex(re, im).to(dtype);
 }
-Tensor there(const Tensor& x) {
-  const auto storage = Storage::allocate(x.storage()->bytes(), kCuda);
-  copy_bytes(storage->data(), kCuda, x.storage()->data(), kCpu, storage->bytes());
-  return {storage, x.layout(), x.dtype()};
-}
+Tensor there(const Tensor& x) { return kernel_checks::moved(x, kCuda); }
 Tensor unwritten(const Shape& shape, DType dtype) {
   return full(shape, kNan, {.dtype = real_type(dtype), .device = kCuda}).to(dtype);
 }

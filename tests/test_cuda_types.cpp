@@ -1,9 +1,9 @@
 // Kernels in every type that they take, in vectors and one by one: the CPU's numbers, and the same
 // bits under every schedule.
+#include <triad/tests/kernel_checks.h>
 #include <triad/tests/module_checks.h>
 #include <triad/tests/test_device.h>
 
-#include <cstring>
 #include <random>
 
 #include <triad/backends/kernels.h>
@@ -35,19 +35,12 @@ template <class F> Tensor output(const Shape& shape, DType dtype, Device device,
   return y;
 }
 
-bool have_same_bytes(const Tensor& a, const Tensor& b) {
-  const Tensor x = a.to(Device::cpu()).contiguous(), y = b.to(Device::cpu()).contiguous();
-  return x.shape() == y.shape() && x.dtype() == y.dtype() &&
-         std::memcmp(x.first_byte(), y.first_byte(),
-                     std::size_t(x.numel()) * item_size(x.dtype())) == 0;
-}
-
 // f(device), some tensors. bound: of a difference, in parts of the largest number; 0: none.
 template <class F> void check(F f, double bound = 0) {
   const Tensors here = f(Device::cpu()), there = f(kCuda);
   for (std::size_t i = 0; i < here.size(); ++i) {
     CAPTURE(i);
-    if (bound == 0) CHECK(have_same_bytes(there[i], here[i]));
+    if (bound == 0) CHECK(kernel_checks::same_bits(there[i], here[i]));
     else {
       CHECK(there[i].dtype() == here[i].dtype());
       CHECK(largest_difference(there[i].to(f64), here[i].to(f64)) <=
@@ -56,7 +49,8 @@ template <class F> void check(F f, double bound = 0) {
   }
   for_schedules([&] {
     const Tensors again = f(kCuda);
-    for (std::size_t i = 0; i < there.size(); ++i) CHECK(have_same_bytes(again[i], there[i]));
+    for (std::size_t i = 0; i < there.size(); ++i)
+      CHECK(kernel_checks::same_bits(again[i], there[i]));
   });
 }
 

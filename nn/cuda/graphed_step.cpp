@@ -105,13 +105,13 @@ Tensor GraphedStep::operator()(const Tensors& batch) {
     if (batch[i].dtype() != own.dtype())
       throw_error<DTypeError>("GraphedStep: tensor {} of the batch was {}, got {}", i, own.dtype(),
                               batch[i].dtype());
+    own.copy_(batch[i]);
   }
   std::optional<std::int64_t> further = count_steps();
   if (!further) {
     capture(batch);
     further = count_steps();
   }
-  for (std::size_t i = 0; i < batch.size(); ++i) captured_->batch[i].copy_(batch[i]);
   captured_->step.replay(optimizer_.lr(), *further);
 #endif
   return captured_->loss;
