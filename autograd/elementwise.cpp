@@ -40,17 +40,11 @@ constexpr UnaryOp kUnary[] = {
     Tensor s = sigmoid(x);
     return s * (x * (1.0 - s) + 1.0);
   }},
-  {"gelu"},
-  {"gelu", [](auto& x) {
-    constexpr double a = 0.7978845608028653559, b = 0.044715 * a;  // u = a x + b x^3
-    Tensor squares = clamp(square(x), {}, 1e4);  // in f16 infinite; t is 1 long before
-    Tensor t = tanh(x * (squares * b + a));
-    return (1.0 + t + x * (1.0 - square(t)) * (squares * (3 * b) + a)) * 0.5;
-  }},
+  {"gelu"}, {"gelu"},
   {"softplus", sigmoid},
 };
 constexpr const char* kBinaryNames[] = {
-  "add", "sub", "mul", "div", "maximum", "minimum", "pow", "gelu_grad",
+  "add", "sub", "mul", "div", "maximum", "minimum", "pow", "gelu_grad", "gelu_grad",
   "eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or"
 };
 // clang-format on
@@ -64,9 +58,9 @@ bool gives_bool(Binary f) { return f >= Binary::eq; }
 // Numbers of what kind f takes; comparisons of two tensors alone take bool, too.
 void check(const char* op, Binary f, const Tensor& x) {
   if (f == Binary::div) check_inexact(op, x);
-  else if (f == Binary::pow || f == Binary::gelu_grad) check_float(op, x);
   else if (f < Binary::div) check_number(op, x);
-  else if (f < Binary::eq) check_ordered(op, x);
+  else if (f < Binary::pow) check_ordered(op, x);
+  else if (f < Binary::eq) check_float(op, x);
   else if (f >= Binary::logical_and) check_bool(op, x);
   else if (check_defined(op, x); is_complex(x.dtype()) && f > Binary::ne) check_ordered(op, x);
 }
@@ -319,17 +313,27 @@ Tensor softplus(const Tensor& x) { return apply(Unary::softplus, x); }
 Tensor relu(const Tensor& x) { return apply(Unary::relu, x); }
 Tensor silu(const Tensor& x) { return apply(Unary::silu, x); }
 
-static Tensor gelu_grad(const Tensor& g, const Tensor& x) {
+// g times gelu'(x), of either formula.
+template <Binary f> static Tensor gelu_grad(const Tensor& g, const Tensor& x) {
   return apply(
-      Binary::gelu_grad, g, x, [](auto& gg, auto&, auto& x) { return gelu_grad(gg, x); },
-      [](auto& gg, auto& g, auto& x) {  // d/dx (Phi(x) + x phi(x)) = phi(x) (2 - x^2)
-        Tensor phi = exp(square(x) * -0.5) * (1 / std::sqrt(2 * M_PI));
-        return gg * g * phi * (2.0 - square(x));
+      f, g, x, [](auto& gg, auto&, auto& x) { return gelu_grad<f>(gg, x); },
+      [](auto& gg, auto& g, auto& x) {
+        if (f == Binary::gelu_grad)  // d/dx (Phi(x) + x phi(x)) = phi(x) (2 - x^2)
+          return gg * g * exp(square(x) * -0.5) * (2.0 - square(x)) * (1 / std::sqrt(2 * M_PI));
+        constexpr double a = 0.7978845608028653559, b = 0.044715 * a;  // u = a x + b x^3
+        Tensor squares = clamp(square(x), {}, 1e4);  // in f16 infinite; t is 1 long before
+        Tensor t = tanh(x * (squares * b + a)), cubic = squares * (3 * b), slope = cubic + a;
+        return gg * g * (1.0 - square(t)) * (slope + cubic - x * t * square(slope));
       });
 }
 
+Tensor gelu(const Tensor& x, Gelu approximate) {
+  if (approximate == Gelu::none) return gelu(x);
+  return apply(Unary::gelu_tanh, x,
+               [x](auto& g) { return gelu_grad<Binary::gelu_tanh_grad>(g, x); });
+}
 Tensor gelu(const Tensor& x) {
-  return apply(Unary::gelu, x, [x](auto& g) { return gelu_grad(g, x); });
+  return apply(Unary::gelu, x, [x](auto& g) { return gelu_grad<Binary::gelu_grad>(g, x); });
 }
 Tensor log(const Tensor& x) {
   return apply(Unary::log, x, [x](auto& g) { return g / x; });
@@ -350,10 +354,6 @@ Tensor abs(const Tensor& x) {
 Tensor conj(const Tensor& z) {
   check_defined("conj", z);
   return is_complex(z.dtype()) ? apply(Unary::conj, z, [](auto& g) { return conj(g); }) : z;
-}
-
-Tensor gelu(const Tensor& x, Gelu approximate) {
-  return approximate == Gelu::none ? gelu(x) : apply(Unary::gelu_tanh, x);
 }
 
 }  // namespace triad

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <triad/autograd/creation.h>
+#include <triad/autograd/cuda/mlp.h>
 #include <triad/autograd/elementwise.h>
 #include <triad/autograd/fourier.h>
 #include <triad/autograd/indexing.h>

@@ -100,6 +100,16 @@ template <class X> TRIAD_HD X gelu_tanh(X x) {
   return x / (X(1) + exp(X(-2) * u));
 }
 
+// s (1 + 2 x (1 - s) u') with s = 1 / (1 + exp(-2u)), which beyond +-100 is 1 or 0.
+template <class X> TRIAD_HD X gelu_tanh_grad(X x) {
+  const X end(100), near = select(x > end, end, select(x < -end, -end, x));
+  const X square = near * near, twice = X(1.5957691216057307118);
+  const X u2 = twice * near * fma(X(0.044715), square, X(1));
+  const X e = exp_weight(-abs(u2)), upper = X(1) / (X(1) + e), lower = e * upper;
+  const X s = select(u2 < X(0), lower, upper), rest = select(u2 < X(0), upper, lower);
+  return s * fma(near * twice * fma(X(0.134145), square, X(1)), rest, X(1));
+}
+
 // 1 / (1 + exp(-x)), the exponential never above 1.
 template <class X> TRIAD_HD X sigmoid(X x) {
   const X e = exp_weight(-abs(x));
@@ -137,7 +147,7 @@ enum class Unary {
   last = softplus
 };
 enum class Binary {
-  add, sub, mul, div, max, min, pow, gelu_grad,  // a gelu'(b)
+  add, sub, mul, div, max, min, pow, gelu_grad, gelu_tanh_grad,  // a gelu'(b)
   eq, ne, lt, le, gt, ge, logical_and, logical_or,  // these give bool
   last = logical_or
 };
@@ -202,6 +212,7 @@ template <Binary f, class X> TRIAD_HD auto evaluate(X a, X b) {
   else if constexpr (f == Binary::min && ordered) return select(a < b, a, select(a == a, b, a));
   else if constexpr (f == Binary::gelu_grad && ordered && !whole)
     return a * gelu_grad(b, normal_tail(b));
+  else if constexpr (f == Binary::gelu_tanh_grad && ordered && !whole) return a * gelu_tanh_grad(b);
   else if constexpr (f == Binary::pow && std::is_floating_point_v<X>) return pow(a, b);
 }
 

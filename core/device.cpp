@@ -157,8 +157,6 @@ struct LockedPool {
   }
 };
 
-thread_local MemoryPool* private_pool = nullptr;  // where this thread allocates on its device
-
 }  // namespace
 
 std::string name(Device device) {
@@ -207,14 +205,6 @@ PrivatePool::~PrivatePool() {
   const LockedPool pool(pool_);
   pool->abandoned = true;
   pool.clear_abandoned();
-}
-
-PrivatePool::Use::Use(const PrivatePool& pool) : before_(std::exchange(private_pool, pool.pool_)) {}
-PrivatePool::Use::~Use() { private_pool = before_; }
-
-bool is_capturing() {
-  if constexpr (kCuda) return cuda::is_capturing();
-  else return false;
 }
 
 void copy_bytes(void* to, Device to_device, const void* from, Device from_device,

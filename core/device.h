@@ -51,10 +51,6 @@ template <class F> auto on(Device device, F&& f, const char* op = __builtin_FUNC
 void set_num_threads(int threads);  // at least 1
 int get_num_threads();
 
-// Are launches recorded, to be replayed, instead of run (nn/cuda/graphed_step.h)? Then no value can
-// be read, and what depends on values cannot be checked.
-bool is_capturing();
-
 struct MemoryPool;  // blocks of one device, core/device.cpp
 
 // A block of memory shared by every tensor that views it.

@@ -84,16 +84,20 @@ struct Tanh : Activation<tanh> {};
 struct Sigmoid : Activation<sigmoid> {};
 struct Softplus : Activation<softplus> {};
 
-// The feed-forward part of a transformer: fc1 to 4M, exact GELU, fc2 back to M, dropout.
+// The feed-forward part of a transformer: fc1 to 4M, GELU, fc2 back to M, dropout.
 struct MLP : Layer {
   explicit MLP(std::int64_t d_model, double dropout = 0)
       : fc1(d_model, 4 * d_model), fc2(4 * d_model, d_model), drop(dropout) {}
 
-  Tensor forward(const Tensor& x) override { return drop(fc2(gelu(fc1(x)))); }
+  Tensor forward(const Tensor& x) override {
+    if (approximate == Gelu::none) return drop(fc2(gelu(fc1(x))));
+    return drop(mlp(x, fc1.weight, fc1.bias, fc2.weight, fc2.bias));  // without hooks of the two
+  }
   void visit(Visitor& visitor) override { visitor("fc1", fc1, "fc2", fc2, "drop", drop); }
 
   Linear fc1, fc2;
   Dropout drop;
+  Gelu approximate = Gelu::none;  // GPT-2 has tanh
 };
 
 // Modules named 0, 1, ..., to call as one likes: for (auto& layer : layers) x = x + (*layer)(x);

@@ -132,6 +132,8 @@ const std::multimap<std::string_view, Bench> kBenches{
   {"matmul", {"s.double() @ s.double()", [](I i) { return matmul(i.s.to(f64), i.s.to(f64)); }, 0}},
   {"matmul", {"u @ u", [](I i) { return matmul(i.u, i.u); }, 0}},
   {"linear", {"F.linear(s, s)", [](I i) { return linear(i.s, i.s); }, 0}},
+  {"mlp", {"F.linear(F.gelu(F.linear(s, s, s[0]), approximate='tanh'), s, s[0])",
+           [](I i) { return mlp(i.s, i.s, i.s.select(0, 0), i.s, i.s.select(0, 0)); }, 0}},
   {"einsum", {"torch.einsum('ij,kj->ik', s, s)", [](I i) { return einsum("ij,kj->ik", {i.s, i.s}); }, 0}},
 
   {"zeros", {"torch.zeros(len(x))", [](I i) { return zeros({i.x.numel()}); }, 1}},

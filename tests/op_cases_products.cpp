@@ -1,5 +1,6 @@
 // Cases of matrix products.
 #include <triad/tests/op_cases.h>
+#include <triad/tests/reference.h>
 
 namespace op_cases {
 
@@ -87,6 +88,23 @@ void layers(Cases& cases) {
   c.large.pop_back();
   c.errors = {};
   cases.push_back(c);
+
+  // Of sizes with which it is no op of its own on any GPU (test_cuda_mlp.cpp has those).
+  Case two{.name = "mlp",
+           .inputs = {{{.shape = {2, 3, 5}},
+                       {.shape = {4, 5}},
+                       {.shape = {4}, .optional = true},
+                       {.shape = {3, 4}},
+                       {.shape = {3}, .optional = true}}},
+           .call = [](X x) { return Tensors{mlp(x[0], x[1], x[2], x[3], x[4])}; },
+           .twin =
+               [](A x) {
+                 const Array h = linear_twin({x[0], x[1], x[2]});
+                 const auto f = [](C v) { return C(reference::gelu_tanh(v.real())); };
+                 return Arrays{linear_twin({map(h, f), x[3], x[4]})};
+               },
+           .bound = 16};
+  cases.push_back(two);
 }
 
 // The sum of the products over all values of all letters: the definition.

@@ -33,6 +33,11 @@ inline double gelu_tanh(double x) {
   const long double u = std::sqrt(2 / std::acos(-1.0L)) * (x + 0.044715L * x * x * x);
   return double(x / (1 + std::exp(-2 * u)));
 }
+inline double gelu_tanh_grad(double x) {
+  const long double a = std::sqrt(2 / std::acos(-1.0L)), square = (long double)(x)*x;
+  const long double u = a * x * (1 + 0.044715L * square), slope = a * (1 + 0.134145L * square);
+  return double((1 + 2 * slope * x / (1 + std::exp(2 * u))) / (1 + std::exp(-2 * u)));
+}
 
 inline double sign(double x) { return x > 0 ? 1 : x < 0 ? -1 : x; }
 

@@ -20,7 +20,9 @@ struct UnaryCase {
   double absolute;
 };
 
-constexpr auto kGeluGrad = Unary(int(Unary::last) + 1);  // the binary op, of ones
+// Binary ops, of ones.
+constexpr auto kGeluGrad = Unary(int(Unary::last) + 1);
+constexpr auto kGeluTanhGrad = Unary(int(Unary::last) + 2);
 
 const UnaryCase kUnary[] = {
     {"neg", Unary::neg, [](double x) { return -x; }, 0, 0, 0},
@@ -48,13 +50,14 @@ const UnaryCase kUnary[] = {
      1e-37},
     {"silu", Unary::silu, [](double x) { return x / (1 + std::exp(-x)); }, 4e-7, 1e-15, 1e-35},
     {"gelu_tanh", Unary::gelu_tanh, reference::gelu_tanh, 1e-6, 3e-15, 1e-3},
+    {"gelu_tanh_grad", kGeluTanhGrad, reference::gelu_tanh_grad, 1e-6, 3e-15, 0.2},
 };
 
 Tensor unary(Unary f, const Tensor& x) {
   Tensor y = triad::empty(x.shape(), x.dtype());
-  if (f == kGeluGrad)
-    triad::kernels::binary(Cpu{}, Binary::gelu_grad, expand(tensor({1}, {1}, x.dtype()), x.shape()),
-                           x, y);
+  if (f > Unary::last)
+    triad::kernels::binary(Cpu{}, f == kGeluGrad ? Binary::gelu_grad : Binary::gelu_tanh_grad,
+                           expand(tensor({1}, {1}, x.dtype()), x.shape()), x, y);
   else triad::kernels::unary(Cpu{}, f, x, y);
   return y;
 }
@@ -132,8 +135,8 @@ TEST_CASE("unary ops at infinities, NaN, zeros, denormals and far out") {
       for (double v : values(x)) {
         double exact = c.define(v);
         if (single) exact = double(float(exact));
-        if (v == -kInf && (c.f == Unary::gelu || c.f == kGeluGrad)) exact = 0;  // the limit
-        if (std::isinf(v) && c.f == kGeluGrad) exact = v > 0;
+        if (v == -kInf && c.f == Unary::gelu) exact = 0;  // the limit
+        if (std::isinf(v) && c.f > Unary::last) exact = v > 0;
         want.push_back(exact);
       }
       const Tensor y = unary(c.f, x);

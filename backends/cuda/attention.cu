@@ -180,24 +180,11 @@ bool fits_tensor_cores(const AttentionInput<E>& p, std::initializer_list<const T
 }
 
 // f<D, plain>() with the head size and whether there are neither masks nor dropout.
-template <class E, class F> void visit_tiles(const AttentionInput<E>& p, const F& f) {
-  const bool plain = !p.mask && !p.token_mask && p.threshold == 0;
-  const auto with = [&]<int D>() {
-    if (p.D <= D - 32 || p.D > D) return;
-    if (plain) f.template operator()<D, true>();
-    else f.template operator()<D, false>();
-  };
-  with.template operator()<32>();
-  with.template operator()<64>();
-  with.template operator()<96>();
-  with.template operator()<128>();
-}
-
-void check_sizes(const Tensor& q, const Tensor& k) {
-  for (const Tensor* x : {&q, &k})
-    for (std::int64_t size : x->shape())
-      if (size > INT_MAX / 2)
-        throw DeviceError("attention: too long for a CUDA device: " + x->shape().str());
+template <int D = 32, class E, class F> void visit_tiles(const AttentionInput<E>& p, const F& f) {
+  if constexpr (D < 128)
+    if (p.D > D) return visit_tiles<D + 32>(p, f);
+  if (p.mask || p.token_mask || p.threshold > 0) f.template operator()<D, false>();
+  else f.template operator()<D, true>();
 }
 
 }  // namespace
@@ -209,7 +196,6 @@ using namespace cuda;
 
 void attention(Cuda device, const Tensor& q, const Tensor& k, const Tensor& v,
                const AttentionArgs& args, const Tensor& out, const Tensor& lse) {
-  check_sizes(q, k);
   visit_any_float("attention", q.dtype(), [&]<class E>(E) {
     const AttentionInput<E> p(device, q, k, v, args);
     const Heads<E> to(device, out);
@@ -233,7 +219,6 @@ void attention_backward(Cuda device, const Tensor& dout, const Tensor& q, const 
                         const Tensor& v, const Tensor& out, const Tensor& lse,
                         const AttentionArgs& args, const Tensor& dq, const Tensor& dk,
                         const Tensor& dv) {
-  check_sizes(q, k);
   const Tensor delta = empty(lse.shape(), lse.dtype(), lse.device());
   visit_any_float("attention", q.dtype(), [&]<class E>(E) {
     const AttentionInput<E> p(device, q, k, v, args);

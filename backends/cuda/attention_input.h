@@ -56,6 +56,10 @@ template <class E> struct AttentionInput {
         T(int(q.shape()[2])), S(int(k.shape()[2])), D(int(q.shape()[3])), scale(Real(args.scale)),
         causal(args.causal), mask(data_of<bool>(device, args.mask)),
         token_mask(data_of<bool>(device, args.token_mask)) {
+    for (const Tensor* x : {&q, &k})
+      for (std::int64_t size : x->shape())
+        if (size > INT_MAX / 2)
+          throw DeviceError("attention: too long for a CUDA device: " + x->shape().str());
     if (mask) std::copy_n(args.mask.strides().begin(), 4, mask_strides);
     if (token_mask) std::copy_n(args.token_mask.strides().begin(), 2, token_strides);
     if (args.dropout <= 0) return;

@@ -1,6 +1,6 @@
 // cublas.h by cuBLASLt. It counts matrices by columns: what it computes is the transposed product,
 // c^T = b^T a^T, whose columns are our rows, and a bias for its rows is one for our columns.
-// Its B is our a: BGRADB, the gradient of a bias, is the sums of our a's rows.
+// Its B is our a: BGRADB, the gradient of a bias, is the sums of our a's rows. Its gelu is by tanh.
 #include <triad/backends/cuda/cublas.h>
 
 #include <cublasLt.h>
@@ -19,8 +19,8 @@ namespace {
 constexpr std::size_t kWorkspace = 32 << 20;  // what NVIDIA recommends for Hopper
 
 // All that the choice of an algorithm may depend on: also the device, whether there is a bias, and
-// whether sums, and to how many bytes a, b and c are aligned.
-using Problem = std::tuple<Gemm, int, bool, bool, std::uint32_t>;
+// to how many bytes all is aligned.
+using Problem = std::tuple<Gemm, int, bool, std::uint32_t>;
 
 // A product as cuBLASLt wants to hear of it; nothing here owns memory.
 struct Call {
@@ -38,7 +38,7 @@ struct Call {
     check(function(&object, attribute, &value, sizeof value));
   }
 
-  Call(const Gemm& p, const void* bias, const void* sums) : p(p) {
+  Call(const Gemm& p, const void* bias, const void* extra) : p(p) {
     const bool is_double = p.dtype == f64;
     const cudaDataType type = is_double         ? CUDA_R_64F
                               : p.dtype == f32  ? CUDA_R_32F
@@ -65,15 +65,20 @@ struct Call {
     };
     describe(CUBLASLT_MATMUL_DESC_TRANSA, p.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N);
     describe(CUBLASLT_MATMUL_DESC_TRANSB, p.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N);
-    if (!bias && !sums) return;
+    if (!bias && !extra) return;
+    constexpr int kinds[] = {0, CUBLASLT_EPILOGUE_BGRADB, CUBLASLT_EPILOGUE_GELU_AUX,
+                             CUBLASLT_EPILOGUE_DGELU};
+    const bool sums = p.epilogue == Epilogue::sums;
     describe(CUBLASLT_MATMUL_DESC_EPILOGUE,
-             sums ? CUBLASLT_EPILOGUE_BGRADB : CUBLASLT_EPILOGUE_BIAS);
-    describe(CUBLASLT_MATMUL_DESC_BIAS_POINTER, sums ? sums : bias);
+             cublasLtEpilogue_t(kinds[int(p.epilogue)] | (bias ? CUBLASLT_EPILOGUE_BIAS : 0)));
+    describe(CUBLASLT_MATMUL_DESC_BIAS_POINTER, sums ? extra : bias);
+    if (!extra || sums) return;
+    describe(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, extra);
+    describe(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, p.N);
   }
 
-  // The algorithm for matrices that are aligned to so many bytes. There may be none with sums.
-  std::optional<cublasLtMatmulAlgo_t> choose(cublasLtHandle_t handle, std::uint32_t alignment,
-                                             bool with_sums) {
+  // The algorithm for matrices aligned to so many bytes. There may be none with an epilogue.
+  std::optional<cublasLtMatmulAlgo_t> choose(cublasLtHandle_t handle, std::uint32_t alignment) {
     constexpr auto attribute = cublasLtMatmulPreferenceSetAttribute;
     cublasLtMatmulPreferenceOpaque_t preference;
     check(cublasLtMatmulPreferenceInit(&preference));
@@ -88,7 +93,7 @@ struct Call {
                                                            &preference, 1, &found, &count);
     if (status == CUBLAS_STATUS_SUCCESS)
       status = count == 0 ? CUBLAS_STATUS_NOT_SUPPORTED : found.state;
-    if (with_sums && status != CUBLAS_STATUS_SUCCESS) return {};
+    if (p.epilogue != Epilogue::none && status != CUBLAS_STATUS_SUCCESS) return {};
     check(status);
     return found.algo;
   }
@@ -97,7 +102,7 @@ struct Call {
 }  // namespace
 
 bool gemm(Cuda device, const Gemm& p, const void* a, const void* b, const void* bias, void* c,
-          void* sums) {
+          void* extra) {
   constexpr std::size_t kMost = 1024;  // a text that grows token by token has new sizes every step
   static auto& states = *new std::map<int, std::pair<cublasLtHandle_t, void*>>;  // of devices
   static auto& choices = *new std::map<Problem, std::optional<cublasLtMatmulAlgo_t>>;
@@ -105,7 +110,7 @@ bool gemm(Cuda device, const Gemm& p, const void* a, const void* b, const void* 
   const auto stream = static_cast<cudaStream_t>(cuda::stream(device));
   const std::lock_guard lock(mutex);
   auto& [handle, workspace] = states[device.index];
-  Call call(p, bias, sums);
+  Call call(p, bias, extra);
   if (!handle) call.check(cublasLtCreate(&handle));
   if (!workspace) workspace = allocate(device.index, kWorkspace);
   if (!workspace) empty_cache(), workspace = allocate(device.index, kWorkspace);
@@ -117,24 +122,23 @@ bool gemm(Cuda device, const Gemm& p, const void* a, const void* b, const void* 
     throw_error<DeviceError>("matmul: too many products for a CUDA device: {}", p.batch);
 
   std::uintptr_t bits = 256;
-  for (const void* matrix : {a, b, static_cast<const void*>(c)})
-    bits |= reinterpret_cast<std::uintptr_t>(matrix);
+  for (const void* data : std::initializer_list<const void*>{a, b, bias, c, extra})
+    bits |= reinterpret_cast<std::uintptr_t>(data);
   const auto alignment = std::uint32_t(bits & -bits);
-  const Problem problem(p, device.index, bias != nullptr, sums != nullptr, alignment);
+  const Problem problem(p, device.index, bias != nullptr, alignment);
   auto choice = choices.find(problem);
   if (choice == choices.end()) {
-    const auto algorithm = call.choose(handle, alignment, sums != nullptr);
+    const auto algorithm = call.choose(handle, alignment);
     if (choices.size() == kMost) choices.clear();
     choice = choices.emplace(problem, algorithm).first;
   }
   if (!choice->second) return false;
   const double doubles[] = {1, 0};
   const float floats[] = {1, 0};
-  const auto scale = [&](int i) {  // of the type that it computes in
-    return p.dtype == f64 ? static_cast<const void*>(&doubles[i]) : &floats[i];
-  };
-  call.check(cublasLtMatmul(handle, &call.operation, scale(0), b, &call.b, a, &call.a, scale(1), c,
-                            &call.c, c, &call.c, &*choice->second, workspace, kWorkspace, stream));
+  const void *one = &floats[0], *zero = &floats[1];
+  if (p.dtype == f64) one = &doubles[0], zero = &doubles[1];
+  call.check(cublasLtMatmul(handle, &call.operation, one, b, &call.b, a, &call.a, zero, c, &call.c,
+                            c, &call.c, &*choice->second, workspace, kWorkspace, stream));
   return true;
 }
 

@@ -16,6 +16,7 @@ bool multiply(Cuda device, const MatrixProduct& p, const T* a, const T* b, const
               T* sums) {
   Gemm gemm{.dtype = p.dtype, .M = p.M, .N = p.N, .K = p.K};
   gemm.tf32 = p.dtype == f32 && tf32_is_allowed;
+  if (sums) gemm.epilogue = Epilogue::sums;
   gemm.transpose_a = p.a_column != 1, gemm.transpose_b = p.b_column != 1;
   gemm.a_row = gemm.transpose_a ? p.a_column : p.a_row;
   gemm.b_row = gemm.transpose_b ? p.b_column : p.b_row;

@@ -295,7 +295,7 @@ void for_rows(const char* op, Cuda device, std::initializer_list<Tensor> rows, c
   const Tensor& x = *rows.begin();
   const Index R = x.shape()[0], C = x.shape()[1];
   if (C > 1 << 30) throw DeviceError(std::string(op) + ": too long a row for a CUDA device");
-  const auto start = [&]<class E>(E) {
+  visit_any_float(op, x.dtype(), [&]<class E>(E) {
     constexpr int N = 16 / sizeof(E);
     const Index warps = std::clamp<Index>(ceil_div(C, 32 * Columns<E, N>::kHeld), 1, 16);
     const Grid grid{device, dim3(unsigned(std::min<Index>(R, 1 << 20))),
@@ -308,8 +308,7 @@ void for_rows(const char* op, Cuda device, std::initializer_list<Tensor> rows, c
       if (row.defined()) vectors = vectors && is_aligned(row.first_byte());
     if (vectors) f.template operator()<E, N>(run);
     else f.template operator()<E, 1>(run);
-  };
-  visit_any_float(op, x.dtype(), start);
+  });
 }
 
 // f<E, Y, N>(run): y is of x's type E, or narrow where that is f32; x is the first of `rows`.

@@ -19,8 +19,8 @@ constexpr std::size_t kStaging = 4 << 20;  // bytes of a pinned buffer
 // What a device has of its own, made when it is first used, the stream last.
 struct State {
   cudaStream_t stream = nullptr;
-  int multiprocessors = 0, capability = 0, shared_bytes = 0;  // those of a block at most
-  std::mutex copies;                                          // of the two buffers below
+  cudaDeviceProp properties = {};
+  std::mutex copies;           // of the two buffers below
   std::byte* staging[2] = {};  // pinned: the device reads and writes them itself
   cudaEvent_t staged[2] = {};  // when it is done with each
 };
@@ -34,9 +34,7 @@ State& state(int device) {
   const std::lock_guard lock(mutex);
   State& own = states[device];
   if (own.stream) return own;
-  check(cudaDeviceGetAttribute(&own.multiprocessors, cudaDevAttrMultiProcessorCount, device));
-  check(cudaDeviceGetAttribute(&own.capability, cudaDevAttrComputeCapabilityMajor, device));
-  check(cudaDeviceGetAttribute(&own.shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+  check(cudaGetDeviceProperties(&own.properties, device));
   for (int i = 0; i < 2; ++i) {
     if (!own.staging[i]) check(cudaMallocHost(&own.staging[i], kStaging));
     if (!own.staged[i]) check(cudaEventCreateWithFlags(&own.staged[i], cudaEventDisableTiming));
@@ -102,9 +100,11 @@ void* stream(Cuda device) {
   const State& own = state(device.index);
   return captured && captured->device == device.index ? captured->recorder : own.stream;
 }
-int multiprocessors(Cuda device) { return state(device.index).multiprocessors; }
-int capability(Cuda device) { return state(device.index).capability; }
-std::size_t shared_memory(Cuda device) { return std::size_t(state(device.index).shared_bytes); }
+int multiprocessors(Cuda device) { return state(device.index).properties.multiProcessorCount; }
+int capability(Cuda device) { return state(device.index).properties.major; }
+std::size_t shared_memory(Cuda device) {
+  return state(device.index).properties.sharedMemPerBlockOptin;
+}
 void synchronize(Cuda device) { check(cudaStreamSynchronize(state(device.index).stream)); }
 
 void* allocate(int device, std::size_t bytes) {

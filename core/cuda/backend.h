@@ -2,6 +2,8 @@
 // backends/cuda/runtime.h).
 #pragma once
 
+#include <utility>
+
 #include <triad/core/device.h>
 
 namespace triad::cuda {
@@ -14,11 +16,11 @@ void release(int device, void* block) noexcept;  // once what was launched befor
 void copy_to_device(int device, void* to, const void* from, std::size_t bytes);
 void copy_to_host(int device, void* to, const void* from, std::size_t bytes);
 
-bool is_capturing();
-
 }  // namespace triad::cuda
 
 namespace triad {
+
+inline thread_local MemoryPool* private_pool = nullptr;  // where this thread allocates, or null
 
 // Memory of a device apart from all other: what this thread allocates on it while a Use lives comes
 // from blocks that nothing else is given, before or after. They go back to the system with the last
@@ -31,8 +33,8 @@ class PrivatePool {
 
   class Use {
    public:
-    explicit Use(const PrivatePool& pool);
-    ~Use();
+    explicit Use(const PrivatePool& pool) : before_(std::exchange(private_pool, pool.pool_)) {}
+    ~Use() { private_pool = before_; }
     Use(const Use&) = delete;
 
    private:

@@ -1,5 +1,6 @@
 // What runs: modules, ops, the backward of each. NVIDIA's profilers show it, as ranges of NVTX, if
-// somebody asks for that; errors about the memory that a kernel needs name its op.
+// somebody asks for that; errors about the memory that a kernel needs name its op. And whether it
+// runs now.
 #pragma once
 
 #include <concepts>
@@ -14,7 +15,12 @@ namespace triad {
 namespace cuda {
 void push_range(const std::string& name);  // backends/cuda/runtime.cpp
 void pop_range();
+bool is_capturing();
 }  // namespace cuda
+
+// Are launches recorded, to be replayed, instead of run (nn/cuda/graphed_step.h)? Then no value can
+// be read, and what depends on values cannot be checked.
+inline bool is_capturing() { return cuda::is_capturing(); }
 
 class Range {
  public:
@@ -60,6 +66,7 @@ struct Range {
   static const char* op_or(const char* other) { return other; }
 };
 inline void nvtx_ranges(bool = true) {}
+inline bool is_capturing() { return false; }
 
 #endif
 
