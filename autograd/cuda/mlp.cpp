@@ -26,8 +26,10 @@ bool gelu_product(cuda::Epilogue epilogue, const Tensor& a, const Tensor& b, con
   gemm.a_row = gemm.K, gemm.b_row = gemm.transpose_b ? gemm.K : gemm.N;
   gemm.tf32 = gemm.dtype == f32 && tf32_is_allowed;
   gemm.epilogue = epilogue;
-  return cuda::gemm(device, gemm, a.first_byte(), b.first_byte(), row, c.first_byte(),
-                    h.first_byte());
+  return on(a.device(), "mlp", [&](auto) {
+    return cuda::gemm(device, gemm, a.first_byte(), b.first_byte(), row, c.first_byte(),
+                      h.first_byte());
+  });
 }
 
 // The gradients of a layer's weight and bias, from that of its rows y, as far as they are wanted.
