@@ -317,13 +317,15 @@ Tensor silu(const Tensor& x) { return apply(Unary::silu, x); }
 template <Binary f> static Tensor gelu_grad(const Tensor& g, const Tensor& x) {
   return apply(
       f, g, x, [](auto& gg, auto&, auto& x) { return gelu_grad<f>(gg, x); },
-      [](auto& gg, auto& g, auto& x) {
-        if (f == Binary::gelu_grad)  // d/dx (Phi(x) + x phi(x)) = phi(x) (2 - x^2)
-          return gg * g * exp(square(x) * -0.5) * (2.0 - square(x)) * (1 / std::sqrt(2 * M_PI));
+      [](auto& gg, auto& g, auto& x) {  // gelu''(x), which is 0 farther out
+        const double end = f == Binary::gelu_grad ? 40 : 10;
+        Tensor near = clamp(x, -end, end), squares = square(near);
+        if (f == Binary::gelu_grad)  // phi(x) (2 - x^2)
+          return gg * g * exp(squares * -0.5) * (2.0 - squares) * (1 / std::sqrt(2 * M_PI));
         constexpr double a = 0.7978845608028653559, b = 0.044715 * a;  // u = a x + b x^3
-        Tensor squares = clamp(square(x), {}, 1e4);  // in f16 infinite; t is 1 long before
-        Tensor t = tanh(x * (squares * b + a)), cubic = squares * (3 * b), slope = cubic + a;
-        return gg * g * (1.0 - square(t)) * (slope + cubic - x * t * square(slope));
+        Tensor u = near * (squares * b + a), s = sigmoid(u * 2.0), r = sigmoid(u * -2.0);
+        Tensor cubic = squares * (3 * b), slope = cubic + a;
+        return gg * g * (s * r * 4.0) * (slope + cubic - near * (s - r) * square(slope));
       });
 }
 

@@ -100,7 +100,7 @@ template <class X> TRIAD_HD X gelu_tanh(X x) {
   return x / (X(1) + exp(X(-2) * u));
 }
 
-// s (1 + 2 x (1 - s) u') with s = 1 / (1 + exp(-2u)), which beyond +-100 is 1 or 0.
+// s (1 + 2 x (1 - s) u') with s = 1 / (1 + exp(-2u)). Beyond +-100 it is 1 or 0, not inf * 0.
 template <class X> TRIAD_HD X gelu_tanh_grad(X x) {
   const X end(100), near = select(x > end, end, select(x < -end, -end, x));
   const X square = near * near, twice = X(1.5957691216057307118);

@@ -170,8 +170,8 @@ CudaRow gpt2(const GptSize& s, bool graphed, Device device) {
       .layers = s.layers,
       .head_types = std::vector(std::size_t(s.heads), nn::HeadType::standard),
       .max_seq_len = s.T,
-      .tie_weights = true});
-  for (nn::TransformerBlock& block : model->blocks) block.mlp.approximate = Gelu::tanh;
+      .tie_weights = true,
+      .gelu = Gelu::tanh});
   model->to(device);
   auto optimizer =
       std::make_shared<nn::AdamW>(nn::decay_groups(*model, 0.1), nn::AdamWOptions{.lr = 1e-4});

@@ -41,12 +41,6 @@ std::size_t block_size(std::size_t number) {
   return number < 8 ? (number + 1) * kAlignment : (9 + number % 8) << (number / 8 + 5);
 }
 
-#ifdef TRIAD_CUDA
-constexpr bool kCuda = true;
-#else
-constexpr bool kCuda = false;  // nothing of core/cuda/backend.h is there
-#endif
-
 bool is_cpu(Device device) { return device.kind == Device::Kind::cpu; }
 
 }  // namespace

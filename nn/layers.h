@@ -90,14 +90,15 @@ struct MLP : Layer {
       : fc1(d_model, 4 * d_model), fc2(4 * d_model, d_model), drop(dropout) {}
 
   Tensor forward(const Tensor& x) override {
-    if (approximate == Gelu::none) return drop(fc2(gelu(fc1(x))));
-    return drop(mlp(x, fc1.weight, fc1.bias, fc2.weight, fc2.bias));  // without hooks of the two
+    if (approximate == Gelu::tanh && !fc1.has_forward_hooks() && !fc2.has_forward_hooks())
+      return drop(mlp(x, fc1.weight, fc1.bias, fc2.weight, fc2.bias));
+    return drop(fc2(gelu(fc1(x), approximate)));
   }
   void visit(Visitor& visitor) override { visitor("fc1", fc1, "fc2", fc2, "drop", drop); }
 
   Linear fc1, fc2;
   Dropout drop;
-  Gelu approximate = Gelu::none;  // GPT-2 has tanh
+  Gelu approximate = Gelu::none;
 };
 
 // Modules named 0, 1, ..., to call as one likes: for (auto& layer : layers) x = x + (*layer)(x);

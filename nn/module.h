@@ -94,6 +94,7 @@ class Layer : public Module {
   using ForwardHook = Function<Tensor(Layer&, const Tensor& input, const Tensor& output)>;
   int register_forward_hook(ForwardHook hook);
   void remove_forward_hook(int id);
+  bool has_forward_hooks() const { return !hooks_.empty(); }
 
  private:
   std::vector<std::pair<int, ForwardHook>> hooks_;

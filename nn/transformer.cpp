@@ -54,6 +54,7 @@ Transformer::Transformer(const char* model, const Options& o, bool causal,
                                                   .max_seq_len = o.max_seq_len,
                                                   .causal = causal,
                                                   .dropout = o.dropout});
+  for (TransformerBlock& block : blocks) block.mlp.approximate = o.gelu;
 }
 
 Tensor Transformer::embed(const Tensor& ids, std::int64_t first) {

@@ -44,6 +44,7 @@ struct TransformerOptions {
   std::int64_t classes = 0;  // of a classifier
   double dropout = 0;
   bool tie_weights = false;  // of a language model: head.weight is tok.weight
+  Gelu gelu = Gelu::none;    // of the blocks; GPT-2 has tanh
 };
 
 // What the models below share: token and position embeddings, blocks, a norm and a head.

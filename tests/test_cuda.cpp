@@ -4,6 +4,8 @@
 #include <triad/tests/temporary_folder.h>
 #include <triad/tests/test_device.h>
 
+#include <thread>
+
 #include <triad/backends/kernels.h>
 #include <triad/nn/safetensors.h>
 
@@ -38,6 +40,22 @@ std::vector<double> train(nn::TransformerLM& model, Device device, int steps) {
 }
 
 }  // namespace
+
+TEST_CASE("a thread's first work on a CUDA device may be any op") {
+  const auto there = [](const Shape& shape, DType dtype) {
+    return randn(shape).to(dtype).to(kCuda);
+  };
+  const Tensor q = there({1, 2, 64, 64}, bf16), m = there({8, 8}, f32), row = there({30}, f32);
+  const Function<Tensor()> ops[] = {[&] { return scaled_dot_product_attention(q, q, q); },
+                                    [&] { return matmul(m, m); }, [&] { return rfft(row); },
+                                    [&] { return m + m; }};
+  for (const Function<Tensor()>& op : ops) {
+    const Tensor want = op();
+    Tensor got;
+    std::thread([&] { got = op(); }).join();
+    CHECK(same_bits(got.contiguous(), want.contiguous()));
+  }
+}
 
 TEST_CASE("tensors go to the device and come back") {
   for (DType dtype : {f32, f64, bf16, f16, c64, c128, i32, i64, boolean}) {

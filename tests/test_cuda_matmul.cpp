@@ -167,6 +167,7 @@ TEST_CASE("matmul on CUDA of batches, either side repeated along any axis") {
       check_all({2, 3, 1, 5, 4}, a, {2, 1, 3, 4, 2}, b, {2, 3, 3}, false);
       check_all({5, 6}, a, {6, 9}, b, {2, 3}, false);
     }
+  check(random({70000, 2, 1}, f32), random({70000, 1, 1}, f32), random({1}, f32));
 }
 
 TEST_CASE("matmul on CUDA of head views of packed memory") {

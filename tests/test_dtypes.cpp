@@ -190,6 +190,11 @@ TEST_CASE("f16 ends at 65504, and sums on the way do not") {
   CHECK(values(leaf.grad())[0] == 1);
   CHECK(values(leaf.grad())[1] == 0);
   CHECK(values(leaf.grad())[2] == doctest::Approx(1.0861).epsilon(3e-3));
+  for (const Gelu approximate : {Gelu::none, Gelu::tanh}) {  // and its own derivative 0
+    const Tensor far = tensor({22.5, -100, 300, -6e4}, {4}, f16).requires_grad_();
+    const Tensor slope = grad({sum(gelu(far, approximate))}, {far}, {}, {.create_graph = true})[0];
+    CHECK(values(grad({sum(slope)}, {far})[0]) == Values(4));
+  }
 }
 
 TEST_CASE("a linear layer trains in bf16") {

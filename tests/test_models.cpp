@@ -89,6 +89,19 @@ TEST_CASE("a model is its parts") {
   CHECK(largest_difference(model(ids), model.head(model.norm(x))) < 1e-6);
   nn::check_causal(model);
 
+  const nn::TransformerLM::Options by_tanh{.vocab_size = 50,
+                                           .d_model = 32,
+                                           .layers = 1,
+                                           .head_types = {standard, standard},
+                                           .max_seq_len = 40,
+                                           .gelu = Gelu::tanh};
+  nn::TransformerLM other(by_tanh);
+  nn::TransformerBlock& block = other.blocks[0];
+  x = other.tok(ids) + other.pos.weight.slice(0, 0, 17);
+  x = x + (*block.attn)(block.norm1(x));
+  x = x + block.mlp.fc2(gelu(block.mlp.fc1(block.norm2(x)), Gelu::tanh));
+  CHECK(largest_difference(other(ids), other.head(other.norm(x))) < 1e-6);
+
   nn::TransformerClassifier classifier({.vocab_size = 50,
                                         .d_model = 32,
                                         .layers = 1,

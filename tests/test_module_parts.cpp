@@ -152,7 +152,10 @@ TEST_CASE("hooks act inside other layers, on gradients too, and may remove thems
 
   nn::MLP mlp(4);
   mlp.fc1.register_forward_hook([](nn::Layer&, const Tensor&, const Tensor& y) { return y * 0.0; });
-  CHECK(same_bits(mlp(x), mlp.fc2(zeros({2, 16}))));
+  for (const Gelu approximate : {Gelu::tanh, Gelu::none}) {
+    mlp.approximate = approximate;
+    CHECK(same_bits(mlp(x), mlp.fc2(zeros({2, 16}))));
+  }
   nn::MLP moved = std::move(mlp);
   CHECK(same_bits(moved(x), moved.fc2(zeros({2, 16}))));
 }

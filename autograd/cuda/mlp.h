@@ -1,4 +1,4 @@
-// Two linear layers with gelu between them, where a product's own kernel computes gelu.
+// Two linear layers with gelu between them, on a GPU where a product makes gelu itself.
 #pragma once
 
 #include <triad/autograd/autograd.h>
@@ -6,9 +6,10 @@
 namespace triad {
 
 // linear(gelu(linear(x, weight1, bias1), Gelu::tanh), weight2, bias2): the feed-forward part of a
-// transformer; biases may be undefined. On a Hopper GPU and newer ones it is an op of its own,
-// which cannot be differentiated twice: cuBLASLt's products then make gelu, and times its
-// derivative.
+// transformer; biases may be undefined. In bf16 and f16, on a Hopper GPU or a newer one, with
+// biases and a hidden size of a multiple of 8, it is an op of its own, which cannot be
+// differentiated twice: there cuBLASLt's products make gelu and its derivative, in f32 to 1e-3 or
+// so.
 Tensor mlp(const Tensor& x, const Tensor& weight1, const Tensor& bias1, const Tensor& weight2,
            const Tensor& bias2);
 

@@ -68,11 +68,10 @@ struct Call {
     if (!bias && !extra) return;
     constexpr int kinds[] = {0, CUBLASLT_EPILOGUE_BGRADB, CUBLASLT_EPILOGUE_GELU_AUX,
                              CUBLASLT_EPILOGUE_DGELU};
-    const bool sums = p.epilogue == Epilogue::sums;
     describe(CUBLASLT_MATMUL_DESC_EPILOGUE,
              cublasLtEpilogue_t(kinds[int(p.epilogue)] | (bias ? CUBLASLT_EPILOGUE_BIAS : 0)));
-    describe(CUBLASLT_MATMUL_DESC_BIAS_POINTER, sums ? extra : bias);
-    if (!extra || sums) return;
+    describe(CUBLASLT_MATMUL_DESC_BIAS_POINTER, p.epilogue == Epilogue::sums ? extra : bias);
+    if (p.epilogue < Epilogue::gelu) return;
     describe(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, extra);
     describe(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, p.N);
   }
@@ -118,8 +117,6 @@ bool gemm(Cuda device, const Gemm& p, const void* a, const void* b, const void* 
     throw_error<OutOfMemory>(
         "{}: out of memory on cuda:{}: asked for cuBLASLt's workspace of 32 MiB",
         Range::op_or("matmul"), device.index);
-  if (p.batch > INT32_MAX)
-    throw_error<DeviceError>("matmul: too many products for a CUDA device: {}", p.batch);
 
   std::uintptr_t bits = 256;
   for (const void* data : std::initializer_list<const void*>{a, b, bias, c, extra})

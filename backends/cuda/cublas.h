@@ -9,12 +9,12 @@
 
 namespace triad::cuda {
 
-// What else a product does, with `extra`. For gelu by tanh, N is a multiple of 8.
+// What else a product does, with `extra`; then it is one product, no batch.
 enum class Epilogue {
   none,
-  sums,       // extra[M] becomes the sums of a's rows; with it come no bias and no batch
-  gelu,       // extra[M,N] becomes the product, and c its gelu
-  gelu_grad,  // c is the product times gelu' of extra[M,N]; with it comes no bias
+  sums,       // extra[M] becomes the sums of a's rows; there is no bias
+  gelu,       // extra[M,N] becomes the product, with its bias, and c gelu of that, by tanh
+  gelu_grad,  // c is the product times gelu'(extra[M,N]); there is no bias
 };
 
 // c[M,N] = a[M,K] b[K,N], rows one behind the other, for each of a batch; none of M, N, K is 0.
@@ -26,14 +26,15 @@ struct Gemm {
   std::int64_t a_row = 0, b_row = 0;  // from one row to the next as they lie; at least its length
   std::int64_t batch = 1;
   std::int64_t a_stride = 0, b_stride = 0, c_stride = 0;  // from one matrix to the next
-  bool tf32 = false;  // f32 operands may be rounded to that
+  bool tf32 = false;                                      // f32 operands may be rounded to that
   Epilogue epilogue = Epilogue::none;
 
   auto operator<=>(const Gemm&) const = default;
 };
 
-// bias[N] is added to every row, or null. It and extra are aligned to 16 bytes. False, with nothing
-// done, where there is no such epilogue of such a product.
+// bias[N] is added to every row, or null. It and extra are aligned to 16 bytes. cuBLASLt's tanh is
+// right to 2^-11; it wants N to be a multiple of 8. A batch is of 65,535 at most. False, with
+// nothing done, where there is no such epilogue of such a product.
 bool gemm(Cuda device, const Gemm& product, const void* a, const void* b, const void* bias, void* c,
           void* extra = nullptr);
 

@@ -90,7 +90,7 @@ void launch(const Grid& grid, void (*kernel)(P...), const A&... args) {
   config.stream = static_cast<cudaStream_t>(stream(grid.device));
   if (grid.shared_bytes > 48 << 10)
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               int(grid.shared_bytes)));
+                               int(shared_memory(grid.device))));  // for all threads' launches
   check(cudaLaunchKernelEx(&config, kernel, argument<P>(grid.device, args)...));
 }
 

@@ -29,10 +29,15 @@ bool multiply(Cuda device, const MatrixProduct& p, const T* a, const T* b, const
     gemm.c_stride = c_batch[longest] * p.M * p.N;
   }
   const Axes<3> others(loop, {&p.a_batch, &p.b_batch, &c_batch});
-  for (Index i = 0; i < others.count; ++i)
-    if (!cuda::gemm(device, gemm, a + others.place(i, 0), b + others.place(i, 1), bias,
-                    c + others.place(i, 2) * p.M * p.N, sums))
-      return false;
+  constexpr Index kMost = 65535;  // products of one call
+  for (Index i = 0, all = gemm.batch; i < others.count; ++i)
+    for (Index first = 0; first < all; first += kMost) {
+      gemm.batch = std::min(all - first, kMost);
+      if (!cuda::gemm(device, gemm, a + others.place(i, 0) + first * gemm.a_stride,
+                      b + others.place(i, 1) + first * gemm.b_stride, bias,
+                      c + others.place(i, 2) * p.M * p.N + first * gemm.c_stride, sums))
+        return false;
+    }
   return true;
 }
 

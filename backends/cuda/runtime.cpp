@@ -19,7 +19,7 @@ constexpr std::size_t kStaging = 4 << 20;  // bytes of a pinned buffer
 // What a device has of its own, made when it is first used, the stream last.
 struct State {
   cudaStream_t stream = nullptr;
-  cudaDeviceProp properties = {};
+  cudaDeviceProp facts = {};
   std::mutex copies;           // of the two buffers below
   std::byte* staging[2] = {};  // pinned: the device reads and writes them itself
   cudaEvent_t staged[2] = {};  // when it is done with each
@@ -28,13 +28,11 @@ struct State {
 State& state(int device) {
   static State* const states = new State[std::size_t(device_count())];
   static auto& mutex = *new std::mutex;
-  int current = -1;  // the program may have set another
-  check(cudaGetDevice(&current));
-  if (current != device) check(cudaSetDevice(device));
+  check(cudaSetDevice(device));  // of this thread, which may have no context yet
   const std::lock_guard lock(mutex);
   State& own = states[device];
   if (own.stream) return own;
-  check(cudaGetDeviceProperties(&own.properties, device));
+  check(cudaGetDeviceProperties(&own.facts, device));
   for (int i = 0; i < 2; ++i) {
     if (!own.staging[i]) check(cudaMallocHost(&own.staging[i], kStaging));
     if (!own.staged[i]) check(cudaEventCreateWithFlags(&own.staged[i], cudaEventDisableTiming));
@@ -100,11 +98,9 @@ void* stream(Cuda device) {
   const State& own = state(device.index);
   return captured && captured->device == device.index ? captured->recorder : own.stream;
 }
-int multiprocessors(Cuda device) { return state(device.index).properties.multiProcessorCount; }
-int capability(Cuda device) { return state(device.index).properties.major; }
-std::size_t shared_memory(Cuda device) {
-  return state(device.index).properties.sharedMemPerBlockOptin;
-}
+int multiprocessors(Cuda device) { return state(device.index).facts.multiProcessorCount; }
+int capability(Cuda device) { return state(device.index).facts.major; }
+std::size_t shared_memory(Cuda device) { return state(device.index).facts.sharedMemPerBlockOptin; }
 void synchronize(Cuda device) { check(cudaStreamSynchronize(state(device.index).stream)); }
 
 void* allocate(int device, std::size_t bytes) {

@@ -20,6 +20,12 @@ void copy_to_host(int device, void* to, const void* from, std::size_t bytes);
 
 namespace triad {
 
+#ifdef TRIAD_CUDA
+inline constexpr bool kCuda = true;
+#else
+inline constexpr bool kCuda = false;  // none of the functions above is there
+#endif
+
 inline thread_local MemoryPool* private_pool = nullptr;  // where this thread allocates, or null
 
 // Memory of a device apart from all other: what this thread allocates on it while a Use lives comes

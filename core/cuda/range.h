@@ -1,6 +1,6 @@
 // What runs: modules, ops, the backward of each. NVIDIA's profilers show it, as ranges of NVTX, if
-// somebody asks for that; errors about the memory that a kernel needs name its op. And whether it
-// runs now.
+// somebody asks for that; errors about the memory that a kernel needs name its op. And whether
+// what is launched runs, or is captured to run later.
 #pragma once
 
 #include <concepts>

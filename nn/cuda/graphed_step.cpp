@@ -55,7 +55,6 @@ std::optional<std::int64_t> GraphedStep::count_steps() {
 }
 
 void GraphedStep::capture(const Tensors& batch) {
-  if (is_capturing()) throw Error("GraphedStep: a captured step cannot capture another");
   captured_.reset();
   Tensors own;
   for (const Tensor& x : batch) own.push_back(x.detach().clone());
@@ -93,6 +92,7 @@ Tensor GraphedStep::operator()(const Tensors& batch) {
     return loss;
   }
 #ifdef TRIAD_CUDA
+  if (is_capturing()) throw Error("GraphedStep: a captured step cannot contain another");
   if (!captured_) capture(batch);
   if (batch.size() > captured_->batch.size())
     throw_error<ShapeError>("GraphedStep: the batch was {} tensors, got {}",
