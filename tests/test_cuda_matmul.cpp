@@ -170,6 +170,16 @@ TEST_CASE("matmul on CUDA of batches, either side repeated along any axis") {
   check(random({70000, 2, 1}, f32), random({70000, 1, 1}, f32), random({1}, f32));
 }
 
+TEST_CASE("matmul on CUDA of millions of rows" * doctest::skip(is_simulated())) {
+  const std::int64_t n = 5'000'000;
+  for (DType dtype : {f32, bf16}) {
+    const TensorOptions there{.dtype = dtype, .device = kCuda};
+    const Tensor x = rand({n, 8}, there), w = full({8, 16}, 0.5, there);
+    const Tensor want = sum(x.to(f32), {1}, true) * 0.5, got = matmul(x, w).to(f32);
+    CHECK(max(abs(got - want)).item<double>() < (dtype == f32 ? 1e-5 : 2e-2));
+  }
+}
+
 TEST_CASE("matmul on CUDA of head views of packed memory") {
   for (DType dtype : {f32, f64, bf16, f16}) {
     const Tensor packed = random({2, 9, 3, 4, 8}, dtype);  // [B,T,3,H,D]
