@@ -57,12 +57,12 @@ struct MemoryPool {
   std::vector<void*> free[448] = {};
 
   void* from_system(std::size_t bytes) const {
-    if constexpr (kCuda)
+    if constexpr (kHasCuda)
       if (!is_cpu(device)) return cuda::allocate(device.index, bytes);
     return ::operator new(bytes, std::align_val_t(kAlignment), std::nothrow);
   }
   void to_system(void* block) const noexcept {
-    if constexpr (kCuda)
+    if constexpr (kHasCuda)
       if (!is_cpu(device)) return cuda::release(device.index, block);
     ::operator delete(block, std::align_val_t(kAlignment));
   }
@@ -124,7 +124,7 @@ void check_device(Device device) {
   const int count = cuda_device_count();
   if (device.index >= 0 && device.index < count) return;
   throw_error<DeviceError>("{} is not there: this {} has {} CUDA devices", name(device),
-                           kCuda ? "machine" : "build of triad", count);
+                           kHasCuda ? "machine" : "build of triad", count);
 }
 
 // For one thread at a time. Never destroyed: a tensor with static lifetime may outlive all else.
@@ -157,7 +157,7 @@ std::string name(Device device) {
   return is_cpu(device) ? "cpu" : fmt::format("cuda:{}", device.index);
 }
 int cuda_device_count() {
-  if constexpr (kCuda) {
+  if constexpr (kHasCuda) {
     static const int count = cuda::device_count();
     return count;
   } else return 0;
@@ -205,7 +205,7 @@ void copy_bytes(void* to, Device to_device, const void* from, Device from_device
                 std::size_t bytes) {
   if (bytes == 0) return;
   if (is_cpu(to_device) && is_cpu(from_device)) std::memcpy(to, from, bytes);
-  else if constexpr (kCuda) {
+  else if constexpr (kHasCuda) {
     if (is_cpu(to_device)) cuda::copy_to_host(from_device.index, to, from, bytes);
     else cuda::copy_to_device(to_device.index, to, from, bytes);
   }

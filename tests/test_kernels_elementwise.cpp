@@ -88,8 +88,8 @@ double define(Binary f, double a, double b) {
     case Binary::ge: return a >= b;
     case Binary::logical_and: return a != 0 && b != 0;
     case Binary::logical_or: return a != 0 || b != 0;
+    default: return kNan;  // in the table above
   }
-  return kNan;
 }
 
 std::vector<Binary> binaries(DType dtype) {

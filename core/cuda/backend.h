@@ -21,9 +21,9 @@ void copy_to_host(int device, void* to, const void* from, std::size_t bytes);
 namespace triad {
 
 #ifdef TRIAD_CUDA
-inline constexpr bool kCuda = true;
+inline constexpr bool kHasCuda = true;
 #else
-inline constexpr bool kCuda = false;  // none of the functions above is there
+inline constexpr bool kHasCuda = false;  // none of the functions above is there
 #endif
 
 inline thread_local MemoryPool* private_pool = nullptr;  // where this thread allocates, or null
