@@ -7,9 +7,9 @@ namespace triad {
 
 // linear(gelu(linear(x, weight1, bias1), Gelu::tanh), weight2, bias2): the feed-forward part of a
 // transformer; biases may be undefined. In bf16 and f16, on a Hopper GPU or a newer one, with
-// biases and a hidden size of a multiple of 8, it is an op of its own, which cannot be
-// differentiated twice: there cuBLASLt's products make gelu and its derivative, in f32 to 1e-3 or
-// so.
+// biases and a hidden size that 8 divides, it is an op of its own, which cannot be differentiated
+// twice: there cuBLASLt's products make gelu and its derivative, with a tanh that is right to
+// 2^-11.
 Tensor mlp(const Tensor& x, const Tensor& weight1, const Tensor& bias1, const Tensor& weight2,
            const Tensor& bias2);
 

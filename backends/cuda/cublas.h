@@ -26,8 +26,8 @@ struct Gemm {
   std::int64_t a_row = 0, b_row = 0;  // from one row to the next as they lie; at least its length
   std::int64_t batch = 1;
   std::int64_t a_stride = 0, b_stride = 0, c_stride = 0;  // from one matrix to the next
-  bool tf32 = false;                                      // f32 operands may be rounded to that
   Epilogue epilogue = Epilogue::none;
+  bool tf32 = false;  // f32 operands may be rounded to that
 
   auto operator<=>(const Gemm&) const = default;
 };
