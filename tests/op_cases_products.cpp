@@ -104,6 +104,7 @@ void layers(Cases& cases) {
                  return Arrays{linear_twin({map(h, f), x[3], x[4]})};
                },
            .bound = 16};
+  two.said = {"mlp", "linear"};
   cases.push_back(two);
 }
 
