@@ -273,9 +273,9 @@ Tensor isfinite(const Tensor& x) {
 
 Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b) {
   check_bool("where", condition);
-  check_same_device("where", condition, a);
   if (mixes(a, b)) return where(condition, a.to(f32), b.to(f32));
   check_same_type("where", a, b);
+  check_same_device("where", condition, a);
   Shape shape = a.shape();
   if (b.shape() != shape) shape = broadcast_shapes("where", shape, b.shape());
   if (condition.shape() != shape) shape = broadcast_shapes("where", condition.shape(), shape);
