@@ -113,6 +113,22 @@ TEST_CASE("sums of rows that are cut into pieces, more rows than blocks") {
   for_schedules([&] { CHECK(same_bits(sum(there, {1}), first)); });
 }
 
+TEST_CASE("sums of columns that are cut into pieces, which are not of one length") {
+  for (std::int64_t rows : {512, 601, 1031}) {
+    const Tensor x = randn({2, rows, 35}), there = x.to(kCuda), scale = randn({35}),
+                 dy = randn({35});
+    CHECK(largest_difference(sum(there, {1}), sum(x, {1})) <= 1e-4);
+    const Tensor first = sum(there, {1});
+    for_schedules([&] { CHECK(same_bits(sum(there, {1}), first)); });
+    const auto gradient = [&](Device device) {
+      Tensor weight = scale.to(device).requires_grad_();
+      sum(layer_norm(x.select(0, 0).to(device), weight, {}) * dy.to(device)).backward();
+      return weight.grad();
+    };
+    CHECK(largest_difference(gradient(kCuda), gradient(Device::cpu())) <= 1e-3);
+  }
+}
+
 TEST_CASE("targets outside the classes, as in a captured step, give NaN, or nothing") {
   const Tensor logits = randn({4, 5}).to(kCuda), target = tensor({4, 5, -1, -7}, {.dtype = i64});
   const Tensor losses = empty({4}, f32, kCuda), logsumexp = empty({4}, f32, kCuda);
