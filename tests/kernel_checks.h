@@ -24,13 +24,16 @@ using triad::Tensor;
 inline constexpr double kInf = std::numeric_limits<double>::infinity();
 inline constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
+// x on another device, lying in its memory as it does here, with what is beside it.
+inline Tensor moved(const Tensor& x, triad::Device device) {
+  const auto storage = triad::Storage::allocate(x.storage()->bytes(), device);
+  copy_bytes(storage->data(), device, x.storage()->data(), x.device(), storage->bytes());
+  return {storage, x.layout(), x.dtype()};
+}
+
 // x on the device of the tests, lying there as it does here.
 inline Tensor placed(const Tensor& x) {
-  if (test_device() == x.device()) return x;
-  const auto storage = triad::Storage::allocate(x.storage()->bytes(), test_device());
-  triad::copy_bytes(storage->data(), test_device(), x.storage()->data(), x.device(),
-                    storage->bytes());
-  return {storage, x.layout(), x.dtype()};
+  return test_device() == x.device() ? x : moved(x, test_device());
 }
 
 // The elements in row-major order, converted.
@@ -108,13 +111,6 @@ inline Tensor laid(Lie lie, const Tensor& x) {
     }
   });
   return placed(y);
-}
-
-// x on another device, lying in its memory as it does here, with what is beside it.
-inline Tensor moved(const Tensor& x, triad::Device device) {
-  const auto storage = triad::Storage::allocate(x.storage()->bytes(), device);
-  copy_bytes(storage->data(), device, x.storage()->data(), x.device(), storage->bytes());
-  return {storage, x.layout(), x.dtype()};
 }
 
 inline Tensor expand(const Tensor& x, const Shape& shape) {
