@@ -1,5 +1,6 @@
 # The CUDA backend: by nvcc, or, with TRIAD_CUDA=cpu, by the C++ compiler, to run on the CPU.
 file(GLOB TRIAD_CUDA_SOURCES CONFIGURE_DEPENDS backends/cuda/*.cu)
+file(GLOB callers CONFIGURE_DEPENDS backends/cuda/*.cpp)  # of CUDA's libraries
 
 if(TRIAD_CUDA STREQUAL AUTO)
   find_package(CUDAToolkit 12.4 QUIET)
@@ -9,7 +10,7 @@ elseif(TRIAD_CUDA STREQUAL cpu)
   set(TRIAD_HAS_CUDA ON)
   file(GLOB stand_ins CONFIGURE_DEPENDS tests/cuda_on_cpu/*.cpp)
   set_source_files_properties(${TRIAD_CUDA_SOURCES} PROPERTIES LANGUAGE CXX)
-  target_sources(triad PRIVATE ${TRIAD_CUDA_SOURCES} ${stand_ins})
+  target_sources(triad PRIVATE ${TRIAD_CUDA_SOURCES} ${callers} ${stand_ins})
   target_include_directories(triad PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/tests/cuda_on_cpu>)
   target_compile_definitions(triad PUBLIC TRIAD_CUDA TRIAD_CUDA_ON_CPU)
   target_compile_options(triad PUBLIC $<BUILD_INTERFACE:-Wno-unknown-pragmas>)  # nvcc's, of loops
@@ -41,7 +42,6 @@ if(cuda)
   endif()
   enable_language(CUDA)
   set(TRIAD_HAS_CUDA ON)
-  file(GLOB callers CONFIGURE_DEPENDS backends/cuda/*.cpp)  # of CUDA's libraries
   set(for_hopper backends/cuda/attention_hopper.cu)  # by instructions that no other GPU has
   list(REMOVE_ITEM TRIAD_CUDA_SOURCES ${PROJECT_SOURCE_DIR}/${for_hopper})
   add_library(triad_hopper OBJECT ${for_hopper})

@@ -3,17 +3,11 @@
 //
 // A warp has one row, of queries or of keys, and of the result 256 columns; it walks along the
 // others, 32 at a time. Scores are computed by all lanes together, and then a lane has one of them.
+#include <triad/backends/cuda/attention_hopper.h>
 #include <triad/backends/cuda/reduce.h>
 #include <triad/backends/cuda/attention_mma_backward.cuh>
 
 namespace triad::cuda {
-
-// Of attention_hopper.cu: false, with nothing done, where its kernels are not for this.
-template <class E>
-bool attend_on_hopper(Cuda device, const AttentionInput<E>& p, const Heads<E>& out, float* lse);
-template <class E, bool keys>
-bool gradients_on_hopper(Cuda device, const AttentionInput<E>& p, const AttentionGradients<E>& to);
-
 namespace {
 
 constexpr int kRows = 8, kEach = 8, kColumns = 32 * kEach;  // of a block, of a lane, of a warp

@@ -1,5 +1,6 @@
 // Launches the kernels of attention_hopper.cuh. With nvcc this file is for sm_90a, whatever the
 // others are for.
+#include <triad/backends/cuda/attention_hopper.h>
 #include <triad/backends/cuda/attention_hopper.cuh>
 
 namespace triad::cuda {

@@ -110,13 +110,12 @@ bool gemm(Cuda device, const Gemm& p, const void* a, const void* b, const void* 
   const std::lock_guard lock(mutex);
   auto& [handle, workspace] = states[device.index];
   Call call(p, bias, extra);
-  if (!handle) call.check(cublasLtCreate(&handle));
-  if (!workspace) workspace = allocate(device.index, kWorkspace);
-  if (!workspace) empty_cache(), workspace = allocate(device.index, kWorkspace);
+  if (!handle)
+    call.check(with_memory(device, "cuBLASLt", CUBLAS_STATUS_ALLOC_FAILED,
+                           [&] { return cublasLtCreate(&handle); }));
   if (!workspace)
-    throw_error<OutOfMemory>(
-        "{}: out of memory on cuda:{}: asked for cuBLASLt's workspace of 32 MiB",
-        Range::op_or("matmul"), device.index);
+    workspace = with_memory(device, "cuBLASLt's workspace of 32 MiB", (void*)nullptr,
+                            [&] { return allocate(device.index, kWorkspace); });
 
   std::uintptr_t bits = 256;
   for (const void* data : std::initializer_list<const void*>{a, b, bias, c, extra})

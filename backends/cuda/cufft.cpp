@@ -42,8 +42,10 @@ struct Plan {
                 delete h;
               }};
     check(cufftSetAutoAllocation(made, 0));
-    check(cufftXtMakePlanMany(made, 1, &size, nullptr, 1, 1, in, nullptr, 1, 1, out, batch,
-                              &work_bytes, whole));
+    check(with_memory(device, "a plan of cuFFT", CUFFT_ALLOC_FAILED, [&] {
+      return cufftXtMakePlanMany(made, 1, &size, nullptr, 1, 1, in, nullptr, 1, 1, out, batch,
+                                 &work_bytes, whole);
+    }));
   }
 
   void run(const void* in, void* out) const {
@@ -52,10 +54,8 @@ struct Plan {
     keep_for_graph(handle);
     check(cufftSetWorkArea(*handle, work->data()));
     check(cufftSetStream(*handle, static_cast<cudaStream_t>(stream(device))));
-    const bool inverse =
-        transform == Transform::complex_inverse || transform == Transform::real_inverse;
-    check(
-        cufftXtExec(*handle, const_cast<void*>(in), out, inverse ? CUFFT_INVERSE : CUFFT_FORWARD));
+    const int direction = transform < Transform::complex_inverse ? CUFFT_FORWARD : CUFFT_INVERSE;
+    check(cufftXtExec(*handle, const_cast<void*>(in), out, direction));
   }
 };
 

@@ -9,7 +9,7 @@
 
 namespace triad::cuda {
 
-enum class Transform { complex_forward, complex_inverse, real_forward, real_inverse };
+enum class Transform { complex_forward, real_forward, complex_inverse, real_inverse };
 
 // `batch` transforms of n > 1 points of f32 or f64, unscaled. A real row of n has n / 2 + 1 complex
 // frequencies on the other side. real_inverse overwrites what `in` points to, and wants zeros as

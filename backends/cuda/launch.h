@@ -9,8 +9,43 @@
 #include <triad/backends/cuda/runtime.h>
 #include <triad/core/tensor.h>
 
-#ifndef __CUDACC__
-#include <simt.h>
+#ifdef __CUDACC__
+namespace triad::cuda {
+
+template <class T, int N> using Shared = T[N];  // __shared__ Shared<float, 32> part;
+
+template <class T> __device__ T* dynamic_shared() {
+  extern __shared__ __align__(16) unsigned char raw[];
+  return reinterpret_cast<T*>(raw);
+}
+
+// 16 bytes by cp.async: they are there for this thread after wait_copies, for others after the
+// barrier that follows it. Where there is nothing at `source`, zeros.
+__device__ inline void copy_later(void* shared, const void* source, bool there) {
+  const unsigned to = unsigned(__cvta_generic_to_shared(shared));
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(source),
+               "r"(there ? 16 : 0));
+}
+__device__ inline void commit_copies() { asm volatile("cp.async.commit_group;"); }
+// All but the newest so many groups have arrived.
+template <int groups_left> __device__ void wait_copies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(groups_left) : "memory");
+}
+
+// In one access, to global memory; of an assignment the compiler makes several.
+template <class V> __device__ void store_16_bytes(void* to, const V& value) {
+  const auto word = std::bit_cast<uint4>(value);
+  asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(to)),
+               "r"(word.x), "r"(word.y), "r"(word.z), "r"(word.w)
+               : "memory");
+}
+
+__device__ inline void check_aligned(const void*, std::size_t) {}
+
+}  // namespace triad::cuda
+
+#else
+#include <instructions.h>
 #endif
 
 namespace triad::cuda {
@@ -46,41 +81,6 @@ template <class P, class A> P argument([[maybe_unused]] Cuda device, const A& gi
   else return static_cast<P>(given);
 }
 
-}  // namespace triad::cuda
-
-#ifdef __CUDACC__
-namespace triad::cuda {
-
-template <class T, int N> using Shared = T[N];  // __shared__ Shared<float, 32> part;
-
-template <class T> __device__ T* dynamic_shared() {
-  extern __shared__ __align__(16) unsigned char raw[];
-  return reinterpret_cast<T*>(raw);
-}
-
-// 16 bytes by cp.async: they are there for this thread after wait_copies, for others after the
-// barrier that follows it. Where there is nothing at `source`, zeros.
-__device__ inline void copy_later(void* shared, const void* source, bool there) {
-  const unsigned to = unsigned(__cvta_generic_to_shared(shared));
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(source),
-               "r"(there ? 16 : 0));
-}
-__device__ inline void commit_copies() { asm volatile("cp.async.commit_group;"); }
-// All but the newest so many groups have arrived.
-template <int groups_left> __device__ void wait_copies() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(groups_left) : "memory");
-}
-
-// In one access, to global memory; of an assignment the compiler makes several.
-template <class V> __device__ void store_16_bytes(void* to, const V& value) {
-  const auto word = std::bit_cast<uint4>(value);
-  asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(to)),
-               "r"(word.x), "r"(word.y), "r"(word.z), "r"(word.w)
-               : "memory");
-}
-
-__device__ inline void check_aligned(const void*, std::size_t) {}
-
 template <class... P, class... A>
 void launch(const Grid& grid, void (*kernel)(P...), const A&... args) {
   if (grid.blocks.x == 0) return;
@@ -91,11 +91,9 @@ void launch(const Grid& grid, void (*kernel)(P...), const A&... args) {
   if (grid.shared_bytes > 48 << 10)
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                int(shared_memory(grid.device))));  // for all threads' launches
-  check(cudaLaunchKernelEx(&config, kernel, argument<P>(grid.device, args)...));
+  check(with_memory(grid.device, "a kernel", cudaErrorMemoryAllocation, [&] {  // loads it
+    return cudaLaunchKernelEx(&config, kernel, argument<P>(grid.device, args)...);
+  }));
 }
 
 }  // namespace triad::cuda
-
-#else
-#include <instructions.h>
-#endif

@@ -1,4 +1,4 @@
-// runtime.h and core/cuda/backend.h on a GPU.
+// runtime.h and core/cuda/backend.h.
 #include <triad/backends/cuda/runtime.h>
 
 #include <algorithm>
@@ -19,11 +19,17 @@ constexpr std::size_t kStaging = 4 << 20;  // bytes of a pinned buffer
 // What a device has of its own, made when it is first used, the stream last.
 struct State {
   cudaStream_t stream = nullptr;
-  cudaDeviceProp facts = {};
+  int multiprocessors = 0;
   std::mutex copies;           // of the two buffers below
   std::byte* staging[2] = {};  // pinned: the device reads and writes them itself
   cudaEvent_t staged[2] = {};  // when it is done with each
 };
+
+int attribute(int device, cudaDeviceAttr which) {
+  int value = 0;
+  check(cudaDeviceGetAttribute(&value, which, device));
+  return value;
+}
 
 State& state(int device) {
   static State* const states = new State[std::size_t(device_count())];
@@ -32,7 +38,7 @@ State& state(int device) {
   const std::lock_guard lock(mutex);
   State& own = states[device];
   if (own.stream) return own;
-  check(cudaGetDeviceProperties(&own.facts, device));
+  own.multiprocessors = attribute(device, cudaDevAttrMultiProcessorCount);
   for (int i = 0; i < 2; ++i) {
     if (!own.staging[i]) check(cudaMallocHost(&own.staging[i], kStaging));
     if (!own.staged[i]) check(cudaEventCreateWithFlags(&own.staged[i], cudaEventDisableTiming));
@@ -98,19 +104,18 @@ void* stream(Cuda device) {
   const State& own = state(device.index);
   return captured && captured->device == device.index ? captured->recorder : own.stream;
 }
-int multiprocessors(Cuda device) { return state(device.index).facts.multiProcessorCount; }
-int capability(Cuda device) { return state(device.index).facts.major; }
-std::size_t shared_memory(Cuda device) { return state(device.index).facts.sharedMemPerBlockOptin; }
+int multiprocessors(Cuda device) { return state(device.index).multiprocessors; }
+int capability(Cuda device) { return attribute(device.index, cudaDevAttrComputeCapabilityMajor); }
+std::size_t shared_memory(Cuda device) {
+  return std::size_t(attribute(device.index, cudaDevAttrMaxSharedMemoryPerBlockOptin));
+}
 void synchronize(Cuda device) { check(cudaStreamSynchronize(state(device.index).stream)); }
 
 void* allocate(int device, std::size_t bytes) {
   state(device);
   void* block = nullptr;
   const cudaError_t status = cudaMalloc(&block, bytes);
-  if (status == cudaErrorMemoryAllocation) {
-    cudaGetLastError();
-    return nullptr;
-  }
+  if (status == cudaErrorMemoryAllocation) return cudaGetLastError(), nullptr;
   check(status);
   return block;
 }
@@ -145,13 +150,11 @@ void begin_capture(Cuda device) {
 Function<void()> end_capture() {
   const std::shared_ptr own = std::move(captured);
   cudaGraph_t graph = nullptr;
-  if (cudaStreamEndCapture(own->recorder, &graph) != cudaSuccess || !graph) {
-    cudaGetLastError();
-    return {};
-  }
-  const cudaError_t status = cudaGraphInstantiate(&own->run, graph, 0);
-  cudaGraphDestroy(graph);
-  check(status);
+  if (cudaStreamEndCapture(own->recorder, &graph) != cudaSuccess || !graph)
+    return cudaGetLastError(), Function<void()>();
+  const std::shared_ptr<void> recorded(graph, cudaGraphDestroy);
+  check(with_memory({own->device}, "a graph", cudaErrorMemoryAllocation,
+                    [&] { return cudaGraphInstantiate(&own->run, graph, 0); }));
   return [own] { check(cudaGraphLaunch(own->run, state(own->device).stream)); };
 }
 

@@ -4,19 +4,16 @@
 // launched before are done. That makes it right to give a freed block of memory to the next op at
 // once, and to launch without ever waiting. What is captured is recorded from a stream apart.
 //
-// runtime.cpp is this on a GPU, tests/cuda_on_cpu/simulated_device.cpp on the CPU. Nothing here is
-// destroyed at the program's end, when the driver may be gone already.
+// Nothing here is destroyed at the program's end, when the driver may be gone already.
 #pragma once
 
 #include <memory>
 
 #include <triad/core/cuda/backend.h>
-#include <triad/core/device.h>
+#include <triad/core/cuda/range.h>
 #include <triad/core/function.h>
 
-#ifndef TRIAD_CUDA_ON_CPU
-#include <cuda_runtime.h>
-#endif
+#include <cuda_runtime.h>  // in tests on the CPU, that of tests/cuda_on_cpu
 
 namespace triad::cuda {
 
@@ -26,16 +23,26 @@ int capability(Cuda device);             // its major number: 9 for 9.0
 std::size_t shared_memory(Cuda device);  // bytes that a block may have
 void synchronize(Cuda device);           // returns once all that was launched is done
 
-#ifndef TRIAD_CUDA_ON_CPU
 // An Error with CUDA's words, where a call has failed.
 void check(cudaError_t status);
 // While a graph is captured: it has this for as long as it lives.
 void keep_for_graph(std::shared_ptr<const void> used);
-#endif
 
 // What this thread launches on the device between the two does not run; end_capture returns what
 // replays it, or nothing where the capture has failed. A thread captures one graph at a time.
 void begin_capture(Cuda device);
 Function<void()> end_capture();
+
+// What call() returns; where that is `none`, CUDA has no memory left, once more without what
+// triad's cache holds.
+template <class R, class F> R with_memory(Cuda device, const char* what, R none, const F& call) {
+  R result = call();
+  if (result != none) return result;
+  cudaGetLastError();  // forgotten
+  empty_cache();
+  if ((result = call()) != none) return result;
+  throw OutOfMemory(std::string(Range::op_or("CUDA")) + ": out of memory on " +
+                    name(Device::cuda(device.index)) + ": asked for " + what);
+}
 
 }  // namespace triad::cuda

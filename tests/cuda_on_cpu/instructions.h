@@ -1,27 +1,16 @@
-// backends/cuda/launch.h and mma.h in plain C++: what a launch is on the CPU, and what instructions
-// of the GPU mean. Which lane has what of their operands, mma.h says.
+// backends/cuda/launch.h and mma.h in plain C++: what instructions of the GPU mean. Which lane has
+// what of their operands, mma.h says.
 #pragma once
 
 #include <bit>
-#include <tuple>
 
 #include <simt.h>
-#include <simulated_device.h>
 #include <triad/backends/cuda/launch.h>
 #include <triad/core/dtype.h>
 
 namespace triad::cuda {
 
-// ---------------------------------------------------------------------- launches, shared memory
-
-template <class... P, class... A>
-void launch(const Grid& grid, void (*kernel)(P...), const A&... args) {
-  if (grid.blocks.x == 0) return;
-  note_launch(reinterpret_cast<const void*>(kernel));
-  enqueue(grid.device, [=, given = std::tuple<P...>(argument<P>(grid.device, args)...)] {
-    simt::run(grid.blocks, grid.threads, grid.shared_bytes, [&] { std::apply(kernel, given); });
-  });
-}
+// ---------------------------------------------------------------------- shared memory
 
 template <class T, int N> using Shared = simt::SharedArray<T, N>;
 template <class T> T* dynamic_shared() { return static_cast<T*>(simt::dynamic_shared()); }

@@ -16,10 +16,11 @@
 #include <utility>
 #include <vector>
 
+uint3 threadIdx, blockIdx;
+dim3 blockDim, gridDim;
+
 namespace simt {
 
-uint3 thread_index, block_index;
-dim3 block_size, grid_size;
 int lane, schedule = 0;
 
 namespace {
@@ -144,7 +145,7 @@ struct Runner {
       become(t, State::ready);
     }
     current = &t;
-    thread_index = t.index, lane = t.lane;
+    threadIdx = t.index, lane = t.lane;
     switch_fiber(from, *t.fiber);
   }
   // The lanes of a warp that can, one after the other, until they wait or have ended.
@@ -265,7 +266,7 @@ struct Runner {
     if (schedule == 1) std::reverse(order.begin(), order.end());
     if (schedule > 1) std::shuffle(order.begin(), order.end(), random);
     for (unsigned g : order) {
-      block_index = {g % grid.x, g / grid.x % grid.y, g / grid.x / grid.y};
+      blockIdx = {g % grid.x, g / grid.x % grid.y, g / grid.x / grid.y};
       std::ranges::fill(warps, Warp());
       for (unsigned t = 0; t < threads.size(); ++t) {
         threads[t] = {};
@@ -307,9 +308,9 @@ void run_threads() {
 }  // namespace
 
 void fail(const std::string& what) {
-  throw std::logic_error(what + ", block " + std::to_string(block_index.x) + ", " +
-                         std::to_string(block_index.y) + ", " + std::to_string(block_index.z) +
-                         ", thread " + std::to_string(thread_index.x));
+  throw std::logic_error(what + ", block " + std::to_string(blockIdx.x) + ", " +
+                         std::to_string(blockIdx.y) + ", " + std::to_string(blockIdx.z) +
+                         ", thread " + std::to_string(threadIdx.x));
 }
 
 void run(dim3 grid, dim3 block, std::size_t shared_bytes, const std::function<void()>& body) {
@@ -319,7 +320,7 @@ void run(dim3 grid, dim3 block, std::size_t shared_bytes, const std::function<vo
     throw std::logic_error("a launch that no device takes");
   const std::lock_guard lock(mutex);
   Runner own(block, shared_bytes, body);
-  runner = &own, block_size = block, grid_size = grid;
+  runner = &own, blockDim = block, gridDim = grid;
   own.run(grid, block);
 }
 

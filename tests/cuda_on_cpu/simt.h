@@ -40,14 +40,14 @@ struct dim3 {
   dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
 };
 
+extern uint3 threadIdx, blockIdx;  // of the thread that runs now
+extern dim3 blockDim, gridDim;
+
 namespace simt {
 
 struct Thread;
 
-// Of the thread that runs now.
-extern uint3 thread_index, block_index;
-extern dim3 block_size, grid_size;
-extern int lane;
+extern int lane;  // of the thread that runs now
 
 // 0: the first warp runs as far as it can, 1: the last one; n > 1: at random, n is the seed. Copies
 // (cp.async) happen as late as they may, or, under odd ones, at once.
@@ -154,11 +154,6 @@ inline void check_aligned(const void* address, std::size_t bytes) {
 }
 
 }  // namespace simt
-
-#define threadIdx simt::thread_index
-#define blockIdx simt::block_index
-#define blockDim simt::block_size
-#define gridDim simt::grid_size
 
 inline void __syncthreads() { simt::block_barrier(); }
 inline void __syncwarp() { simt::exchange("__syncwarp", 0); }

@@ -1,0 +1,316 @@
+// cuda_runtime.h: streams are queues of closures, a graph is a list of them.
+#include <cuda_runtime.h>
+
+#include <device_memory.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <exception>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <utility>
+#include <vector>
+
+using Work = std::function<void()>;
+
+struct SimulatedGraph {
+  std::vector<Work> nodes;
+};
+
+struct SimulatedGraphExec {
+  std::vector<Work> nodes;
+  void* memory;  // of the device, as a real one takes some
+};
+
+struct SimulatedStream {
+  int device;
+  std::deque<std::pair<int, Work>> waiting = {};  // and the schedule under which it was launched
+  std::int64_t done = 0;
+  std::unique_ptr<SimulatedGraph> recorded = nullptr;  // while it captures
+  bool is_invalid = false;                             // what it captures
+};
+
+struct SimulatedEvent {
+  int device;
+  SimulatedStream* stream = nullptr;  // where it was recorded,
+  std::int64_t number = 0;            // behind so much work
+};
+
+namespace {
+
+extern "C" const char __executable_start;  // the linker's
+
+thread_local int current_device = 0;
+thread_local cudaError_t last_error = cudaSuccess;
+std::recursive_mutex mutex;  // of all that follows, and of every stream
+
+std::set<SimulatedStream*>& streams() {
+  static auto& all = *new std::set<SimulatedStream*>;
+  return all;
+}
+std::map<const void*, std::size_t>& dynamic_bytes() {  // that a kernel may have, where that is set
+  static auto& all = *new std::map<const void*, std::size_t>;
+  return all;
+}
+std::exception_ptr failure;  // of a kernel
+
+using Lock = std::lock_guard<std::recursive_mutex>;
+
+cudaError_t result(cudaError_t error) {
+  if (error != cudaSuccess) last_error = error;
+  return error;
+}
+
+// Does the stream's work until so much of it has been done.
+void work_off(SimulatedStream& stream, std::int64_t until) {
+  while (stream.done < until) {
+    const auto [schedule, work] = std::move(stream.waiting.front());
+    stream.waiting.pop_front();
+    ++stream.done;
+    const int before = std::exchange(simt::schedule, schedule);
+    const simt::Arena::Access access(simt::Arena::of(stream.device));
+    try {
+      work();
+    } catch (...) {
+      if (!failure) failure = std::current_exception();
+    }
+    simt::schedule = before;
+  }
+}
+std::int64_t end_of(const SimulatedStream& stream) {
+  return stream.done + std::int64_t(stream.waiting.size());
+}
+// What the host has waited for; a stream that captures has nothing to wait for.
+cudaError_t wait(SimulatedStream& stream, std::int64_t until) {
+  if (stream.recorded) {
+    stream.is_invalid = true;
+    return result(cudaErrorStreamCaptureUnsupported);
+  }
+  work_off(stream, until);
+  if (failure) std::rethrow_exception(std::exchange(failure, nullptr));
+  return cudaSuccess;
+}
+
+// For coverage.py, into a file of the folder that the environment names: "offset of the kernel in
+// the program, schedule" a line.
+void note_run(const void* kernel) {
+  static std::FILE* const file = [] {
+    const char* folder = std::getenv("TRIAD_LAUNCHES");
+    return folder ? std::fopen((std::string(folder) + "/" + program_invocation_short_name).c_str(),
+                               "a")
+                  : nullptr;
+  }();
+  static std::set<std::pair<std::ptrdiff_t, int>> known;
+  const auto offset = static_cast<const char*>(kernel) - &__executable_start;
+  if (!file || !known.emplace(offset, simt::schedule).second) return;
+  std::fprintf(file, "%tx %d\n", offset, simt::schedule);
+  std::fflush(file);
+}
+
+}  // namespace
+
+const char* cudaGetErrorString(cudaError_t error) {
+  switch (error) {
+    case cudaSuccess: return "no error";
+    case cudaErrorInvalidValue: return "invalid argument";
+    case cudaErrorMemoryAllocation: return "out of memory";
+    case cudaErrorInvalidConfiguration: return "invalid configuration argument";
+    case cudaErrorInvalidDevice: return "invalid device ordinal";
+    case cudaErrorInvalidResourceHandle: return "invalid resource handle";
+    case cudaErrorStreamCaptureUnsupported:
+      return "operation not permitted when stream is capturing";
+    case cudaErrorStreamCaptureInvalidated:
+      return "operation failed due to a previous error during capture";
+  }
+  return "unrecognized error code";
+}
+cudaError_t cudaGetLastError() { return std::exchange(last_error, cudaSuccess); }
+
+// ---------------------------------------------------------------------- devices
+
+cudaError_t cudaGetDeviceCount(int* count) {
+  *count = triad::cuda::kSimulatedDevices;
+  return cudaSuccess;
+}
+
+cudaError_t cudaSetDevice(int device) {
+  if (device < 0 || device >= triad::cuda::kSimulatedDevices) return result(cudaErrorInvalidDevice);
+  current_device = device;
+  return cudaSuccess;
+}
+
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {
+  if (device < 0 || device >= triad::cuda::kSimulatedDevices) return result(cudaErrorInvalidDevice);
+  switch (attribute) {
+    case cudaDevAttrMultiProcessorCount: *value = 3; break;
+    case cudaDevAttrComputeCapabilityMajor: *value = triad::cuda::capability_shown; break;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
+      *value = int(triad::cuda::shared_bytes_shown);
+      break;
+  }
+  return cudaSuccess;
+}
+
+// ---------------------------------------------------------------------- streams, events
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  const Lock lock(mutex);
+  *stream = new SimulatedStream{current_device};
+  streams().insert(*stream);
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  const Lock lock(mutex);
+  return wait(*stream, end_of(*stream));
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  const Lock lock(mutex);
+  work_off(*stream, end_of(*stream));
+  streams().erase(stream);
+  delete stream;
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+  *event = new SimulatedEvent{current_device};
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  const Lock lock(mutex);
+  if (event->device != stream->device) return result(cudaErrorInvalidResourceHandle);
+  if (stream->recorded) return result(cudaErrorStreamCaptureUnsupported);  // here alone
+  event->stream = stream, event->number = end_of(*stream);
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  const Lock lock(mutex);
+  return event->stream ? wait(*event->stream, event->number) : cudaSuccess;
+}
+
+// ---------------------------------------------------------------------- memory
+
+cudaError_t cudaMalloc(void** block, std::size_t bytes) {
+  using triad::cuda::blocks_left, triad::cuda::refusals_left;
+  const Lock lock(mutex);
+  *block = nullptr;
+  if (blocks_left == 0 && refusals_left > 0) --refusals_left;
+  else {
+    if (blocks_left > 0) --blocks_left;
+    *block = simt::Arena::of(current_device).take(bytes);
+  }
+  return *block ? cudaSuccess : result(cudaErrorMemoryAllocation);
+}
+
+cudaError_t cudaFree(void* block) {
+  const Lock lock(mutex);
+  const int device = simt::device_of(block);
+  if (!block) return cudaSuccess;
+  if (device < 0) return result(cudaErrorInvalidValue);
+  for (SimulatedStream* stream : streams())
+    if (stream->device == device) work_off(*stream, end_of(*stream));
+  simt::Arena::of(device).give_back(block);
+  return cudaSuccess;
+}
+
+cudaError_t cudaMallocHost(void** block, std::size_t bytes) {
+  *block = std::malloc(bytes);
+  return *block ? cudaSuccess : result(cudaErrorMemoryAllocation);
+}
+
+cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind,
+                            cudaStream_t stream) {
+  const bool down = kind == cudaMemcpyHostToDevice;
+  if (simt::device_of(to) != (down ? stream->device : -1) ||
+      simt::device_of(from) != (down ? -1 : stream->device))
+    return result(cudaErrorInvalidValue);
+  return simt::enqueue(stream, [=] { std::memcpy(to, from, bytes); });
+}
+
+// ---------------------------------------------------------------------- graphs
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+  const Lock lock(mutex);
+  if (stream->recorded) return result(cudaErrorStreamCaptureUnsupported);
+  stream->recorded = std::make_unique<SimulatedGraph>();
+  stream->is_invalid = false;
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+  const Lock lock(mutex);
+  *graph = nullptr;
+  if (!stream->recorded) return result(cudaErrorInvalidValue);
+  const auto recorded = std::move(stream->recorded);
+  if (stream->is_invalid) return result(cudaErrorStreamCaptureInvalidated);
+  *graph = new SimulatedGraph(*recorded);
+  return cudaSuccess;
+}
+
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph, unsigned long long) {
+  void* memory;
+  if (const auto error = cudaMalloc(&memory, 64)) return error;
+  *exec = new SimulatedGraphExec{graph->nodes, memory};
+  return cudaSuccess;
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  delete graph;
+  return cudaSuccess;
+}
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
+  return simt::enqueue(stream, [exec] {
+    for (const Work& node : exec->nodes) node();
+  });
+}
+
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
+  const Lock lock(mutex);
+  cudaFree(exec->memory);
+  delete exec;
+  return cudaSuccess;
+}
+
+// ---------------------------------------------------------------------- kernels
+
+int simt::device_of(const void* address) {
+  for (int device = 0; device < triad::cuda::kSimulatedDevices; ++device)
+    if (Arena::of(device).has(address)) return device;
+  return -1;
+}
+
+cudaError_t simt::enqueue(cudaStream_t stream, Work work) {
+  const Lock lock(mutex);
+  if (stream->recorded) stream->recorded->nodes.push_back(std::move(work));
+  else stream->waiting.emplace_back(simt::schedule, std::move(work));
+  return cudaSuccess;
+}
+
+cudaError_t simt::set_attribute(const void* kernel, int bytes) {
+  const Lock lock(mutex);
+  if (bytes < 0 || std::size_t(bytes) > triad::cuda::shared_bytes_shown)
+    return result(cudaErrorInvalidValue);
+  dynamic_bytes()[kernel] = std::size_t(bytes);
+  return cudaSuccess;
+}
+
+cudaError_t simt::enqueue_kernel(const void* kernel, const cudaLaunchConfig_t& config, Work body) {
+  const Lock lock(mutex);
+  if (config.stream->device != current_device) return result(cudaErrorInvalidResourceHandle);
+  const auto own = dynamic_bytes().find(kernel);
+  if (config.dynamicSmemBytes > (own == dynamic_bytes().end() ? 48 << 10 : own->second))
+    return result(cudaErrorInvalidValue);
+  return enqueue(config.stream, [kernel, config, body = std::move(body)] {
+    note_run(kernel);
+    run(config.gridDim, config.blockDim, config.dynamicSmemBytes, body);
+  });
+}

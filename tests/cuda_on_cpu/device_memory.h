@@ -1,0 +1,51 @@
+// The memory of the simulated devices: an arena for each.
+//
+// Fresh blocks are full of NaN, and so is what lies between them: what has been written there shows
+// when a block is given back. Under AddressSanitizer it can't be read or written, and the host can
+// read or write that memory only while the device works: at all other times it is protected, and
+// where the host uses a pointer of the device, or one device that of another, it is a crash.
+#pragma once
+
+#include <map>
+#include <mutex>
+
+#include <simulated_device.h>
+
+namespace simt {
+
+class Arena {
+ public:
+  static Arena& of(int device);
+
+  bool has(const void* address) const;
+  void* take(std::size_t bytes);  // null where no free range is so long
+  void give_back(void* block);
+
+  // While one lives, the memory can be read and written.
+  class Access {
+   public:
+    explicit Access(Arena& arena) : arena_(arena) { arena_.open(+1); }
+    ~Access() { arena_.open(-1); }
+    Access(const Access&) = delete;
+
+   private:
+    Arena& arena_;
+  };
+
+ private:
+  struct Block {
+    std::size_t size, bytes;  // with what lies behind it, and its own
+  };
+
+  Arena();
+  void open(int more);
+
+  std::byte* base_;
+  std::recursive_mutex mutex_;               // of what follows
+  std::map<std::size_t, std::size_t> free_;  // sizes by first byte
+  std::map<std::size_t, Block> blocks_;      // likewise
+  std::size_t used_ = 0;                     // no block has reached beyond
+  int accesses_ = 0;
+};
+
+}  // namespace simt
