@@ -75,6 +75,16 @@ TEST_CASE("tensors go to the device and come back") {
   CHECK(to.str() == to.to(Device::cpu()).str());
 }
 
+TEST_CASE("what is larger than the buffers that copies go by") {
+  // Of its bytes no two pieces as long as a buffer, 4 MiB, are the same.
+  const std::int64_t n = (9 << 20) / 4 + 3;
+  Tensor x = arange(double(n), {.dtype = i32});
+  const Tensor there = x.to(kCuda);
+  x.fill_(7);  // what was copied is no longer read
+  const Tensor back = there.to(Device::cpu());
+  CHECK(same_bits(back, arange(double(n), {.dtype = i32})));
+}
+
 TEST_CASE("random numbers are those of the CPU") {
   for (std::int64_t n : {1, 2, 3, 4, 5, 1027, 120'001}) {
     for (DType dtype : {f32, f64}) {

@@ -306,6 +306,8 @@ cudaError_t simt::set_attribute(const void* kernel, int bytes) {
 cudaError_t simt::enqueue_kernel(const void* kernel, const cudaLaunchConfig_t& config, Work body) {
   const Lock lock(mutex);
   if (config.stream->device != current_device) return result(cudaErrorInvalidResourceHandle);
+  if (config.blockDim.x * config.blockDim.y * config.blockDim.z > 1024)
+    return result(cudaErrorInvalidConfiguration);
   const auto own = dynamic_bytes().find(kernel);
   if (config.dynamicSmemBytes > (own == dynamic_bytes().end() ? 48 << 10 : own->second))
     return result(cudaErrorInvalidValue);

@@ -1,0 +1,106 @@
+// Two CUDA devices: each has its own memory, stream and graphs, and neither sees the other's.
+#include <triad/tests/module_checks.h>
+
+#include <thread>
+
+using namespace triad;
+using enum nn::HeadType;
+
+namespace {
+
+const Device kDevices[] = {Device::cuda(0), Device::cuda(1)};
+
+// Losses of some steps, the last ones captured, and what is left of the weights.
+std::vector<double> train(Device device) {
+  nn::TransformerLM model({.vocab_size = 11,
+                           .d_model = 16,
+                           .layers = 1,
+                           .head_types = {standard, spectral, holonomy, spectral},
+                           .max_seq_len = 12});
+  for (const auto& [name, value] : model.named_parameters())
+    value.detach().copy_(sin(arange(double(value.numel())).reshape(value.shape())) * 0.3);
+  model.to(device);
+  nn::AdamW optimizer(model.named_parameters(), {.lr = 1e-2});
+  nn::GraphedStep step(
+      optimizer, [&](const Tensors& batch) { return cross_entropy(model(batch[0]), batch[1]); },
+      {});
+  std::vector<double> results;
+  for (int i = 0; i < 4; ++i) {
+    const Tensor ids = (arange(26) * (i + 3.0)).to(i64).reshape({2, 13}).to(f64);
+    const Tensor tokens = (ids - floor(ids / 11.0) * 11.0).to(i64).to(device);
+    results.push_back(step({tokens.slice(1, 0, 12), tokens.slice(1, 1)}).item<double>());
+  }
+  for (const Tensor& p : model.parameters())
+    for (double value : values(p)) results.push_back(value);
+  return results;
+}
+
+}  // namespace
+
+TEST_CASE("both devices compute the same, one after the other and at once") {
+  const std::vector<double> results = train(kDevices[0]);
+  CHECK(train(kDevices[1]) == results);
+  std::vector<double> theirs[2];
+  {
+    std::vector<std::jthread> threads;
+    for (int i = 0; i < 2; ++i) threads.emplace_back([&, i] { theirs[i] = train(kDevices[i]); });
+  }
+  CHECK(theirs[0] == results);
+  CHECK(theirs[1] == results);
+}
+
+TEST_CASE("ops that take turns between two devices") {
+  Tensor x[2];
+  for (int i = 0; i < 2; ++i) x[i] = randn({8, 8}).to(kDevices[i]);
+  const Tensor start[2] = {x[0].to(Device::cpu()), x[1].to(Device::cpu())};
+  for (int round = 0; round < 2; ++round)
+    for (Tensor& each : x) each = irfft(rfft(matmul(each, each) * 0.1), {8});
+  for (int i = 0; i < 2; ++i) {
+    const Tensor once = matmul(start[i], start[i]) * 0.1;
+    CHECK(largest_difference(x[i], matmul(once, once) * 0.1) < 1e-4);
+  }
+}
+
+TEST_CASE("tensors go from one device to the other, and their gradients back") {
+  const Tensor here = randn({5, 7}).to(kDevices[0]);
+  const Tensor there = here.transpose(0, 1).to(kDevices[1]);
+  CHECK(there.device() == kDevices[1]);
+  CHECK(same_bits(there.to(Device::cpu()), here.to(Device::cpu()).transpose(0, 1).contiguous()));
+  Tensor leaf = here.detach().requires_grad_();
+  sum(square(leaf.to(kDevices[1]))).backward();
+  CHECK(leaf.grad().device() == kDevices[0]);
+  CHECK(same_bits(leaf.grad(), here * 2.0));
+  Tensor to = zeros({7, 5}, {.device = kDevices[0]});
+  to.copy_(there);
+  CHECK(same_bits(to, here.transpose(0, 1).contiguous()));
+}
+
+TEST_CASE("an op on tensors of two devices is an error, and what both hold is counted apart") {
+  const Tensor here = ones({2, 3}, {.device = kDevices[0]});
+  const MemoryStats before[2] = {memory_stats(kDevices[0]), memory_stats(kDevices[1])};
+  const Tensor there = ones({2, 3}, {.device = kDevices[1]});
+  CHECK(memory_stats(kDevices[0]).live_bytes == before[0].live_bytes);
+  CHECK(memory_stats(kDevices[1]).live_bytes == before[1].live_bytes + 24);
+  CHECK(message_of<DeviceError>([&] { here + there; }) ==
+        "add: the tensors are on different devices");
+  CHECK(message_of<DeviceError>([&] { linear(there, here); }) ==
+        "linear: the tensors are on different devices");
+}
+
+TEST_CASE("while a step of one device is captured, the other one works") {
+  Tensor w = ones({3}, {.device = kDevices[0]}).requires_grad_(), theirs;
+  nn::Adam optimizer(nn::NamedTensors{{"w", w}});
+  nn::GraphedStep step(optimizer,
+                       [&](const Tensors& batch) {
+                         theirs = full({5}, 2, {.device = kDevices[1]}) * 3.0;
+                         return sum(square(w * batch[0]));
+                       },
+                       {});
+  const Tensors batch{ones({3}, {.device = kDevices[0]})};
+  const double first = step(batch).item<double>(), second = step(batch).item<double>();
+  CHECK(values(theirs) == std::vector<double>(5, 6.0));
+  theirs.copy_(zeros({5}));
+  CHECK(step(batch).item<double>() < second);
+  CHECK(second < first);
+  CHECK(values(theirs) == std::vector<double>(5, 0.0));  // no replay has written there
+}
