@@ -24,11 +24,6 @@ int get_num_threads() { return omp_get_max_threads(); }
 
 namespace {
 
-#if defined(__SANITIZE_ADDRESS__) || defined(TRIAD_CUDA_ON_CPU)
-constexpr bool kCacheBlocks = false;  // so that every use after free and every overrun is seen
-#else
-constexpr bool kCacheBlocks = true;
-#endif
 constexpr std::size_t kAlignment = 64;
 
 // Block sizes are 64, 128, ..., 512, then 8 steps to the octave, which waste at most a ninth.
@@ -76,7 +71,7 @@ struct MemoryPool {
       count(1, std::int64_t(bytes));
       return block;
     }
-    const std::size_t asked = kCacheBlocks || main ? size : std::max<std::size_t>(bytes, 1);
+    const std::size_t asked = caches_blocks || main ? size : std::max<std::size_t>(bytes, 1);
     for (int attempt = 0; attempt < 2 && size >= bytes; ++attempt) {  // else size overflowed
       if (void* block = from_system(asked)) {
         count(1, std::int64_t(bytes));
@@ -90,7 +85,7 @@ struct MemoryPool {
   }
 
   void give_back(void* block, std::size_t bytes) noexcept {
-    if (!kCacheBlocks && !main) return to_system(block);
+    if (!caches_blocks && !main) return to_system(block);
     const std::size_t number = number_of_size(bytes);
     try {
       free[number].push_back(block);

@@ -4,7 +4,12 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <string>
 #include <string_view>
+
+#ifdef TRIAD_CUDA_ON_CPU
+#include <cuda_runtime.h>
+#endif
 
 // Tests that are to run on a CUDA device, as those of programs called test_cuda* always are, and
 // find none say so, and how many they are.
@@ -19,5 +24,12 @@ int main(int argc, char** argv) {
     const char* count[] = {argv[0], "--count"};
     context.applyCommandLine(2, count);
   }
-  return context.run();
+  const int failed = context.run();
+#ifdef TRIAD_CUDA_ON_CPU
+  if (const std::string wrong = simt::finish(); !wrong.empty()) {
+    std::printf("after the last test: %s\n", wrong.c_str());
+    return 1;
+  }
+#endif
+  return failed;
 }

@@ -1,5 +1,6 @@
 // Two CUDA devices: each has its own memory, stream and graphs, and neither sees the other's.
 #include <triad/tests/module_checks.h>
+#include <triad/tests/test_device.h>
 
 #include <thread>
 
@@ -86,6 +87,24 @@ TEST_CASE("an op on tensors of two devices is an error, and what both hold is co
   CHECK(message_of<DeviceError>([&] { linear(there, here); }) ==
         "linear: the tensors are on different devices");
 }
+
+#ifdef TRIAD_CUDA_ON_CPU
+TEST_CASE("memory that is short at first, while the other device's is in the cache") {
+  // One fewer each time: what a kernel, cuBLASLt and cuFFT ask for besides tensors.
+  for (int blocks = 0; blocks < 8; ++blocks) {
+    const CachedBlocks guard;
+    empty_cache();
+    const Tensor x = randn({6, 6}).to(kDevices[0]), y = x.to(Device::cpu());
+    { const Tensor unused = zeros({5}, {.device = kDevices[1]}); }
+    cuda::blocks_left = blocks, cuda::refusals_left = 1;
+    const std::int64_t n = 30 + blocks;  // a plan that nobody has made yet
+    const Tensor z = matmul(x, x), f = irfft(rfft(x.slice(1, 0, 5), n), n);
+    cuda::blocks_left = -1;
+    CHECK(largest_difference(z, matmul(y, y)) < 1e-5);
+    CHECK(largest_difference(f.slice(1, 0, 5), y.slice(1, 0, 5)) < 1e-5);
+  }
+}
+#endif
 
 TEST_CASE("while a step of one device is captured, the other one works") {
   Tensor w = ones({3}, {.device = kDevices[0]}).requires_grad_(), theirs;

@@ -7,53 +7,63 @@
 using namespace triad;
 using enum nn::HeadType;
 
-TEST_CASE("a captured step: the same losses and weights, bit for bit, and all is given back") {
-  const MemoryStats before = memory_stats(kCuda);
-  {
-    manual_seed(7);
-    const nn::TransformerLM::Options options{.vocab_size = 17,
-                                             .d_model = 32,
-                                             .layers = 1,
-                                             .head_types = {standard, spectral, holonomy, spectral},
-                                             .max_seq_len = 12,
-                                             .dropout = 0.1};
-    nn::TransformerLM eager(options), graphed(options);
-    graphed.load_state_dict(eager.state_dict());
-    const auto train = [](nn::TransformerLM& model, bool capture) {
-      model.to(kCuda);
-      nn::AdamW optimizer(nn::decay_groups(model, 0.1), {.lr = 1});
-      const auto loss = [&](const Tensors& batch) {
-        return cross_entropy(model(batch[0]), batch[1]);
-      };
-      nn::GraphedStep step(optimizer, loss, {.max_norm = 0.5});
-      manual_seed(8);
-      std::vector<double> losses;
-      for (int i = 0; i < 5; ++i) {
-        const Tensor ids = randint(0, 17, {2, 13}).to(kCuda);
-        const Tensors batch{ids.slice(1, 0, 12), ids.slice(1, 1)};
-        optimizer.set_lr(0.01 / (1 + i));
-        if (i == 3) manual_seed(21);
-        if (capture) losses.push_back(step(batch).item<double>());
-        else {
-          optimizer.zero_grad();
-          Tensor value = loss(batch);
-          value.backward();
-          nn::clip_grad_norm(model.parameters(), 0.5);
-          optimizer.step();
-          losses.push_back(value.item<double>());
-        }
-      }
-      losses.push_back(double(random_state().stream));
-      for (const auto& [name, value] : optimizer.state_dict())
-        if (name.ends_with(".step")) losses.push_back(value.item<double>());
-      return losses;
+namespace {
+
+// Trains one model step by step, and another by captured steps.
+void check_training() {
+  manual_seed(7);
+  const nn::TransformerLM::Options options{.vocab_size = 17,
+                                           .d_model = 32,
+                                           .layers = 1,
+                                           .head_types = {standard, spectral, holonomy, spectral},
+                                           .max_seq_len = 12,
+                                           .dropout = 0.1};
+  nn::TransformerLM eager(options), graphed(options);
+  graphed.load_state_dict(eager.state_dict());
+  const auto train = [](nn::TransformerLM& model, bool capture) {
+    model.to(kCuda);
+    nn::AdamW optimizer(nn::decay_groups(model, 0.1), {.lr = 1});
+    const auto loss = [&](const Tensors& batch) {
+      return cross_entropy(model(batch[0]), batch[1]);
     };
-    CHECK(train(eager, false) == train(graphed, true));
-    const nn::StateDict weights = eager.state_dict();
-    for (const auto& [name, value] : graphed.state_dict())
-      CHECK_MESSAGE(same_bits(value, weights.at(name)), name);
+    nn::GraphedStep step(optimizer, loss, {.max_norm = 0.5});
+    manual_seed(8);
+    std::vector<double> losses;
+    for (int i = 0; i < 5; ++i) {
+      const Tensor ids = randint(0, 17, {2, 13}).to(kCuda);
+      const Tensors batch{ids.slice(1, 0, 12), ids.slice(1, 1)};
+      optimizer.set_lr(0.01 / (1 + i));
+      if (i == 3) manual_seed(21);
+      if (capture) losses.push_back(step(batch).item<double>());
+      else {
+        optimizer.zero_grad();
+        Tensor value = loss(batch);
+        value.backward();
+        nn::clip_grad_norm(model.parameters(), 0.5);
+        optimizer.step();
+        losses.push_back(value.item<double>());
+      }
+    }
+    losses.push_back(double(random_state().stream));
+    for (const auto& [name, value] : optimizer.state_dict())
+      if (name.ends_with(".step")) losses.push_back(value.item<double>());
+    return losses;
+  };
+  CHECK(train(eager, false) == train(graphed, true));
+  const nn::StateDict weights = eager.state_dict();
+  for (const auto& [name, value] : graphed.state_dict())
+    CHECK_MESSAGE(same_bits(value, weights.at(name)), name);
+}
+
+}  // namespace
+
+TEST_CASE("a captured step: the same losses and weights, bit for bit, and all is given back") {
+  for (bool cached : {false, true}) {
+    const auto guard = cached ? std::make_unique<CachedBlocks>() : nullptr;
+    const MemoryStats before = memory_stats(kCuda);
+    check_training();
+    CHECK(memory_stats(kCuda).live_bytes == before.live_bytes);
   }
-  CHECK(memory_stats(kCuda).live_bytes == before.live_bytes);
 }
 
 TEST_CASE("a captured step: what it cannot do is an error, and all goes on") {

@@ -29,10 +29,10 @@ struct OnStream {  // a stream of a device, which becomes the current one
   }
   OnStream(const OnStream&) = delete;
 
-  cudaError_t copy_down(void* to, const int& from) const {
+  cudaError_t copy_to(void* to, const int& from) const {
     return cudaMemcpyAsync(to, &from, sizeof from, cudaMemcpyHostToDevice, stream);
   }
-  cudaError_t copy_up(int& to, const void* from) const {
+  cudaError_t copy_from(int& to, const void* from) const {
     return cudaMemcpyAsync(&to, from, sizeof to, cudaMemcpyDeviceToHost, stream);
   }
 };
@@ -55,13 +55,13 @@ TEST_CASE("what goes to a stream is done when the host waits, in order, and not 
   CHECK(cudaEventCreateWithFlags(&event, cudaEventDisableTiming) == cudaSuccess);
   CHECK(cudaEventSynchronize(event) == cudaSuccess);  // which was never recorded
   int from = 1, first = 0, last = 0;
-  CHECK(on.copy_down(block.data, from) == cudaSuccess);
+  CHECK(on.copy_to(block.data, from) == cudaSuccess);
   from = 5;  // too early: the copy reads it later
   CHECK(launch(on, block.data) == cudaSuccess);
-  CHECK(on.copy_up(first, block.data) == cudaSuccess);
+  CHECK(on.copy_from(first, block.data) == cudaSuccess);
   CHECK(cudaEventRecord(event, on.stream) == cudaSuccess);
   CHECK(launch(on, block.data) == cudaSuccess);
-  CHECK(on.copy_up(last, block.data) == cudaSuccess);
+  CHECK(on.copy_from(last, block.data) == cudaSuccess);
   CHECK(first == 0);
   CHECK(cudaEventSynchronize(event) == cudaSuccess);
   CHECK(first == 6);
@@ -70,12 +70,36 @@ TEST_CASE("what goes to a stream is done when the host waits, in order, and not 
   CHECK(last == 7);
 }
 
-TEST_CASE("what a kernel has done wrong shows where the host waits next, and once") {
-  const OnStream on;
+TEST_CASE("what a kernel has done wrong shows where the host waits for its device") {
+  const OnStream other(1), on(0);
   const OnDevice block(sizeof(int));
   CHECK(launch(on, block.data, fail) == cudaSuccess);
-  CHECK_THROWS_AS(cudaStreamSynchronize(on.stream), std::logic_error);
+  CHECK(cudaStreamSynchronize(other.stream) == cudaSuccess);
+  for (int i = 0; i < 2; ++i) {
+    CHECK(cudaStreamSynchronize(on.stream) == cudaErrorLaunchFailure);
+    CHECK(std::string(cudaGetErrorString(cudaErrorLaunchFailure)).starts_with("a fault, block 0"));
+  }
+  CHECK(simt::finish().starts_with("a fault"));
   CHECK(cudaStreamSynchronize(on.stream) == cudaSuccess);
+  CHECK(launch(on, block.data, fail) == cudaSuccess);  // and nobody waits
+  CHECK(simt::finish().starts_with("a fault"));
+}
+
+TEST_CASE("what is freed is given back when what may use it is done") {
+  const OnStream on;
+  void *block, *next;
+  CHECK(cudaMalloc(&block, 4) == cudaSuccess);
+  CHECK(launch(on, block) == cudaSuccess);
+  CHECK(cudaFree(block) == cudaSuccess);
+  CHECK(cudaFree(block) == cudaErrorInvalidValue);
+  CHECK(cudaMalloc(&next, 4) == cudaSuccess);
+  CHECK(next != block);
+  CHECK(cudaFree(next) == cudaSuccess);
+  CHECK(cudaStreamSynchronize(on.stream) == cudaSuccess);
+  CHECK(cudaMalloc(&next, 4) == cudaSuccess);
+  CHECK(next == block);
+  CHECK(cudaFree(static_cast<char*>(next) + 1) == cudaErrorInvalidValue);
+  CHECK(cudaFree(next) == cudaSuccess);
 }
 
 TEST_CASE("a graph does nothing at its capture, and all at each launch") {
@@ -83,7 +107,7 @@ TEST_CASE("a graph does nothing at its capture, and all at each launch") {
   const OnDevice block(sizeof(int));
   const int from = 1;
   int got = 0;
-  on.copy_down(block.data, from);
+  on.copy_to(block.data, from);
   CHECK(cudaStreamBeginCapture(records.stream, cudaStreamCaptureModeRelaxed) == cudaSuccess);
   for (int i = 0; i < 3; ++i) CHECK(launch(records, block.data) == cudaSuccess);
   cudaGraph_t graph;
@@ -92,15 +116,23 @@ TEST_CASE("a graph does nothing at its capture, and all at each launch") {
   CHECK(cudaGraphInstantiate(&exec, graph, 0) == cudaSuccess);
   CHECK(cudaGraphDestroy(graph) == cudaSuccess);
   for (int launches = 0; launches < 3; ++launches) {
-    on.copy_up(got, block.data);
+    on.copy_from(got, block.data);
     CHECK(cudaGraphLaunch(exec, on.stream) == cudaSuccess);
     CHECK(cudaStreamSynchronize(on.stream) == cudaSuccess);
     CHECK(got == 1 + 3 * launches);
   }
+  // A graph that is destroyed is still done if it was launched.
+  on.copy_from(got, block.data);
+  CHECK(cudaGraphLaunch(exec, on.stream) == cudaSuccess);
   CHECK(cudaGraphExecDestroy(exec) == cudaSuccess);
+  on.copy_from(got, block.data);
+  CHECK(got == 7);
+  CHECK(cudaStreamSynchronize(on.stream) == cudaSuccess);
+  CHECK(got == 13);
   // Who waits for a stream that captures spoils the capture.
   CHECK(cudaStreamBeginCapture(records.stream, cudaStreamCaptureModeRelaxed) == cudaSuccess);
   CHECK(cudaStreamSynchronize(records.stream) == cudaErrorStreamCaptureUnsupported);
+  CHECK(launch(records, block.data) == cudaErrorStreamCaptureInvalidated);
   CHECK(cudaStreamEndCapture(records.stream, &graph) == cudaErrorStreamCaptureInvalidated);
   CHECK(graph == nullptr);
 }
@@ -124,7 +156,7 @@ TEST_CASE("what CUDA refuses") {
   CHECK(launch(on, block.data, add_one, 0, 1025) == cudaErrorInvalidConfiguration);
   const OnStream other(1);  // of the device that is the current one from here on
   CHECK(launch(on, block.data) == cudaErrorInvalidResourceHandle);
-  CHECK(other.copy_down(block.data, here) == cudaErrorInvalidValue);
+  CHECK(other.copy_to(block.data, here) == cudaErrorInvalidValue);
   cudaEvent_t event;
   CHECK(cudaEventCreateWithFlags(&event, cudaEventDisableTiming) == cudaSuccess);
   CHECK(cudaEventRecord(event, on.stream) == cudaErrorInvalidResourceHandle);
@@ -234,13 +266,17 @@ TEST_CASE("cuFFT: a plan that is no more, and what it refuses") {
   cufftHandle plan;
   CHECK(cufftCreate(&plan) == CUFFT_SUCCESS);
   CHECK(make(plan, CUDA_R_32F, CUDA_C_32F) == CUFFT_INVALID_VALUE);  // it would allocate
+  CHECK(make(plan, CUDA_R_32F, CUDA_C_32F) == CUFFT_INVALID_PLAN);   // once for each
+  CHECK(cufftCreate(&plan) == CUFFT_SUCCESS);
   CHECK(cufftSetAutoAllocation(plan, 0) == CUFFT_SUCCESS);
-  CHECK(make(plan, CUDA_R_32F, CUDA_R_32F) == CUFFT_INVALID_VALUE);
   CHECK(make(plan, CUDA_R_32F, CUDA_C_32F) == CUFFT_SUCCESS);
   CHECK(cufftSetWorkArea(plan, x + 512) == CUFFT_SUCCESS);
   CHECK(cufftSetStream(plan, on.stream) == CUFFT_SUCCESS);
   CHECK(cufftXtExec(plan, x, x + 256, CUFFT_INVERSE) == CUFFT_INVALID_VALUE);
   CHECK(cufftXtExec(plan, x + 4, x + 256, CUFFT_FORWARD) == CUFFT_INVALID_VALUE);
+  CHECK(cudaSetDevice(1) == cudaSuccess);
+  CHECK(cufftXtExec(plan, x, x + 256, CUFFT_FORWARD) == CUFFT_INVALID_DEVICE);
+  CHECK(cudaSetDevice(0) == cudaSuccess);
   CHECK(cufftXtExec(plan, x, x + 256, CUFFT_FORWARD) == CUFFT_SUCCESS);
   CHECK(cudaStreamBeginCapture(on.stream, cudaStreamCaptureModeRelaxed) == cudaSuccess);
   CHECK(cufftXtExec(plan, x, x + 256, CUFFT_FORWARD) == CUFFT_SUCCESS);
@@ -252,6 +288,7 @@ TEST_CASE("cuFFT: a plan that is no more, and what it refuses") {
   CHECK(cufftDestroy(plan) == CUFFT_SUCCESS);
   CHECK(cufftXtExec(plan, x, x + 256, CUFFT_FORWARD) == CUFFT_INVALID_PLAN);
   CHECK(cudaGraphLaunch(exec, on.stream) == cudaSuccess);
-  CHECK_THROWS_AS(cudaStreamSynchronize(on.stream), std::logic_error);
+  CHECK(cudaStreamSynchronize(on.stream) == cudaErrorLaunchFailure);
+  CHECK(simt::finish().starts_with("a transform by a plan that is no more"));
   CHECK(cudaGraphExecDestroy(exec) == cudaSuccess);
 }

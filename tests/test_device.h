@@ -9,6 +9,7 @@
 #ifdef TRIAD_CUDA_ON_CPU
 #include <simt.h>
 #include <simulated_device.h>
+#include <triad/core/cuda/backend.h>
 #endif
 
 inline const triad::Device kCuda = triad::Device::cuda();
@@ -41,6 +42,19 @@ template <class F> void for_schedules(F f) {
   f();
 #endif
 }
+
+// While one lives the cache of memory is at work on the simulated device, as on a GPU. All that is
+// allocated meanwhile has to go before it.
+struct CachedBlocks {
+#ifdef TRIAD_CUDA_ON_CPU
+  CachedBlocks() { triad::caches_blocks = true; }
+  ~CachedBlocks() {
+    triad::caches_blocks = false;
+    triad::empty_cache();
+  }
+  CachedBlocks(const CachedBlocks&) = delete;
+#endif
+};
 
 // Calls f with a simulated device of every kind for which there are kernels of their own (Hopper,
 // and all others); elsewhere once.

@@ -92,7 +92,8 @@ struct Call {
                                                            &preference, 1, &found, &count);
     if (status == CUBLAS_STATUS_SUCCESS)
       status = count == 0 ? CUBLAS_STATUS_NOT_SUPPORTED : found.state;
-    if (p.epilogue != Epilogue::none && status != CUBLAS_STATUS_SUCCESS) return {};
+    const bool failed = status != CUBLAS_STATUS_SUCCESS && status != CUBLAS_STATUS_ALLOC_FAILED;
+    if (p.epilogue != Epilogue::none && failed) return {};
     check(status);
     return found.algo;
   }
@@ -106,7 +107,7 @@ bool gemm(Cuda device, const Gemm& p, const void* a, const void* b, const void* 
   static auto& states = *new std::map<int, std::pair<cublasLtHandle_t, void*>>;  // of devices
   static auto& choices = *new std::map<Problem, std::optional<cublasLtMatmulAlgo_t>>;
   static auto& mutex = *new std::mutex;
-  const auto stream = static_cast<cudaStream_t>(cuda::stream(device));
+  const cudaStream_t stream = cuda::stream(device);
   const std::lock_guard lock(mutex);
   auto& [handle, workspace] = states[device.index];
   Call call(p, bias, extra);

@@ -1,4 +1,4 @@
-// Matrix products: by cuBLASLt (cublas.cpp), in tests on the CPU by tests/cuda_on_cpu/cublas.cpp.
+// Matrix products by cuBLASLt.
 #pragma once
 
 #include <compare>

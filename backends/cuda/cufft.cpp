@@ -35,14 +35,14 @@ struct Plan {
     const cudaDataType in = transform == Transform::real_forward ? part : whole;
     const cudaDataType out = transform == Transform::real_inverse ? part : whole;
     long long size = n;
-    cufftHandle made = 0;
-    check(cufftCreate(&made));
-    handle = {new cufftHandle(made), [](const cufftHandle* h) {
-                cufftDestroy(*h);
-                delete h;
-              }};
-    check(cufftSetAutoAllocation(made, 0));
     check(with_memory(device, "a plan of cuFFT", CUFFT_ALLOC_FAILED, [&] {
+      cufftHandle made = 0;
+      check(cufftCreate(&made));
+      handle = {new cufftHandle(made), [](const cufftHandle* h) {
+                  cufftDestroy(*h);
+                  delete h;
+                }};
+      check(cufftSetAutoAllocation(made, 0));
       return cufftXtMakePlanMany(made, 1, &size, nullptr, 1, 1, in, nullptr, 1, 1, out, batch,
                                  &work_bytes, whole);
     }));
@@ -53,7 +53,7 @@ struct Plan {
     const auto work = Storage::allocate(work_bytes, Device::cuda(device.index));
     keep_for_graph(handle);
     check(cufftSetWorkArea(*handle, work->data()));
-    check(cufftSetStream(*handle, static_cast<cudaStream_t>(stream(device))));
+    check(cufftSetStream(*handle, stream(device)));
     const int direction = transform < Transform::complex_inverse ? CUFFT_FORWARD : CUFFT_INVERSE;
     check(cufftXtExec(*handle, const_cast<void*>(in), out, direction));
   }

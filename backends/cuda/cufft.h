@@ -1,5 +1,4 @@
-// Fourier transforms of contiguous rows: by cuFFT (cufft.cpp), in tests on the CPU by
-// tests/cuda_on_cpu/cufft.cpp.
+// Fourier transforms of contiguous rows by cuFFT.
 #pragma once
 
 #include <cstdint>

@@ -84,14 +84,13 @@ template <class P, class A> P argument([[maybe_unused]] Cuda device, const A& gi
 template <class... P, class... A>
 void launch(const Grid& grid, void (*kernel)(P...), const A&... args) {
   if (grid.blocks.x == 0) return;
-  cudaLaunchConfig_t config{};
-  config.gridDim = grid.blocks, config.blockDim = grid.threads;
-  config.dynamicSmemBytes = grid.shared_bytes;
-  config.stream = static_cast<cudaStream_t>(stream(grid.device));
-  if (grid.shared_bytes > 48 << 10)
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               int(shared_memory(grid.device))));  // for all threads' launches
+  const cudaLaunchConfig_t config{grid.blocks, grid.threads, grid.shared_bytes,
+                                  stream(grid.device)};
   check(with_memory(grid.device, "a kernel", cudaErrorMemoryAllocation, [&] {  // loads it
+    constexpr auto bytes = cudaFuncAttributeMaxDynamicSharedMemorySize;
+    if (grid.shared_bytes > 48 << 10)  // the most that it can have, for all threads' launches
+      if (const auto error = cudaFuncSetAttribute(kernel, bytes, int(shared_memory(grid.device))))
+        return error;
     return cudaLaunchKernelEx(&config, kernel, argument<P>(grid.device, args)...);
   }));
 }

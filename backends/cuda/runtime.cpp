@@ -81,6 +81,7 @@ struct Graph {
   }
 };
 thread_local std::shared_ptr<Graph> captured;  // while this thread captures it
+bool records(int device) { return captured && captured->device == device; }
 
 }  // namespace
 
@@ -92,17 +93,15 @@ void check(cudaError_t status) {
 
 int device_count() {
   int count = 0;
-  const cudaError_t status = cudaGetDeviceCount(&count);
-  if (status == cudaSuccess) return count;
-  cudaGetLastError();
+  if (cudaGetDeviceCount(&count) == cudaSuccess) return count;
   std::fprintf(stderr, "triad: CUDA cannot be used (%s); everything runs on the CPU\n",
-               cudaGetErrorString(status));
+               cudaGetErrorString(cudaGetLastError()));
   return 0;
 }
 
-void* stream(Cuda device) {
+cudaStream_t stream(Cuda device) {
   const State& own = state(device.index);
-  return captured && captured->device == device.index ? captured->recorder : own.stream;
+  return records(device.index) ? captured->recorder : own.stream;
 }
 int multiprocessors(Cuda device) { return state(device.index).multiprocessors; }
 int capability(Cuda device) { return attribute(device.index, cudaDevAttrComputeCapabilityMajor); }
@@ -126,16 +125,15 @@ void release(int device, void* block) noexcept {
 }
 
 void copy_to_device(int device, void* to, const void* from, std::size_t bytes) {
-  if (!captured) return copy_staged(state(device), to, from, bytes, cudaMemcpyHostToDevice);
+  if (!records(device)) return copy_staged(state(device), to, from, bytes, cudaMemcpyHostToDevice);
   const auto* first = static_cast<const std::byte*>(from);
   const auto copy = std::make_shared<std::vector<std::byte>>(first, first + bytes);
   keep_for_graph(copy);  // for its replays
-  check(cudaMemcpyAsync(to, copy->data(), bytes, cudaMemcpyHostToDevice,
-                        static_cast<cudaStream_t>(stream({device}))));
+  check(cudaMemcpyAsync(to, copy->data(), bytes, cudaMemcpyHostToDevice, captured->recorder));
 }
 
 void copy_to_host(int device, void* to, const void* from, std::size_t bytes) {
-  if (captured) throw Error("no value can be read while a step is captured");
+  if (records(device)) throw Error("no value can be read while a step is captured");
   copy_staged(state(device), to, from, bytes, cudaMemcpyDeviceToHost);
 }
 

@@ -17,7 +17,7 @@
 
 namespace triad::cuda {
 
-void* stream(Cuda device);  // a cudaStream_t; makes the device the calling thread's current one
+cudaStream_t stream(Cuda device);  // makes the device the calling thread's current one
 int multiprocessors(Cuda device);
 int capability(Cuda device);             // its major number: 9 for 9.0
 std::size_t shared_memory(Cuda device);  // bytes that a block may have
@@ -33,14 +33,16 @@ void keep_for_graph(std::shared_ptr<const void> used);
 void begin_capture(Cuda device);
 Function<void()> end_capture();
 
-// What call() returns; where that is `none`, CUDA has no memory left, once more without what
-// triad's cache holds.
-template <class R, class F> R with_memory(Cuda device, const char* what, R none, const F& call) {
+// What call() returns, errors too; where that is `out_of_memory`, once more without what triad's
+// cache holds. Then it is an OutOfMemory that names `what`.
+template <class R, class F>
+R with_memory(Cuda device, const char* what, R out_of_memory, const F& call) {
   R result = call();
-  if (result != none) return result;
+  if (result != out_of_memory) return result;
   cudaGetLastError();  // forgotten
   empty_cache();
-  if ((result = call()) != none) return result;
+  check(cudaSetDevice(device.index));  // others have been the current one
+  if ((result = call()) != out_of_memory) return result;
   throw OutOfMemory(std::string(Range::op_or("CUDA")) + ": out of memory on " +
                     name(Device::cuda(device.index)) + ": asked for " + what);
 }

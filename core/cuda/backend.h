@@ -26,6 +26,16 @@ inline constexpr bool kHasCuda = true;
 inline constexpr bool kHasCuda = false;  // none of the functions above is there
 #endif
 
+// Whether freed blocks are kept for later: not where every use after free and every overrun is to
+// be seen, under AddressSanitizer and, unless a test asks for it, on the simulated device.
+#if defined(TRIAD_CUDA_ON_CPU)
+inline bool caches_blocks = false;
+#elif defined(__SANITIZE_ADDRESS__)
+inline constexpr bool caches_blocks = false;
+#else
+inline constexpr bool caches_blocks = true;
+#endif
+
 inline thread_local MemoryPool* private_pool = nullptr;  // where this thread allocates, or null
 
 // Memory of a device apart from all other: what this thread allocates on it while a Use lives comes

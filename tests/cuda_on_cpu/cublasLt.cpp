@@ -1,5 +1,6 @@
 // cublasLt.h by the loops that define a product. What cuBLASLt does not take, it refuses.
 #include <cublasLt.h>
+#include <simulated_device.h>
 
 #include <bit>
 #include <cmath>
@@ -50,7 +51,8 @@ struct Product {
     return (of_a ? how.transpose_a : how.transpose_b) == CUBLAS_OP_T;
   }
   std::int64_t K() const { return transposed(true) ? a.rows : a.columns; }
-  bool has(int bits) const { return (how.epilogue & bits) == bits; }
+  bool has(int epilogue) const { return (how.epilogue & epilogue) == epilogue; }
+  bool has_aux() const { return has(CUBLASLT_EPILOGUE_GELU_AUX) || has(CUBLASLT_EPILOGUE_DGELU); }
 
   // cuBLASLt may also refuse an epilogue. Here it is these, so that what is done then is tested.
   cublasStatus_t check() const {
@@ -58,7 +60,7 @@ struct Product {
       if (x->type != a.type || x->batch != a.batch || x->column < x->rows || x->rows < 1 ||
           x->columns < 1 || x->batch < 1 || x->batch > 65535)
         return CUBLAS_STATUS_INVALID_VALUE;
-    const bool is_double = a.type == CUDA_R_64F, extra = has(128) || has(512);
+    const bool is_double = a.type == CUDA_R_64F, more = has_aux() || has(CUBLASLT_EPILOGUE_BGRADB);
     if (c.rows != d.rows || c.columns != d.columns ||
         d.rows != (transposed(true) ? a.columns : a.rows) ||
         d.columns != (transposed(false) ? b.rows : b.columns) ||
@@ -76,9 +78,10 @@ struct Product {
       case CUBLASLT_EPILOGUE_DGELU: break;
       default: return CUBLAS_STATUS_INVALID_VALUE;
     }
-    if (has(128) && (how.aux_column % 8 != 0 || how.aux_column < d.rows))
+    if (has_aux() && (how.aux_column % 8 != 0 || how.aux_column < d.rows))
       return CUBLAS_STATUS_INVALID_VALUE;
-    if (extra && (is_double || a.batch > 1 || (has(192) && a.type == CUDA_R_16F)))
+    if (more &&
+        (is_double || a.batch > 1 || (has(CUBLASLT_EPILOGUE_DGELU) && a.type == CUDA_R_16F)))
       return CUBLAS_STATUS_NOT_SUPPORTED;
     return CUBLAS_STATUS_SUCCESS;
   }
@@ -212,6 +215,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, const cublasLtMatmulDescO
                               const void* c, const Layout* c_layout, void* d,
                               const Layout* d_layout, const cublasLtMatmulAlgo_t* algorithm,
                               void* workspace, std::size_t workspace_bytes, cudaStream_t stream) {
+  int device;
+  cudaGetDevice(&device);
   const Product own{*product, *a_layout, *b_layout, *c_layout, *d_layout};
   const auto& preference = algorithm->preference;
   const void* const data[] = {a, b, c, d};
@@ -222,14 +227,14 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, const cublasLtMatmulDescO
   for (const void* more : {product->bias, product->aux})
     if (more && (simt::device_of(more) != handle->device || std::uintptr_t(more) % 16 != 0))
       return CUBLAS_STATUS_INVALID_VALUE;
-  if (own.check() != CUBLAS_STATUS_SUCCESS || workspace_bytes < preference.workspace ||
-      simt::device_of(workspace) != handle->device)
+  if (device != handle->device || own.check() != CUBLAS_STATUS_SUCCESS ||
+      workspace_bytes < preference.workspace || simt::device_of(workspace) != handle->device)
     return CUBLAS_STATUS_INVALID_VALUE;
   const auto number = [&](const void* from) {
     return product->scale == CUDA_R_64F ? *static_cast<const double*>(from)
                                         : double(*static_cast<const float*>(from));
   };
-  simt::enqueue(stream, [=, alpha = number(alpha), beta = number(beta)] {
+  const auto error = simt::enqueue(stream, [=, alpha = number(alpha), beta = number(beta)] {
     visit_any(dtype_of_layout(own.a), [&]<class T>(T) {
       if constexpr (is_floating_point(dtype_of<T>()))
         own.run(alpha, static_cast<const T*>(a), static_cast<const T*>(b), beta,
@@ -237,5 +242,6 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, const cublasLtMatmulDescO
     });
     std::memset(workspace, 0xff, 64);
   });
-  return CUBLAS_STATUS_SUCCESS;
+  triad::cuda::epilogues_seen |= product->epilogue;
+  return error == cudaSuccess ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_INVALID_VALUE;
 }

@@ -51,9 +51,9 @@ enum cublasLtEpilogue_t {
   CUBLASLT_EPILOGUE_BGRADB = 512,  // bias becomes the sums of op(B) over k, one for a column of D
 };
 enum cublasLtMatmulDescAttributes_t {
-  CUBLASLT_MATMUL_DESC_TRANSA = 3,  // int32_t, as the next two
-  CUBLASLT_MATMUL_DESC_TRANSB = 4,
-  CUBLASLT_MATMUL_DESC_EPILOGUE = 7,
+  CUBLASLT_MATMUL_DESC_TRANSA = 3,    // int32_t
+  CUBLASLT_MATMUL_DESC_TRANSB = 4,    // int32_t
+  CUBLASLT_MATMUL_DESC_EPILOGUE = 7,  // uint32_t
   CUBLASLT_MATMUL_DESC_BIAS_POINTER = 8,
   CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER = 11,
   CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD = 12,  // int64_t, a multiple of 8

@@ -8,7 +8,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <deque>
-#include <exception>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -23,7 +22,7 @@ struct SimulatedGraph {
 };
 
 struct SimulatedGraphExec {
-  std::vector<Work> nodes;
+  std::shared_ptr<const std::vector<Work>> nodes;
   void* memory;  // of the device, as a real one takes some
 };
 
@@ -33,6 +32,7 @@ struct SimulatedStream {
   std::int64_t done = 0;
   std::unique_ptr<SimulatedGraph> recorded = nullptr;  // while it captures
   bool is_invalid = false;                             // what it captures
+  bool is_destroyed = false;
 };
 
 struct SimulatedEvent {
@@ -53,11 +53,13 @@ std::set<SimulatedStream*>& streams() {
   static auto& all = *new std::set<SimulatedStream*>;
   return all;
 }
-std::map<const void*, std::size_t>& dynamic_bytes() {  // that a kernel may have, where that is set
-  static auto& all = *new std::map<const void*, std::size_t>;
+// Of dynamic shared memory, that a kernel may have on a device, where that has been set.
+std::map<std::pair<const void*, int>, std::size_t>& dynamic_bytes() {
+  static auto& all = *new std::map<std::pair<const void*, int>, std::size_t>;
   return all;
 }
-std::exception_ptr failure;  // of a kernel
+std::string failures[triad::cuda::kSimulatedDevices];  // the first of each device's
+thread_local std::string last_failure;                 // that this thread has been told
 
 using Lock = std::lock_guard<std::recursive_mutex>;
 
@@ -68,16 +70,18 @@ cudaError_t result(cudaError_t error) {
 
 // Does the stream's work until so much of it has been done.
 void work_off(SimulatedStream& stream, std::int64_t until) {
+  if (stream.done >= until) return;
+  const simt::Arena::Access access(simt::Arena::of(stream.device));
   while (stream.done < until) {
     const auto [schedule, work] = std::move(stream.waiting.front());
     stream.waiting.pop_front();
     ++stream.done;
     const int before = std::exchange(simt::schedule, schedule);
-    const simt::Arena::Access access(simt::Arena::of(stream.device));
     try {
       work();
-    } catch (...) {
-      if (!failure) failure = std::current_exception();
+    } catch (const std::exception& error) {
+      std::string& first = failures[stream.device];
+      if (first.empty()) first = error.what();
     }
     simt::schedule = before;
   }
@@ -85,15 +89,12 @@ void work_off(SimulatedStream& stream, std::int64_t until) {
 std::int64_t end_of(const SimulatedStream& stream) {
   return stream.done + std::int64_t(stream.waiting.size());
 }
-// What the host has waited for; a stream that captures has nothing to wait for.
+// What the host waits for.
 cudaError_t wait(SimulatedStream& stream, std::int64_t until) {
-  if (stream.recorded) {
-    stream.is_invalid = true;
-    return result(cudaErrorStreamCaptureUnsupported);
-  }
   work_off(stream, until);
-  if (failure) std::rethrow_exception(std::exchange(failure, nullptr));
-  return cudaSuccess;
+  if (failures[stream.device].empty()) return cudaSuccess;
+  last_failure = failures[stream.device];
+  return result(cudaErrorLaunchFailure);
 }
 
 // For coverage.py, into a file of the folder that the environment names: "offset of the kernel in
@@ -112,6 +113,16 @@ void note_run(const void* kernel) {
   std::fflush(file);
 }
 
+// Blocks that are given back as soon as what may use them is done.
+std::set<const void*>& freed() {
+  static auto& all = *new std::set<const void*>;
+  return all;
+}
+void work_off_all(int device) {
+  for (SimulatedStream* stream : streams())
+    if (stream->device == device) work_off(*stream, end_of(*stream));
+}
+
 }  // namespace
 
 const char* cudaGetErrorString(cudaError_t error) {
@@ -122,6 +133,7 @@ const char* cudaGetErrorString(cudaError_t error) {
     case cudaErrorInvalidConfiguration: return "invalid configuration argument";
     case cudaErrorInvalidDevice: return "invalid device ordinal";
     case cudaErrorInvalidResourceHandle: return "invalid resource handle";
+    case cudaErrorLaunchFailure: return last_failure.c_str();
     case cudaErrorStreamCaptureUnsupported:
       return "operation not permitted when stream is capturing";
     case cudaErrorStreamCaptureInvalidated:
@@ -141,6 +153,11 @@ cudaError_t cudaGetDeviceCount(int* count) {
 cudaError_t cudaSetDevice(int device) {
   if (device < 0 || device >= triad::cuda::kSimulatedDevices) return result(cudaErrorInvalidDevice);
   current_device = device;
+  return cudaSuccess;
+}
+
+cudaError_t cudaGetDevice(int* device) {
+  *device = current_device;
   return cudaSuccess;
 }
 
@@ -167,14 +184,16 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   const Lock lock(mutex);
+  if (stream->recorded) {  // which spoils what it captures
+    stream->is_invalid = true;
+    return result(cudaErrorStreamCaptureUnsupported);
+  }
   return wait(*stream, end_of(*stream));
 }
 
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   const Lock lock(mutex);
-  work_off(*stream, end_of(*stream));
-  streams().erase(stream);
-  delete stream;
+  stream->is_destroyed = true;  // it does what was launched, and events know it
   return cudaSuccess;
 }
 
@@ -186,7 +205,8 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   const Lock lock(mutex);
   if (event->device != stream->device) return result(cudaErrorInvalidResourceHandle);
-  if (stream->recorded) return result(cudaErrorStreamCaptureUnsupported);  // here alone
+  if (stream->recorded)  // CUDA would make it part of the graph; triad never does that
+    return result(cudaErrorStreamCaptureUnsupported);
   event->stream = stream, event->number = end_of(*stream);
   return cudaSuccess;
 }
@@ -206,6 +226,10 @@ cudaError_t cudaMalloc(void** block, std::size_t bytes) {
   else {
     if (blocks_left > 0) --blocks_left;
     *block = simt::Arena::of(current_device).take(bytes);
+    if (!*block) {
+      work_off_all(current_device);
+      *block = simt::Arena::of(current_device).take(bytes);
+    }
   }
   return *block ? cudaSuccess : result(cudaErrorMemoryAllocation);
 }
@@ -214,10 +238,17 @@ cudaError_t cudaFree(void* block) {
   const Lock lock(mutex);
   const int device = simt::device_of(block);
   if (!block) return cudaSuccess;
-  if (device < 0) return result(cudaErrorInvalidValue);
+  if (device < 0 || !simt::Arena::of(device).is_block(block) || !freed().insert(block).second)
+    return result(cudaErrorInvalidValue);
+  // Once what every stream has to do by now is done, and forgotten.
+  const std::shared_ptr<void> end(block, [device](void* block) {
+    const Lock lock(mutex);
+    freed().erase(block);
+    simt::Arena::of(device).give_back(block);
+  });
   for (SimulatedStream* stream : streams())
-    if (stream->device == device) work_off(*stream, end_of(*stream));
-  simt::Arena::of(device).give_back(block);
+    if (stream->device == device && !stream->waiting.empty())
+      stream->waiting.emplace_back(simt::schedule, [end] {});
   return cudaSuccess;
 }
 
@@ -228,9 +259,9 @@ cudaError_t cudaMallocHost(void** block, std::size_t bytes) {
 
 cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind,
                             cudaStream_t stream) {
-  const bool down = kind == cudaMemcpyHostToDevice;
-  if (simt::device_of(to) != (down ? stream->device : -1) ||
-      simt::device_of(from) != (down ? -1 : stream->device))
+  const bool to_device = kind == cudaMemcpyHostToDevice;
+  if (simt::device_of(to) != (to_device ? stream->device : -1) ||
+      simt::device_of(from) != (to_device ? -1 : stream->device))
     return result(cudaErrorInvalidValue);
   return simt::enqueue(stream, [=] { std::memcpy(to, from, bytes); });
 }
@@ -258,7 +289,7 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph, unsigned long long) {
   void* memory;
   if (const auto error = cudaMalloc(&memory, 64)) return error;
-  *exec = new SimulatedGraphExec{graph->nodes, memory};
+  *exec = new SimulatedGraphExec{std::make_shared<const std::vector<Work>>(graph->nodes), memory};
   return cudaSuccess;
 }
 
@@ -268,8 +299,8 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
 }
 
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
-  return simt::enqueue(stream, [exec] {
-    for (const Work& node : exec->nodes) node();
+  return simt::enqueue(stream, [nodes = exec->nodes] {
+    for (const Work& node : *nodes) node();
   });
 }
 
@@ -290,6 +321,8 @@ int simt::device_of(const void* address) {
 
 cudaError_t simt::enqueue(cudaStream_t stream, Work work) {
   const Lock lock(mutex);
+  if (stream->is_destroyed) return result(cudaErrorInvalidResourceHandle);
+  if (stream->recorded && stream->is_invalid) return result(cudaErrorStreamCaptureInvalidated);
   if (stream->recorded) stream->recorded->nodes.push_back(std::move(work));
   else stream->waiting.emplace_back(simt::schedule, std::move(work));
   return cudaSuccess;
@@ -299,8 +332,18 @@ cudaError_t simt::set_attribute(const void* kernel, int bytes) {
   const Lock lock(mutex);
   if (bytes < 0 || std::size_t(bytes) > triad::cuda::shared_bytes_shown)
     return result(cudaErrorInvalidValue);
-  dynamic_bytes()[kernel] = std::size_t(bytes);
+  dynamic_bytes()[{kernel, current_device}] = std::size_t(bytes);
   return cudaSuccess;
+}
+
+std::string simt::finish() {
+  const Lock lock(mutex);
+  std::string all;
+  for (int device = 0; device < triad::cuda::kSimulatedDevices; ++device) {
+    work_off_all(device);
+    all += std::exchange(failures[device], "");
+  }
+  return all;
 }
 
 cudaError_t simt::enqueue_kernel(const void* kernel, const cudaLaunchConfig_t& config, Work body) {
@@ -308,7 +351,7 @@ cudaError_t simt::enqueue_kernel(const void* kernel, const cudaLaunchConfig_t& c
   if (config.stream->device != current_device) return result(cudaErrorInvalidResourceHandle);
   if (config.blockDim.x * config.blockDim.y * config.blockDim.z > 1024)
     return result(cudaErrorInvalidConfiguration);
-  const auto own = dynamic_bytes().find(kernel);
+  const auto own = dynamic_bytes().find({kernel, current_device});
   if (config.dynamicSmemBytes > (own == dynamic_bytes().end() ? 48 << 10 : own->second))
     return result(cudaErrorInvalidValue);
   return enqueue(config.stream, [kernel, config, body = std::move(body)] {

@@ -2,9 +2,10 @@
 // what of it a program must not do is an error here, too.
 //
 // Nothing that goes to a stream is done before the host waits for it: a copy reads its source, and
-// a kernel runs, in cudaStreamSynchronize, cudaEventSynchronize or cudaFree, in the order of the
-// stream. What a kernel has done wrong is thrown by the next of the first two. Memory is an arena
-// of the device's own (device_memory.h), which the host cannot touch.
+// a kernel runs, in cudaStreamSynchronize or cudaEventSynchronize, in the order of the stream. (And
+// where cudaMalloc finds no room, as what is freed is given back behind the work that may use it.)
+// After what a kernel has done wrong its device is broken: whoever waits for it is told. Memory is
+// an arena of the device's own (device_memory.h), which the host cannot touch.
 #pragma once
 
 #include <functional>
@@ -19,13 +20,21 @@ enum cudaError_t {
   cudaErrorInvalidConfiguration = 9,
   cudaErrorInvalidDevice = 101,
   cudaErrorInvalidResourceHandle = 400,
+  cudaErrorLaunchFailure = 719,
   cudaErrorStreamCaptureUnsupported = 900,
   cudaErrorStreamCaptureInvalidated = 901,
 };
-const char* cudaGetErrorString(cudaError_t error);
-cudaError_t cudaGetLastError();  // and forgets it
+const char* cudaGetErrorString(cudaError_t error);  // of a launch failure, what has failed
+cudaError_t cudaGetLastError();                     // and forgets it
 
-enum cudaDataType { CUDA_R_32F, CUDA_R_64F, CUDA_R_16F, CUDA_C_32F, CUDA_C_64F, CUDA_R_16BF = 14 };
+enum cudaDataType {
+  CUDA_R_32F = 0,
+  CUDA_R_64F = 1,
+  CUDA_R_16F = 2,
+  CUDA_C_32F = 4,
+  CUDA_C_64F = 5,
+  CUDA_R_16BF = 14
+};
 
 // ---------------------------------------------------------------------- devices
 
@@ -36,6 +45,7 @@ enum cudaDeviceAttr {
 };
 cudaError_t cudaGetDeviceCount(int* count);
 cudaError_t cudaSetDevice(int device);  // of this thread
+cudaError_t cudaGetDevice(int* device);
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device);
 
 // ---------------------------------------------------------------------- streams, events
@@ -74,7 +84,7 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph,
                                  unsigned long long flags);
 cudaError_t cudaGraphDestroy(cudaGraph_t graph);
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream);
-cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec);  // which must not be running
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec);  // once what was launched of it is done
 
 // ---------------------------------------------------------------------- kernels
 
@@ -92,6 +102,9 @@ cudaError_t enqueue(cudaStream_t stream, std::function<void()> work);
 cudaError_t enqueue_kernel(const void* kernel, const cudaLaunchConfig_t& config,
                            std::function<void()> body);
 cudaError_t set_attribute(const void* kernel, int bytes);
+// Does all that has been launched, and gives what kernels have done wrong; the devices are whole
+// again.
+std::string finish();
 }  // namespace simt
 
 template <class T> cudaError_t cudaFuncSetAttribute(T* kernel, cudaFuncAttribute, int bytes) {
@@ -100,6 +113,7 @@ template <class T> cudaError_t cudaFuncSetAttribute(T* kernel, cudaFuncAttribute
 template <class... P, class... A>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(P...),
                                A&&... args) {
+  static_assert((std::is_trivially_copyable_v<P> && ...) && sizeof(std::tuple<P...>) <= 32764);
   return simt::enqueue_kernel(
       reinterpret_cast<const void*>(kernel), *config,
       [kernel, given = std::tuple<P...>(std::forward<A>(args)...)] { std::apply(kernel, given); });

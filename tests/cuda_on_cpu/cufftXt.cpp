@@ -76,7 +76,7 @@ struct Plan {
   std::size_t work_bytes = 0;
   cudaDataType in = {}, out = {};
   Index n = 0, batch = 0;
-  bool automatic = true, is_alive = true;
+  bool automatic = true, is_planned = false, is_alive = true;
 
   DType real() const { return in == CUDA_R_64F || in == CUDA_C_64F ? f64 : f32; }
 };
@@ -136,7 +136,7 @@ cufftResult cufftXtMakePlanMany(cufftHandle plan, int rank, long long* size, lon
                                 long long, long long, cudaDataType out, long long batch,
                                 std::size_t* work_bytes, cudaDataType execution) {
   const auto own = plan_of(plan);
-  if (!own || own->memory) return CUFFT_INVALID_PLAN;
+  if (!own || std::exchange(own->is_planned, true)) return CUFFT_INVALID_PLAN;  // once for each
   own->in = in, own->out = out, own->n = *size, own->batch = batch;
   const bool is_double = own->real() == f64;
   const cudaDataType part = is_double ? CUDA_R_64F : CUDA_R_32F;
@@ -168,16 +168,17 @@ cufftResult cufftSetStream(cufftHandle plan, cudaStream_t stream) {
 cufftResult cufftXtExec(cufftHandle plan, void* in, void* out, int direction) {
   const auto own = plan_of(plan);
   if (!own || !own->memory) return CUFFT_INVALID_PLAN;
+  if (int current; cudaGetDevice(&current), current != own->device) return CUFFT_INVALID_DEVICE;
   for (const void* data : {in, out, own->work})
     if (simt::device_of(data) != own->device) return CUFFT_INVALID_VALUE;
   const bool is_real = own->in == CUDA_R_32F || own->in == CUDA_R_64F;
   const int wanted = is_real ? CUFFT_FORWARD : own->in != own->out ? CUFFT_INVERSE : direction;
   if (std::uintptr_t(in) % (2 * item_size(own->real())) != 0 || direction != wanted)
     return CUFFT_INVALID_VALUE;
-  simt::enqueue(own->stream, [own, now = *own, in, out, direction] {
+  const auto error = simt::enqueue(own->stream, [own, now = *own, in, out, direction] {
     if (!own->is_alive) throw std::logic_error("a transform by a plan that is no more");
     visit_float("fft", own->real(),
                 [&]<class T>(T) { run<T>(now, direction == CUFFT_INVERSE, in, out); });
   });
-  return CUFFT_SUCCESS;
+  return error == cudaSuccess ? CUFFT_SUCCESS : CUFFT_INVALID_VALUE;
 }

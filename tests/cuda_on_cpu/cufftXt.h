@@ -3,7 +3,13 @@
 
 #include <cuda_runtime.h>
 
-enum cufftResult { CUFFT_SUCCESS, CUFFT_INVALID_PLAN, CUFFT_ALLOC_FAILED, CUFFT_INVALID_VALUE = 4 };
+enum cufftResult {
+  CUFFT_SUCCESS = 0,
+  CUFFT_INVALID_PLAN = 1,
+  CUFFT_ALLOC_FAILED = 2,
+  CUFFT_INVALID_VALUE = 4,
+  CUFFT_INVALID_DEVICE = 11,
+};
 inline constexpr int CUFFT_FORWARD = -1, CUFFT_INVERSE = 1;
 using cufftHandle = int;
 

@@ -12,7 +12,7 @@
 namespace simt {
 namespace {
 
-constexpr std::size_t kArena = std::size_t(4) << 30, kAlignment = 256, kGap = 256;
+constexpr std::size_t kArena = std::size_t(4) << 30, kAlignment = 256, kGap = 256, kPage = 4096;
 
 }  // namespace
 
@@ -42,13 +42,20 @@ void* Arena::take(std::size_t bytes) {
     if (length > size) free_[first + size] = length - size;
     blocks_[first] = {size, bytes};
     used_ = std::max(used_, first + size);
-    const Access access(*this);
     ASAN_UNPOISON_MEMORY_REGION(base_ + first, size);
+    if (accesses_ == 0) protect(first, size, PROT_READ | PROT_WRITE);
     std::memset(base_ + first, 0xff, size);
+    if (accesses_ == 0) protect(first, size, PROT_NONE);
     ASAN_POISON_MEMORY_REGION(base_ + first + bytes, size - bytes);
     return base_ + first;
   }
   return nullptr;
+}
+
+bool Arena::is_block(const void* address) {
+  const std::lock_guard lock(mutex_);
+  return has(address) &&
+         blocks_.contains(std::size_t(static_cast<const std::byte*>(address) - base_));
 }
 
 void Arena::give_back(void* block) {
@@ -63,6 +70,7 @@ void Arena::give_back(void* block) {
     std::fprintf(stderr, "a kernel has written behind a block of %zu bytes\n", bytes);
     std::abort();
   }
+  std::memset(block, 0xff, bytes);
 #endif
   ASAN_POISON_MEMORY_REGION(block, size);
   auto after = free_.lower_bound(first);
@@ -83,9 +91,15 @@ void Arena::give_back(void* block) {
 void Arena::open(int more) {
   const std::lock_guard lock(mutex_);
   accesses_ += more;
-#ifdef __SANITIZE_ADDRESS__
   if (accesses_ == (more + 1) / 2)  // the first opens it, the last closes it
-    mprotect(base_, (used_ + 4095) / 4096 * 4096, more > 0 ? PROT_READ | PROT_WRITE : PROT_NONE);
+    protect(0, used_, more > 0 ? PROT_READ | PROT_WRITE : PROT_NONE);
+}
+
+void Arena::protect([[maybe_unused]] std::size_t first, [[maybe_unused]] std::size_t bytes,
+                    [[maybe_unused]] int how) const {
+#ifdef __SANITIZE_ADDRESS__
+  const std::size_t start = first / kPage * kPage;
+  mprotect(base_ + start, (first + bytes - start + kPage - 1) / kPage * kPage, how);
 #endif
 }
 

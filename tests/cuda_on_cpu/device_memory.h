@@ -18,7 +18,8 @@ class Arena {
   static Arena& of(int device);
 
   bool has(const void* address) const;
-  void* take(std::size_t bytes);  // null where no free range is so long
+  void* take(std::size_t bytes);       // null where no free range is so long
+  bool is_block(const void* address);  // one that was taken, its first byte
   void give_back(void* block);
 
   // While one lives, the memory can be read and written.
@@ -39,6 +40,7 @@ class Arena {
 
   Arena();
   void open(int more);
+  void protect(std::size_t first, std::size_t bytes, int how) const;  // whole pages
 
   std::byte* base_;
   std::recursive_mutex mutex_;               // of what follows

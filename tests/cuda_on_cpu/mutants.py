@@ -37,20 +37,26 @@ def table(ops, gradients=True):
 LARGE = ("test_cuda", "more elements*", "")
 ROWS = ("test_cuda_rows", "*", "")
 CAPTURED = ("test_cuda_graphed_step", "*", "")
+DEVICES = ("test_cuda_devices", "*", "")
+FAILURES = ("test_cuda_failures", "*", "")
 ALL = ""
 TESTS = {
     "attention.cu": [("test_cuda_attention", "*", "")],
     "attention_hopper.cu": [("test_cuda_attention", c, "") for c in ("*more tiles*", "*")],
     "copy.cu": [LARGE, ROWS, *table("cat,stack,where,Tensor::contiguous,Tensor::to"),
                 *table(ALL, False)],
+    "cublas.cpp": [("test_cuda_matmul", "*", ""), ("test_cuda_mlp", "*", ""), DEVICES, FAILURES],
+    "cufft.cpp": [("test_cuda_fourier", "*", ""), DEVICES, CAPTURED, FAILURES],
     "elementwise.cu": [LARGE, *table(ALL, False)],
     "fourier.cu": [("test_cuda_fourier", "*", "")],
     "indexing.cu": [LARGE, ROWS, *table("embedding,index_select,gather,scatter_add"), CAPTURED],
     "matmul.cu": [("test_cuda_matmul", "*", "")],
     "optimizers.cu": [("test_cuda_optimizers", "*", ""), CAPTURED],
     "random.cu": [("test_cuda", "random*", ""), CAPTURED],
+    "replay.cu": [CAPTURED, FAILURES],
     "reduce.cu": [LARGE, ROWS, *table("sum,mean,var,max,min,argmax,argmin,topk,cumsum"),
                   *table(ALL, False)],
+    "runtime.cpp": [("test_cuda", "*", ""), CAPTURED, DEVICES, FAILURES],
     "rows.cu": [ROWS, *table("softmax,log_softmax,layer_norm,rms_norm,cross_entropy")],
 }
 # Headers are tried within sources: what survives in the first, in the second.
@@ -79,6 +85,8 @@ CHANGES = [
     ("a warp not waited for", r"__syncwarp\(\);", ";", r"if (mutant::is(N)) {} else \g<0>"),
     ("a copy not waited for", r"wait_copies<0>\(\);", ";", r"if (mutant::is(N)) {} else \g<0>"),
     ("a product not waited for", r"wait_products<\w+>\(.*\);", ";",
+     r"if (mutant::is(N)) {} else \g<0>"),
+    ("a call left out", r"^\s*(check|describe|set|cuda\w+|keep_for_graph|empty_cache)\(.*\);$", ";",
      r"if (mutant::is(N)) {} else \g<0>"),
     ("one less <=", r" <= ", " <= -1 + ", " <= mutant::less(N) + "),
     ("one more <", r"(?<!<) < (?!<)", " < 1 + ", " < mutant::more(N) + "),
@@ -169,7 +177,7 @@ class Build:
         command[command.index("-o") + 1] = str(scratch / "mutant.o")
         command[command.index("-c") + 1] = str(include / source)
         command = [a for a in command if not a.startswith(("-MF", "-MT", "-MD", "-Wall", "-Wextra"))
-                   and not a.endswith((".o.d", ".cu.o"))]
+                   and not a.endswith((".o.d", ".cu.o", ".cpp.o"))]
         command += ["-O1", "-fsanitize=bounds", "-fsanitize-undefined-trap-on-error"]
         command[1:1] = [f"-I{scratch}", "-include", str(pathlib.Path(__file__).with_name("mutant.h"))]
         done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True)

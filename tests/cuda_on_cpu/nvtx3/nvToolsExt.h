@@ -1,13 +1,21 @@
 // NVIDIA's ranges for profilers, where a test reads them.
 #pragma once
 
+#include <mutex>
+
 #include <simulated_device.h>
 
+inline void note_range(const std::string& text) {
+  static std::mutex mutex;
+  const std::lock_guard lock(mutex);
+  triad::cuda::ranges_seen += text;
+}
+
 inline int nvtxRangePushA(const char* name) {
-  triad::cuda::ranges_seen += std::string(name) + "(";
+  note_range(std::string(name) + "(");
   return 0;
 }
 inline int nvtxRangePop() {
-  triad::cuda::ranges_seen += ")";
+  note_range(")");
   return 0;
 }
