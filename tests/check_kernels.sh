@@ -42,6 +42,11 @@ cat "${logs[@]}" | awk '
         warp = int(($3 * 32 + 255) / 256) * 256
         by_registers = int(65536 / (warp * threads[name] / 32))
         memory = ($2 == "sm_80" ? 163 : 227) * 1024
+        # launch.h asks for all shared memory that a block may have, where that is more than usual.
+        if (dynamic[name] > 49152 && $4 > 0) {
+          print name " for " $2 " has static shared memory beside more than 48 KiB that are not"
+          ++faults
+        }
         used = $4 + dynamic[name] + 1024
         by_memory = int(memory / used)
         fit = by_registers < by_memory ? by_registers : by_memory

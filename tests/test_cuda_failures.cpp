@@ -5,6 +5,7 @@
 
 #ifdef TRIAD_CUDA_ON_CPU
 #include <simulated_device.h>
+#include <triad/backends/cuda/launch.h>
 #endif
 
 using namespace triad;
@@ -142,6 +143,27 @@ TEST_CASE("memory that runs out while a step is captured") {
   }
   CHECK(failures > 5);
   CHECK(memory_stats(kCuda).live_bytes == before.live_bytes);
+}
+
+namespace {
+
+void break_down() { simt::fail("a fault"); }
+
+}  // namespace
+
+TEST_CASE(
+    "a kernel that breaks its device: an error wherever something waits for it, or is asked") {
+  const Tensor x = ones({3}, {.device = kCuda});
+  cuda::launch({Cuda{0}, dim3(1), dim3(1)}, break_down);
+  const auto is_told = [&](auto f) {
+    return message_of<DeviceError>(f).starts_with("CUDA: a fault, block 0");
+  };
+  CHECK(is_told([&] { values(x); }));
+  CHECK(is_told([&] { x + x; }));                // memory
+  CHECK(is_told([&] { x.fill_(2); }));           // a kernel
+  CHECK(is_told([&] { x.copy_(zeros({3})); }));  // a copy
+  CHECK(simt::finish().starts_with("a fault"));
+  CHECK(values(x + x) == std::vector<double>(3, 2.0));
 }
 
 TEST_CASE("ranges for profilers: modules, ops and their backward") {

@@ -163,6 +163,19 @@ TEST_CASE("a captured step: what other threads do meanwhile is no part of it") {
   CHECK(values(theirs) == std::vector<double>(5, 0.0));
 }
 
+TEST_CASE("a captured step keeps its plans of transforms, however many others are made") {
+  Tensor w = ones({11}, {.device = kCuda}).requires_grad_();
+  nn::Adam optimizer(nn::NamedTensors{{"w", w}});
+  nn::GraphedStep step(
+      optimizer,
+      [&](const Tensors& batch) { return sum(square(irfft(rfft(w * batch[0]) * 2.0, 11))); }, {});
+  const Tensors batch{ones({11}, {.device = kCuda})};
+  step(batch);
+  const double before = step(batch).item<double>();
+  for (std::int64_t n = 12; n < 80; ++n) rfft(ones({n}, {.device = kCuda}));
+  CHECK(step(batch).item<double>() < before);
+}
+
 TEST_CASE("a captured step counts steps as the optimizer does, whoever else takes some") {
   const auto train = [](bool graphed) {
     Tensor w = ones({3}, {.device = kCuda}).requires_grad_();

@@ -5,6 +5,10 @@
 #include <triad/tests/kernel_checks.h>
 #include <triad/triad.h>
 
+#ifdef TRIAD_CUDA_ON_CPU
+#include <cublasLt.h>
+#endif
+
 using namespace triad;
 using kernel_checks::check_close;
 using kernel_checks::random_tensor;
@@ -123,7 +127,14 @@ TEST_CASE("mlp on CUDA: one op for a GPU that has the products, which says what 
   };
   for (DType dtype : {f32, f64}) CHECK(op_of(dtype) != "mlp");
 #ifdef TRIAD_CUDA_ON_CPU
-  for (DType dtype : {bf16, f16}) CHECK(op_of(dtype) == "mlp");
+  for (DType dtype : {bf16, f16}) {
+    CHECK(op_of(dtype) == "mlp");
+    triad::cuda::epilogues_seen = 0;
+    run_and_back(leaves(inputs({4, 8}, 8, 16, 4, dtype), kCuda, dtype), ones({4, 4}));
+    const int seen = triad::cuda::epilogues_seen & ~CUBLASLT_EPILOGUE_DEFAULT;
+    const int all = CUBLASLT_EPILOGUE_GELU_AUX_BIAS | CUBLASLT_EPILOGUE_BGRADB;
+    CHECK(seen == (all | (dtype == bf16 ? CUBLASLT_EPILOGUE_DGELU : 0)));  // refused in f16
+  }
   const Tensors x = leaves(inputs({4, 8}, 8, 16, 4, bf16), kCuda, bf16);
   const Tensor first = grad({sum(run(x))}, {x[0]}, {}, {.create_graph = true})[0];
   std::string text;

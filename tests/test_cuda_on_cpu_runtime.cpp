@@ -51,7 +51,7 @@ cudaError_t launch(const OnStream& on, void* x, void (*kernel)(int*) = add_one,
 TEST_CASE("what goes to a stream is done when the host waits, in order, and not before") {
   const OnStream on;
   const OnDevice block(sizeof(int));
-  cudaEvent_t event;
+  static cudaEvent_t event;  // which stays
   CHECK(cudaEventCreateWithFlags(&event, cudaEventDisableTiming) == cudaSuccess);
   CHECK(cudaEventSynchronize(event) == cudaSuccess);  // which was never recorded
   int from = 1, first = 0, last = 0;
@@ -157,7 +157,7 @@ TEST_CASE("what CUDA refuses") {
   const OnStream other(1);  // of the device that is the current one from here on
   CHECK(launch(on, block.data) == cudaErrorInvalidResourceHandle);
   CHECK(other.copy_to(block.data, here) == cudaErrorInvalidValue);
-  cudaEvent_t event;
+  static cudaEvent_t event;  // which stays
   CHECK(cudaEventCreateWithFlags(&event, cudaEventDisableTiming) == cudaSuccess);
   CHECK(cudaEventRecord(event, on.stream) == cudaErrorInvalidResourceHandle);
   triad::cuda::blocks_left = 0;

@@ -36,6 +36,8 @@ template <class T> cublasStatus_t assign(T& to, const void* value, std::size_t b
 
 using Layout = cublasLtMatrixLayoutOpaque_t;
 
+constexpr std::uint32_t kMade = 0x74726961;  // what no memory that nobody has written to holds
+
 DType dtype_of_layout(const Layout& x) {
   return x.type == CUDA_R_64F   ? f64
          : x.type == CUDA_R_32F ? f32
@@ -57,11 +59,11 @@ struct Product {
   // cuBLASLt may also refuse an epilogue. Here it is these, so that what is done then is tested.
   cublasStatus_t check() const {
     for (const Layout* x : {&a, &b, &c, &d})
-      if (x->type != a.type || x->batch != a.batch || x->column < x->rows || x->rows < 1 ||
-          x->columns < 1 || x->batch < 1 || x->batch > 65535)
+      if (x->made != kMade || x->type != a.type || x->batch != a.batch || x->column < x->rows ||
+          x->rows < 1 || x->columns < 1 || x->batch < 1 || x->batch > 65535)
         return CUBLAS_STATUS_INVALID_VALUE;
     const bool is_double = a.type == CUDA_R_64F, more = has_aux() || has(CUBLASLT_EPILOGUE_BGRADB);
-    if (c.rows != d.rows || c.columns != d.columns ||
+    if (how.made != kMade || c.rows != d.rows || c.columns != d.columns ||
         d.rows != (transposed(true) ? a.columns : a.rows) ||
         d.columns != (transposed(false) ? b.rows : b.columns) ||
         K() != (transposed(false) ? b.columns : b.rows) ||
@@ -142,7 +144,7 @@ cublasStatus_t cublasLtCreate(cublasLtHandle_t* handle) {
 
 cublasStatus_t cublasLtMatrixLayoutInit(Layout* layout, cudaDataType type, std::uint64_t rows,
                                         std::uint64_t columns, std::int64_t column) {
-  *layout = {type, std::int64_t(rows), std::int64_t(columns), column, 0, 1};
+  *layout = {kMade, type, std::int64_t(rows), std::int64_t(columns), column, 0, 1};
   return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -158,8 +160,8 @@ cublasStatus_t cublasLtMatrixLayoutSetAttribute(Layout* layout,
 
 cublasStatus_t cublasLtMatmulDescInit(cublasLtMatmulDescOpaque_t* product,
                                       cublasComputeType_t compute, cudaDataType scale) {
-  *product = {compute, scale, CUBLAS_OP_N, CUBLAS_OP_N, CUBLASLT_EPILOGUE_DEFAULT, nullptr,
-              nullptr, 0};
+  *product = {kMade,   compute, scale, CUBLAS_OP_N, CUBLAS_OP_N, CUBLASLT_EPILOGUE_DEFAULT,
+              nullptr, nullptr, 0};
   return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -178,7 +180,7 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDescOpaque_t* produc
 }
 
 cublasStatus_t cublasLtMatmulPreferenceInit(cublasLtMatmulPreferenceOpaque_t* preference) {
-  *preference = {0, {256, 256, 256, 256}};
+  *preference = {kMade, 0, {256, 256, 256, 256}};
   return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -201,7 +203,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle,
                                               int* count) {
   *count = 0;
   const cublasStatus_t status = Product{*product, *a, *b, *c, *d}.check();
-  if (!handle || asked < 1 || status == CUBLAS_STATUS_INVALID_VALUE)
+  if (!handle || asked < 1 || preference->made != kMade || status == CUBLAS_STATUS_INVALID_VALUE)
     return CUBLAS_STATUS_INVALID_VALUE;
   if (status == CUBLAS_STATUS_NOT_SUPPORTED) return status;
   results[0] = {{*preference}, CUBLAS_STATUS_SUCCESS};

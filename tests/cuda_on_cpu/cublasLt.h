@@ -23,6 +23,7 @@ enum cublasLtMatrixLayoutAttribute_t {
   CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET = 6,  // int64_t
 };
 struct cublasLtMatrixLayoutOpaque_t {
+  std::uint32_t made;  // by its Init; so have the next two
   cudaDataType type;
   std::int64_t rows, columns, column, stride;  // from one column, and matrix, to the next
   std::int32_t batch;
@@ -59,6 +60,7 @@ enum cublasLtMatmulDescAttributes_t {
   CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD = 12,  // int64_t, a multiple of 8
 };
 struct cublasLtMatmulDescOpaque_t {
+  std::uint32_t made;
   cublasComputeType_t compute;
   cudaDataType scale;
   cublasOperation_t transpose_a, transpose_b;
@@ -82,6 +84,7 @@ enum cublasLtMatmulPreferenceAttributes_t {
   CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES = 8,
 };
 struct cublasLtMatmulPreferenceOpaque_t {
+  std::uint32_t made;
   std::uint64_t workspace;
   std::uint32_t alignment[4];
 };

@@ -89,12 +89,17 @@ void work_off(SimulatedStream& stream, std::int64_t until) {
 std::int64_t end_of(const SimulatedStream& stream) {
   return stream.done + std::int64_t(stream.waiting.size());
 }
+// Of a device that a kernel has broken: what it has done.
+cudaError_t state_of(int device) {
+  if (failures[device].empty()) return cudaSuccess;
+  last_failure = failures[device];
+  return result(cudaErrorLaunchFailure);
+}
+
 // What the host waits for.
 cudaError_t wait(SimulatedStream& stream, std::int64_t until) {
   work_off(stream, until);
-  if (failures[stream.device].empty()) return cudaSuccess;
-  last_failure = failures[stream.device];
-  return result(cudaErrorLaunchFailure);
+  return state_of(stream.device);
 }
 
 // For coverage.py, into a file of the folder that the environment names: "offset of the kernel in
@@ -222,6 +227,7 @@ cudaError_t cudaMalloc(void** block, std::size_t bytes) {
   using triad::cuda::blocks_left, triad::cuda::refusals_left;
   const Lock lock(mutex);
   *block = nullptr;
+  if (const auto error = state_of(current_device)) return error;
   if (blocks_left == 0 && refusals_left > 0) --refusals_left;
   else {
     if (blocks_left > 0) --blocks_left;
@@ -322,6 +328,7 @@ int simt::device_of(const void* address) {
 cudaError_t simt::enqueue(cudaStream_t stream, Work work) {
   const Lock lock(mutex);
   if (stream->is_destroyed) return result(cudaErrorInvalidResourceHandle);
+  if (const auto error = state_of(stream->device)) return error;
   if (stream->recorded && stream->is_invalid) return result(cudaErrorStreamCaptureInvalidated);
   if (stream->recorded) stream->recorded->nodes.push_back(std::move(work));
   else stream->waiting.emplace_back(simt::schedule, std::move(work));

@@ -4,7 +4,8 @@
 // Nothing that goes to a stream is done before the host waits for it: a copy reads its source, and
 // a kernel runs, in cudaStreamSynchronize or cudaEventSynchronize, in the order of the stream. (And
 // where cudaMalloc finds no room, as what is freed is given back behind the work that may use it.)
-// After what a kernel has done wrong its device is broken: whoever waits for it is told. Memory is
+// After what a kernel has done wrong its device is broken: whoever waits for it, or asks something
+// of it, is told. Memory is
 // an arena of the device's own (device_memory.h), which the host cannot touch.
 #pragma once
 
