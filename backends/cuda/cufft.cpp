@@ -76,7 +76,7 @@ void fft(Cuda device, Transform transform, DType real, std::int64_t n, std::int6
   else {
     plan.make();
     plans.push_front(plan);
-    if (plans.size() > kMost) plans.pop_back();
+    if (plans.size() > kMost) synchronize(plans.back().device), plans.pop_back();  // it may run
   }
   plans.front().run(in, out);
 }
