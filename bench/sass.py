@@ -1,13 +1,25 @@
 #!/usr/bin/env python3
 """Counts the machine instructions in the inner loops of the tensor-core kernels, as a table.
 
-Needs cuobjdump (of the CUDA Toolkit, or PyPI's nvidia-cuda-cuobjdump and nvidia-cuda-nvdisasm) on
-PATH, and a file that nvcc -cubin made of attention.cu, attention_hopper.cu or fourier.cu of
-backends/cuda. Use: sass.py FILE
+Needs cuobjdump and nvdisasm (of the CUDA Toolkit, or PyPI's nvidia-cuda-cuobjdump and
+nvidia-cuda-nvdisasm) on PATH, and files that nvcc made of attention.cu, attention_hopper.cu or
+fourier.cu of backends/cuda: objects, or what -cubin gives.
+
+Use: sass.py FILE...
+     sass.py --check PAGE FILE...    is that the table of the page, docs/performance.md? Products,
+                                     and what fetches their operands, must be the same; of all
+                                     instructions there may be a twentieth more or less, as sm_80
+                                     and sm_90a, and versions of nvcc, differ by a few.
 """
+import argparse
+import pathlib
 import re
+import shutil
 import subprocess
 import sys
+
+HEAD = "| kernel | instructions | products | their clocks | LDSM | LDGSTS | MUFU | FP32 |"
+ARCHITECTURES = re.compile(r"sm_[89]\d|$")  # that the table holds for; a cubin does not say
 
 
 def output_of(*command):
@@ -45,17 +57,63 @@ def clocks(name):
     return 4 if name.startswith("HMMA") else 0
 
 
-print("| kernel | instructions | products | their clocks | LDSM | LDGSTS | MUFU | FP32 |")
-print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
-for part in sorted(re.split(r"\n\s*Function : ", output_of("cuobjdump", "-sass", sys.argv[1]))[1:]):
-    kernel = output_of("c++filt", part.split("\n", 1)[0].strip()).strip()
-    kernel = re.sub(r"triad::((kernels|cuda)::)?|\(anonymous namespace\)::|^void ", "", kernel)
-    loop = loop_of(part)
+def counts(loop):
+    """The numbers of a row of the table."""
 
     def count(*starts):
         return sum(name.startswith(starts) for name in loop)
 
-    if sum(map(clocks, loop)) or "_channels<" in kernel:  # of attention, or a filter
-        print(f"| `{kernel.split('(')[0]}` | {len(loop)} | {sum(clocks(n) > 0 for n in loop)} "
-              f"| {sum(map(clocks, loop))} | {count('LDSM')} | {count('LDGSTS')} | {count('MUFU')} "
-              f"| {count('FFMA', 'FADD', 'FMUL', 'FMNMX')} |")
+    return [len(loop), sum(clocks(name) > 0 for name in loop), sum(map(clocks, loop)),
+            count("LDSM"), count("LDGSTS"), count("MUFU"), count("FFMA", "FADD", "FMUL", "FMNMX")]
+
+
+def kernels_of(file):
+    """(name, counts) of every kernel of attention and every filter."""
+    for code in re.split(r"\nFatbin elf code:", output_of("cuobjdump", "-sass", file)):
+        arch = re.search(r"arch = (sm_\w+)", code)
+        if not ARCHITECTURES.match(arch[1] if arch else ""):
+            continue
+        for part in sorted(re.split(r"\n\s*Function : ", code)[1:]):
+            kernel = output_of("c++filt", part.split("\n", 1)[0].strip()).strip()
+            kernel = re.sub(r"triad::((kernels|cuda)::)?|\(anonymous namespace\)::|^void ", "", kernel)
+            loop = loop_of(part)
+            if sum(map(clocks, loop)) or "_channels<" in kernel:
+                yield kernel.split("(")[0], counts(loop)
+
+
+def table_of(page):
+    """{kernel: counts} of the table on the page."""
+    _, *rows = page[page.index(HEAD):].split("\n\n")[0].splitlines()
+    cells = [[cell.strip(" `") for cell in row.strip("| ").split("|")] for row in rows[1:]]
+    return {kernel: [int(number) for number in numbers] for kernel, *numbers in cells}
+
+
+def check(page, found):
+    table = table_of(page)
+    built = any("_mma<" in kernel for kernel in found)  # else for other GPUs, but for Hopper's kernels
+    faults = [f"{kernel} is not there" for kernel in table if built and kernel not in found]
+    both = table.keys() & found.keys()
+    for kernel in both:
+        (all_said, *said), (all_there, *there) = table[kernel], found[kernel]
+        if said[:4] != there[:4] or abs(all_there - all_said) > all_said / 20:
+            faults.append(f"{kernel}: the page says {table[kernel]}, there are {found[kernel]}")
+    print("\n".join(faults) or f"{len(both)} kernels are as the page says")
+    return bool(faults or not both)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", metavar="PAGE", type=pathlib.Path)
+    parser.add_argument("files", nargs="+", metavar="FILE")
+    options = parser.parse_args()
+    if not all(map(shutil.which, ("cuobjdump", "nvdisasm", "c++filt"))):
+        sys.exit("skipped: there is no cuobjdump, nvdisasm or c++filt on PATH")
+    found = [kernel for file in options.files for kernel in kernels_of(file)]
+    if options.check:
+        sys.exit(check(options.check.read_text(), dict(found)))
+    print(HEAD + "\n| --- |" + " ---: |" * 7)
+    for kernel, numbers in found:
+        print(f"| `{kernel}` | " + " | ".join(map(str, numbers)) + " |")
+
+
+main()
