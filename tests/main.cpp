@@ -11,8 +11,8 @@
 #include <cuda_runtime.h>
 #endif
 
-// Tests that are to run on a CUDA device, as those of programs called test_cuda* always are, and
-// find none say so, and how many they are.
+// A program that needs a CUDA device (TRIAD_TEST_DEVICE=cuda, or its name is test_cuda*) and finds
+// none prints "skipped" and how many tests it has.
 int main(int argc, char** argv) {
   doctest::Context context(argc, argv);
   const char* device = std::getenv("TRIAD_TEST_DEVICE");

@@ -10,24 +10,24 @@
 
 namespace {
 
-struct OnDevice {  // a block of the current device's memory
+struct Block {  // a block of the current device's memory
   void* data = nullptr;
-  explicit OnDevice(std::size_t bytes) { CHECK(cudaMalloc(&data, bytes) == cudaSuccess); }
-  ~OnDevice() { CHECK(cudaFree(data) == cudaSuccess); }
-  OnDevice(const OnDevice&) = delete;
+  explicit Block(std::size_t bytes) { CHECK(cudaMalloc(&data, bytes) == cudaSuccess); }
+  ~Block() { CHECK(cudaFree(data) == cudaSuccess); }
+  Block(const Block&) = delete;
 };
 
-struct OnStream {  // a stream of a device, which becomes the current one
+struct Stream {  // a stream of a device, which becomes the current one
   cudaStream_t stream = nullptr;
-  explicit OnStream(int device = 0) {
+  explicit Stream(int device = 0) {
     CHECK(cudaSetDevice(device) == cudaSuccess);
     CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking) == cudaSuccess);
   }
-  ~OnStream() {
+  ~Stream() {
     CHECK(cudaStreamDestroy(stream) == cudaSuccess);
     cudaSetDevice(0);
   }
-  OnStream(const OnStream&) = delete;
+  Stream(const Stream&) = delete;
 
   cudaError_t copy_to(void* to, const int& from) const {
     return cudaMemcpyAsync(to, &from, sizeof from, cudaMemcpyHostToDevice, stream);
@@ -40,7 +40,7 @@ struct OnStream {  // a stream of a device, which becomes the current one
 void add_one(int* x) { ++*x; }
 void fail(int*) { simt::fail("a fault"); }
 
-cudaError_t launch(const OnStream& on, void* x, void (*kernel)(int*) = add_one,
+cudaError_t launch(const Stream& on, void* x, void (*kernel)(int*) = add_one,
                    std::size_t shared = 0, unsigned threads = 1) {
   const cudaLaunchConfig_t config{dim3(1), dim3(threads), shared, on.stream};
   return cudaLaunchKernelEx(&config, kernel, static_cast<int*>(x));
@@ -49,8 +49,8 @@ cudaError_t launch(const OnStream& on, void* x, void (*kernel)(int*) = add_one,
 }  // namespace
 
 TEST_CASE("what goes to a stream is done when the host waits, in order, and not before") {
-  const OnStream on;
-  const OnDevice block(sizeof(int));
+  const Stream on;
+  const Block block(sizeof(int));
   static cudaEvent_t event;  // which stays
   CHECK(cudaEventCreateWithFlags(&event, cudaEventDisableTiming) == cudaSuccess);
   CHECK(cudaEventSynchronize(event) == cudaSuccess);  // which was never recorded
@@ -71,8 +71,8 @@ TEST_CASE("what goes to a stream is done when the host waits, in order, and not 
 }
 
 TEST_CASE("what a kernel has done wrong shows where the host waits for its device") {
-  const OnStream other(1), on(0);
-  const OnDevice block(sizeof(int));
+  const Stream other(1), on(0);
+  const Block block(sizeof(int));
   CHECK(launch(on, block.data, fail) == cudaSuccess);
   CHECK(cudaStreamSynchronize(other.stream) == cudaSuccess);
   for (int i = 0; i < 2; ++i) {
@@ -86,7 +86,7 @@ TEST_CASE("what a kernel has done wrong shows where the host waits for its devic
 }
 
 TEST_CASE("what is freed is given back when what may use it is done") {
-  const OnStream on;
+  const Stream on;
   void *block, *next;
   CHECK(cudaMalloc(&block, 4) == cudaSuccess);
   CHECK(launch(on, block) == cudaSuccess);
@@ -103,8 +103,8 @@ TEST_CASE("what is freed is given back when what may use it is done") {
 }
 
 TEST_CASE("a graph does nothing at its capture, and all at each launch") {
-  const OnStream on, records;
-  const OnDevice block(sizeof(int));
+  const Stream on, records;
+  const Block block(sizeof(int));
   const int from = 1;
   int got = 0;
   on.copy_to(block.data, from);
@@ -138,8 +138,8 @@ TEST_CASE("a graph does nothing at its capture, and all at each launch") {
 }
 
 TEST_CASE("what CUDA refuses") {
-  const OnStream on(0);
-  const OnDevice block(sizeof(int));
+  const Stream on(0);
+  const Block block(sizeof(int));
   int here = 0;
   CHECK(cudaSetDevice(triad::cuda::kSimulatedDevices) == cudaErrorInvalidDevice);
   CHECK(cudaGetLastError() == cudaErrorInvalidDevice);
@@ -154,7 +154,7 @@ TEST_CASE("what CUDA refuses") {
         cudaSuccess);
   CHECK(launch(on, block.data, add_one, (48 << 10) + 1) == cudaSuccess);
   CHECK(launch(on, block.data, add_one, 0, 1025) == cudaErrorInvalidConfiguration);
-  const OnStream other(1);  // of the device that is the current one from here on
+  const Stream other(1);  // of the device that is the current one from here on
   CHECK(launch(on, block.data) == cudaErrorInvalidResourceHandle);
   CHECK(other.copy_to(block.data, here) == cudaErrorInvalidValue);
   static cudaEvent_t event;  // which stays
@@ -168,9 +168,8 @@ TEST_CASE("what CUDA refuses") {
 
 namespace {
 
-// d [M,N] = a [M,K] b [K,N], by columns, f32; what a test makes of it before it is asked for.
+// d [3,2] = a [3,4] b [4,2], by columns, f32; what a test makes of it before it is asked for.
 struct Product {
-  std::int64_t M = 3, N = 2, K = 4;
   cublasLtMatmulDescOpaque_t product;
   cublasLtMatrixLayoutOpaque_t a, b, d;
   cublasLtMatmulPreferenceOpaque_t preference;
@@ -193,7 +192,7 @@ struct Product {
       CHECK(cublasLtMatmulPreferenceSetAttribute(&preference, of, &bytes, sizeof bytes) ==
             CUBLAS_STATUS_SUCCESS);
   }
-  cublasStatus_t run(const OnStream& on, const float* from, float* result, float beta = 0) const {
+  cublasStatus_t run(const Stream& on, const float* from, float* result, float beta = 0) const {
     static cublasLtHandle_t handle = nullptr;
     if (!handle) CHECK(cublasLtCreate(&handle) == CUBLAS_STATUS_SUCCESS);
     cublasLtMatmulHeuristicResult_t found;
@@ -202,7 +201,7 @@ struct Product {
                                                        &preference, 1, &found, &count);
     if (status != CUBLAS_STATUS_SUCCESS) return status;
     const float alpha = 2;
-    const OnDevice workspace(64);
+    const Block workspace(64);
     return cublasLtMatmul(handle, &product, &alpha, from, &a, from, &b, &beta, result, &d, result,
                           &d, &found.algo, workspace.data, 64, on.stream);
   }
@@ -211,8 +210,8 @@ struct Product {
 }  // namespace
 
 TEST_CASE("cuBLASLt: a product by columns, and what it refuses") {
-  const OnStream on;
-  const OnDevice block(64 * sizeof(float));
+  const Stream on;
+  const Block block(64 * sizeof(float));
   auto* const x = static_cast<float*>(block.data);
   std::vector<float> numbers(64);
   for (int i = 0; i < 64; ++i) numbers[std::size_t(i)] = float(i);
@@ -239,7 +238,7 @@ TEST_CASE("cuBLASLt: a product by columns, and what it refuses") {
   CHECK(refused([](Product& p) { p.d.batch = 2; }) == CUBLAS_STATUS_INVALID_VALUE);
   CHECK(refused([](Product& p) { p.product.compute = CUBLAS_COMPUTE_64F; }) ==
         CUBLAS_STATUS_INVALID_VALUE);
-  CHECK(refused([&](Product& p) {  // one number further than 16 bytes
+  CHECK(refused([&](Product& p) {  // not on 16 bytes
           p.set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
           p.set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, x + 1);
         }) == CUBLAS_STATUS_INVALID_VALUE);
@@ -254,8 +253,8 @@ TEST_CASE("cuBLASLt: a product by columns, and what it refuses") {
 }
 
 TEST_CASE("cuFFT: a plan that is no more, and what it refuses") {
-  const OnStream on;
-  const OnDevice block(1024);
+  const Stream on;
+  const Block block(1024);
   auto* const x = static_cast<char*>(block.data);
   const auto make = [&](cufftHandle plan, cudaDataType in, cudaDataType out) {
     long long n = 8;
@@ -278,6 +277,7 @@ TEST_CASE("cuFFT: a plan that is no more, and what it refuses") {
   CHECK(cufftXtExec(plan, x, x + 256, CUFFT_FORWARD) == CUFFT_INVALID_DEVICE);
   CHECK(cudaSetDevice(0) == cudaSuccess);
   CHECK(cufftXtExec(plan, x, x + 256, CUFFT_FORWARD) == CUFFT_SUCCESS);
+  CHECK(cudaStreamSynchronize(on.stream) == cudaSuccess);
   CHECK(cudaStreamBeginCapture(on.stream, cudaStreamCaptureModeRelaxed) == cudaSuccess);
   CHECK(cufftXtExec(plan, x, x + 256, CUFFT_FORWARD) == CUFFT_SUCCESS);
   cudaGraph_t graph;

@@ -32,9 +32,9 @@ struct Gemm {
   auto operator<=>(const Gemm&) const = default;
 };
 
-// bias[N] is added to every row, or null. It and extra are aligned to 16 bytes. cuBLASLt's tanh is
-// right to 2^-11; it wants N to be a multiple of 8. A batch is of 65,535 at most. False, with
-// nothing done, where there is no such epilogue of such a product.
+// bias[N] is added to every row, or null. It and extra are aligned to 16 bytes. gelu's tanh is
+// right to 2^-11, and N a multiple of 8 there. A batch is of 65,535 at most. False, with nothing
+// done, where there is no such epilogue of such a product.
 bool gemm(Cuda device, const Gemm& product, const void* a, const void* b, const void* bias, void* c,
           void* extra = nullptr);
 

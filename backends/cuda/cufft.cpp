@@ -1,4 +1,4 @@
-// cufft.h by cuFFT: plans are made once per size and kept, their work areas are triad's memory.
+// cufft.h by cuFFT: plans are kept, the 64 last used, their work areas are triad's memory.
 #include <triad/backends/cuda/cufft.h>
 
 #include <cufftXt.h>
@@ -37,7 +37,7 @@ struct Plan {
     long long size = n;
     check(with_memory(device, "a plan of cuFFT", CUFFT_ALLOC_FAILED, [&] {
       cufftHandle made = 0;
-      check(cufftCreate(&made));
+      if (const auto status = cufftCreate(&made); status != CUFFT_SUCCESS) return status;
       handle = {new cufftHandle(made), [](const cufftHandle* h) {
                   cufftDestroy(*h);
                   delete h;

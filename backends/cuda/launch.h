@@ -88,7 +88,7 @@ void launch(const Grid& grid, void (*kernel)(P...), const A&... args) {
                                   stream(grid.device)};
   check(with_memory(grid.device, "a kernel", cudaErrorMemoryAllocation, [&] {  // loads it
     constexpr auto bytes = cudaFuncAttributeMaxDynamicSharedMemorySize;
-    if (grid.shared_bytes > 48 << 10)  // the most that it can have, for all threads' launches
+    if (grid.shared_bytes > 48 << 10)  // the most: another thread may launch it meanwhile
       if (const auto error = cudaFuncSetAttribute(kernel, bytes, int(shared_memory(grid.device))))
         return error;
     return cudaLaunchKernelEx(&config, kernel, argument<P>(grid.device, args)...);

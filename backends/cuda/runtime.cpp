@@ -1,4 +1,4 @@
-// runtime.h and core/cuda/backend.h.
+// runtime.h, core/cuda/backend.h and the functions of core/cuda/range.h.
 #include <triad/backends/cuda/runtime.h>
 
 #include <algorithm>
@@ -147,6 +147,7 @@ void begin_capture(Cuda device) {
 
 Function<void()> end_capture() {
   const std::shared_ptr own = std::move(captured);
+  state(own->device);  // the current one
   cudaGraph_t graph = nullptr;
   if (cudaStreamEndCapture(own->recorder, &graph) != cudaSuccess || !graph)
     return cudaGetLastError(), Function<void()>();

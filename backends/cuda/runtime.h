@@ -37,12 +37,12 @@ Function<void()> end_capture();
 // cache holds. Then it is an OutOfMemory that names `what`.
 template <class R, class F>
 R with_memory(Cuda device, const char* what, R out_of_memory, const F& call) {
-  R result = call();
-  if (result != out_of_memory) return result;
-  cudaGetLastError();  // forgotten
-  empty_cache();
-  check(cudaSetDevice(device.index));  // others have been the current one
-  if ((result = call()) != out_of_memory) return result;
+  for (int attempt = 0; attempt < 2; ++attempt) {
+    if (const R result = call(); result != out_of_memory) return result;
+    cudaGetLastError();  // forgotten
+    empty_cache();
+    check(cudaSetDevice(device.index));  // the last one whose blocks that has freed is the current
+  }
   throw OutOfMemory(std::string(Range::op_or("CUDA")) + ": out of memory on " +
                     name(Device::cuda(device.index)) + ": asked for " + what);
 }

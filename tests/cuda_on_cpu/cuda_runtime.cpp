@@ -77,11 +77,11 @@ void work_off(SimulatedStream& stream, std::int64_t until) {
     stream.waiting.pop_front();
     ++stream.done;
     const int before = std::exchange(simt::schedule, schedule);
+    std::string& failure = failures[stream.device];
     try {
-      work();
+      if (failure.empty()) work();  // nothing more on a device that is broken
     } catch (const std::exception& error) {
-      std::string& first = failures[stream.device];
-      if (first.empty()) first = error.what();
+      failure = error.what();
     }
     simt::schedule = before;
   }
@@ -89,14 +89,14 @@ void work_off(SimulatedStream& stream, std::int64_t until) {
 std::int64_t end_of(const SimulatedStream& stream) {
   return stream.done + std::int64_t(stream.waiting.size());
 }
-// Of a device that a kernel has broken: what it has done.
+// An error, of a device that a kernel has broken.
 cudaError_t state_of(int device) {
   if (failures[device].empty()) return cudaSuccess;
   last_failure = failures[device];
   return result(cudaErrorLaunchFailure);
 }
 
-// What the host waits for.
+// Does what the host waits for, and tells whether the device is broken.
 cudaError_t wait(SimulatedStream& stream, std::int64_t until) {
   work_off(stream, until);
   return state_of(stream.device);
@@ -116,6 +116,14 @@ void note_run(const void* kernel) {
   if (!file || !known.emplace(offset, simt::schedule).second) return;
   std::fprintf(file, "%tx %d\n", offset, simt::schedule);
   std::fflush(file);
+}
+
+// Is there one more, for those who ask for memory?
+bool takes_a_block() {
+  using triad::cuda::blocks_left, triad::cuda::refusals_left;
+  if (blocks_left == 0 && refusals_left > 0) return --refusals_left, false;
+  if (blocks_left > 0) --blocks_left;
+  return true;
 }
 
 // Blocks that are given back as soon as what may use them is done.
@@ -189,6 +197,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   const Lock lock(mutex);
+  if (stream->is_destroyed) return result(cudaErrorInvalidResourceHandle);
   if (stream->recorded) {  // which spoils what it captures
     stream->is_invalid = true;
     return result(cudaErrorStreamCaptureUnsupported);
@@ -209,7 +218,8 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   const Lock lock(mutex);
-  if (event->device != stream->device) return result(cudaErrorInvalidResourceHandle);
+  if (event->device != stream->device || stream->is_destroyed)
+    return result(cudaErrorInvalidResourceHandle);
   if (stream->recorded)  // CUDA would make it part of the graph; triad never does that
     return result(cudaErrorStreamCaptureUnsupported);
   event->stream = stream, event->number = end_of(*stream);
@@ -224,13 +234,10 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
 // ---------------------------------------------------------------------- memory
 
 cudaError_t cudaMalloc(void** block, std::size_t bytes) {
-  using triad::cuda::blocks_left, triad::cuda::refusals_left;
   const Lock lock(mutex);
   *block = nullptr;
   if (const auto error = state_of(current_device)) return error;
-  if (blocks_left == 0 && refusals_left > 0) --refusals_left;
-  else {
-    if (blocks_left > 0) --blocks_left;
+  if (takes_a_block()) {
     *block = simt::Arena::of(current_device).take(bytes);
     if (!*block) {
       work_off_all(current_device);
@@ -276,6 +283,7 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaM
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
   const Lock lock(mutex);
+  if (stream->is_destroyed) return result(cudaErrorInvalidResourceHandle);
   if (stream->recorded) return result(cudaErrorStreamCaptureUnsupported);
   stream->recorded = std::make_unique<SimulatedGraph>();
   stream->is_invalid = false;
@@ -356,11 +364,15 @@ std::string simt::finish() {
 cudaError_t simt::enqueue_kernel(const void* kernel, const cudaLaunchConfig_t& config, Work body) {
   const Lock lock(mutex);
   if (config.stream->device != current_device) return result(cudaErrorInvalidResourceHandle);
-  if (config.blockDim.x * config.blockDim.y * config.blockDim.z > 1024)
-    return result(cudaErrorInvalidConfiguration);
+  if (!simt::can_run(config.gridDim, config.blockDim)) return result(cudaErrorInvalidConfiguration);
   const auto own = dynamic_bytes().find({kernel, current_device});
   if (config.dynamicSmemBytes > (own == dynamic_bytes().end() ? 48 << 10 : own->second))
     return result(cudaErrorInvalidValue);
+  static auto& loaded = *new std::set<std::pair<const void*, int>>;  // by the first launch
+  if (!loaded.contains({kernel, current_device})) {
+    if (!takes_a_block()) return result(cudaErrorMemoryAllocation);
+    loaded.emplace(kernel, current_device);
+  }
   return enqueue(config.stream, [kernel, config, body = std::move(body)] {
     note_run(kernel);
     run(config.gridDim, config.blockDim, config.dynamicSmemBytes, body);

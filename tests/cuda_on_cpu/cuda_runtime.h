@@ -114,7 +114,8 @@ template <class T> cudaError_t cudaFuncSetAttribute(T* kernel, cudaFuncAttribute
 template <class... P, class... A>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(P...),
                                A&&... args) {
-  static_assert((std::is_trivially_copyable_v<P> && ...) && sizeof(std::tuple<P...>) <= 32764);
+  static_assert((std::is_trivially_copyable_v<P> && ...));
+  static_assert(sizeof(std::tuple<P...>) <= 32764, "there is no room for more parameters");
   return simt::enqueue_kernel(
       reinterpret_cast<const void*>(kernel), *config,
       [kernel, given = std::tuple<P...>(std::forward<A>(args)...)] { std::apply(kernel, given); });

@@ -60,7 +60,7 @@ void transform_rows(Index n, Index batch, bool inverse, const In* in, Out* out) 
 }
 
 // cuFFT may do anything with a spectrum that no real row has, and with the input of this transform:
-// here the results of the one are NaN, and all of the other.
+// here the first result of a row of the one is NaN, and all of the other.
 template <class T> void check_and_spoil(Index n, Index batch, std::complex<T>* half, T* rows) {
   for (Index row = 0; row < batch; ++row, half += n / 2 + 1) {
     if (half[0].imag() != 0 || (n % 2 == 0 && half[n / 2].imag() != 0)) rows[row * n] = T(NAN);

@@ -1,9 +1,9 @@
 // The memory of the simulated devices: an arena for each.
 //
-// Fresh blocks are full of NaN, and so is what lies between them: what has been written there shows
-// when a block is given back. Under AddressSanitizer it can't be read or written, and the host can
-// read or write that memory only while the device works: at all other times it is protected, and
-// where the host uses a pointer of the device, or one device that of another, it is a crash.
+// Fresh blocks are full of NaN. So are the gaps between them: what has been written there ends the
+// program when a block is given back, and under AddressSanitizer at once. There, too, an arena can
+// be read and written only while its device works. At all other times it is protected: where the
+// host uses a pointer of the device, or one device that of another, it is a crash.
 #pragma once
 
 #include <map>

@@ -65,11 +65,13 @@ WITHIN = {
     "attention_hopper.cuh": ["attention_hopper.cu"],
     "attention_mma.cuh": ["attention.cu"],
     "attention_mma_backward.cuh": ["attention.cu"],
+    "launch.h": ["fourier.cu"],
     "mma.h": ["attention.cu"],
     "spectral_filter.cuh": ["fourier.cu"],
     "reduce.h": ["rows.cu", "reduce.cu"],
     "elements.h": ["copy.cu", "elementwise.cu"],
     "random.h": ["random.cu"],
+    "runtime.h": ["cublas.cpp", "cufft.cpp"],
 }
 
 
@@ -86,7 +88,7 @@ CHANGES = [
     ("a copy not waited for", r"wait_copies<0>\(\);", ";", r"if (mutant::is(N)) {} else \g<0>"),
     ("a product not waited for", r"wait_products<\w+>\(.*\);", ";",
      r"if (mutant::is(N)) {} else \g<0>"),
-    ("a call left out", r"^\s*(check|describe|set|cuda\w+|keep_for_graph|empty_cache)\(.*\);$", ";",
+    ("a call left out", r"^\s*(check|describe|set|cuda\w+|keep_for_graph|empty_cache)\(.*\);\s*$", ";",
      r"if (mutant::is(N)) {} else \g<0>"),
     ("one less <=", r" <= ", " <= -1 + ", " <= mutant::less(N) + "),
     ("one more <", r"(?<!<) < (?!<)", " < 1 + ", " < mutant::more(N) + "),

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <array>
+#include <climits>
 #include <exception>
 #include <memory>
 #include <mutex>
@@ -313,10 +314,14 @@ void fail(const std::string& what) {
                          ", thread " + std::to_string(threadIdx.x));
 }
 
+bool can_run(dim3 grid, dim3 block) {
+  const auto threads = std::uint64_t(block.x) * block.y * block.z;
+  return grid.x > 0 && grid.x <= INT_MAX && grid.y > 0 && grid.y <= 65535 && grid.z > 0 &&
+         grid.z <= 65535 && threads > 0 && threads <= 1024;
+}
+
 void run(dim3 grid, dim3 block, std::size_t shared_bytes, const std::function<void()>& body) {
-  if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.y > 65535 || grid.z > 65535 ||
-      block.x * block.y * block.z == 0 || block.x * block.y * block.z > 1024 ||
-      shared_bytes > triad::cuda::shared_bytes_shown)
+  if (!can_run(grid, block) || shared_bytes > triad::cuda::shared_bytes_shown)
     throw std::logic_error("a launch that no device takes");
   const std::lock_guard lock(mutex);
   Runner own(block, shared_bytes, body);

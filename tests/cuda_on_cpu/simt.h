@@ -52,6 +52,8 @@ extern int lane;  // of the thread that runs now
 // 0: the first warp runs as far as it can, 1: the last one; n > 1: at random, n is the seed. Copies
 // (cp.async) happen as late as they may, or, under odd ones, at once.
 extern int schedule;
+// Is there a device that takes so many blocks and threads?
+bool can_run(dim3 grid, dim3 block);
 // Runs a kernel: `body` is one thread of it. What goes wrong is a std::logic_error.
 void run(dim3 grid, dim3 block, std::size_t shared_bytes, const std::function<void()>& body);
 
