@@ -4,6 +4,10 @@
 
 #include <thread>
 
+#ifdef TRIAD_CUDA_ON_CPU
+#include <triad/backends/cuda/runtime.h>
+#endif
+
 using namespace triad;
 using enum nn::HeadType;
 
@@ -89,6 +93,27 @@ TEST_CASE("an op on tensors of two devices is an error, and what both hold is co
 }
 
 #ifdef TRIAD_CUDA_ON_CPU
+TEST_CASE("a call that finds no memory is tried once more, on its device and without the cache") {
+  const CachedBlocks guard;
+  { const Tensor unused = zeros({5}, {.device = kDevices[1]}); }
+  CHECK(memory_stats(kDevices[1]).cached_bytes > 0);
+  int calls = 0, device = -1;
+  const auto call = [&](int second) {
+    return cuda::with_memory(Cuda{0}, "a test", -1, [&] {
+      cudaGetDevice(&device);
+      return ++calls == 1 ? -1 : second;
+    });
+  };
+  CHECK(call(5) == 5);
+  CHECK(calls == 2);
+  CHECK(device == 0);
+  CHECK(memory_stats(kDevices[1]).cached_bytes == 0);
+  calls = 0;
+  CHECK(message_of<OutOfMemory>([&] { call(-1); }) ==
+        "CUDA: out of memory on cuda:0: asked for a test");
+  CHECK(calls == 2);
+}
+
 TEST_CASE("memory that is short at first, while the other device's is in the cache") {
   // The first that is asked for is refused once, or the second, ...: of what tensors, kernels,
   // which are loaded, and cuFFT ask for.

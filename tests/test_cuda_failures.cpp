@@ -92,6 +92,19 @@ TEST_CASE("memory that runs out: which op asked for it") {
         "backward of linear: matmul: ");
 }
 
+TEST_CASE("memory of tensors that are no more is the device's again") {
+  const auto count = [] {
+    CHECK(simt::finish() == "");
+    return simt::live_blocks(0);
+  };
+  const std::size_t before = count();
+  {
+    const Tensor x = ones({3}, {.device = kCuda}), y = x + x;
+    CHECK(count() == before + 2);
+  }
+  CHECK(count() == before);
+}
+
 TEST_CASE("memory that runs out somewhere in a training step: nothing is lost, and all goes on") {
   manual_seed(1);
   Training training;

@@ -163,6 +163,22 @@ TEST_CASE("a captured step: what other threads do meanwhile is no part of it") {
   CHECK(values(theirs) == std::vector<double>(5, 0.0));
 }
 
+TEST_CASE("a captured step that goes before its last replay has run") {
+  Tensor w = ones({3}, {.device = kCuda}).requires_grad_(), loss;
+  nn::Adam optimizer(nn::NamedTensors{{"w", w}});
+  {
+    nn::GraphedStep step(
+        optimizer,
+        [&](const Tensors& batch) {
+          return sum(w.detach() * 0.0 + batch[0] * full({3}, 2).to(kCuda) + w * 0.0);
+        },
+        {});
+    const Tensors batch{ones({3}, {.device = kCuda})};
+    for (int i = 0; i < 3; ++i) loss = step(batch);
+  }
+  CHECK(loss.item<double>() == 6);
+}
+
 TEST_CASE("a captured step keeps its plans of transforms, however many others are made") {
   Tensor w = ones({11}, {.device = kCuda}).requires_grad_();
   nn::Adam optimizer(nn::NamedTensors{{"w", w}});

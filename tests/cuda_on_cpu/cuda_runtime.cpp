@@ -333,6 +333,8 @@ int simt::device_of(const void* address) {
   return -1;
 }
 
+std::size_t simt::live_blocks(int device) { return Arena::of(device).blocks(); }
+
 cudaError_t simt::enqueue(cudaStream_t stream, Work work) {
   const Lock lock(mutex);
   if (stream->is_destroyed) return result(cudaErrorInvalidResourceHandle);

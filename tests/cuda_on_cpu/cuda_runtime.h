@@ -97,7 +97,8 @@ struct cudaLaunchConfig_t {
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 
 namespace simt {
-int device_of(const void* address);  // below 0: it is the host's
+int device_of(const void* address);   // below 0: it is the host's
+std::size_t live_blocks(int device);  // that have not been given back
 // `work` is done when the stream comes to it, or becomes part of the graph that it records.
 cudaError_t enqueue(cudaStream_t stream, std::function<void()> work);
 cudaError_t enqueue_kernel(const void* kernel, const cudaLaunchConfig_t& config,

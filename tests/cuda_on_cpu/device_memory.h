@@ -21,6 +21,7 @@ class Arena {
   void* take(std::size_t bytes);       // null where no free range is so long
   bool is_block(const void* address);  // one that was taken, its first byte
   void give_back(void* block);
+  std::size_t blocks() const { return blocks_.size(); }  // that were taken
 
   // While one lives, the memory can be read and written.
   class Access {

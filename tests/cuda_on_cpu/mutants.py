@@ -71,7 +71,6 @@ WITHIN = {
     "reduce.h": ["rows.cu", "reduce.cu"],
     "elements.h": ["copy.cu", "elementwise.cu"],
     "random.h": ["random.cu"],
-    "runtime.h": ["cublas.cpp", "cufft.cpp"],
 }
 
 
