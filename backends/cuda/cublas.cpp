@@ -92,8 +92,8 @@ struct Call {
                                                            &preference, 1, &found, &count);
     if (status == CUBLAS_STATUS_SUCCESS)
       status = count == 0 ? CUBLAS_STATUS_NOT_SUPPORTED : found.state;
-    const bool failed = status != CUBLAS_STATUS_SUCCESS && status != CUBLAS_STATUS_ALLOC_FAILED;
-    if (p.epilogue != Epilogue::none && failed) return {};
+    const bool refused = status != CUBLAS_STATUS_SUCCESS && status != CUBLAS_STATUS_ALLOC_FAILED;
+    if (p.epilogue != Epilogue::none && refused) return {};
     check(status);
     return found.algo;
   }

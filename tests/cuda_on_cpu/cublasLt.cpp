@@ -48,10 +48,9 @@ struct Product {
   cublasLtMatmulDescOpaque_t how;
   Layout a, b, c, d;
 
-  bool transposed(bool of_a) const {
-    return (of_a ? how.transpose_a : how.transpose_b) == CUBLAS_OP_T;
-  }
-  std::int64_t K() const { return transposed(true) ? a.rows : a.columns; }
+  bool a_is_transposed() const { return how.transpose_a == CUBLAS_OP_T; }
+  bool b_is_transposed() const { return how.transpose_b == CUBLAS_OP_T; }
+  std::int64_t K() const { return a_is_transposed() ? a.rows : a.columns; }
   bool has(int epilogue) const { return (how.epilogue & epilogue) == epilogue; }
   bool has_aux() const { return has(CUBLASLT_EPILOGUE_GELU_AUX) || has(CUBLASLT_EPILOGUE_DGELU); }
 
@@ -62,9 +61,9 @@ struct Product {
         return CUBLAS_STATUS_INVALID_VALUE;
     const bool is_double = a.type == CUDA_R_64F, more = has_aux() || has(CUBLASLT_EPILOGUE_BGRADB);
     if (how.made != kMade || c.rows != d.rows || c.columns != d.columns ||
-        d.rows != (transposed(true) ? a.columns : a.rows) ||
-        d.columns != (transposed(false) ? b.rows : b.columns) ||
-        K() != (transposed(false) ? b.columns : b.rows) ||
+        d.rows != (a_is_transposed() ? a.columns : a.rows) ||
+        d.columns != (b_is_transposed() ? b.rows : b.columns) ||
+        K() != (b_is_transposed() ? b.columns : b.rows) ||
         (how.compute == CUBLAS_COMPUTE_64F) != is_double ||
         how.scale != (is_double ? CUDA_R_64F : CUDA_R_32F) ||
         (how.compute == CUBLAS_COMPUTE_32F_FAST_TF32 && a.type != CUDA_R_32F))
@@ -96,7 +95,7 @@ struct Product {
       return double(std::bit_cast<float>((std::bit_cast<unsigned>(float(x)) + 0x1000) & ~0x1fffu));
     };
     const auto right = [&](std::int64_t k, std::int64_t j) {
-      return operand(B[transposed(false) ? j + k * b.column : k + j * b.column]);
+      return operand(B[b_is_transposed() ? j + k * b.column : k + j * b.column]);
     };
     T *const bias = static_cast<T*>(how.bias), *const aux = static_cast<T*>(how.aux);
     for (int matrix = 0; matrix < d.batch; ++matrix) {
@@ -109,7 +108,8 @@ struct Product {
         for (std::int64_t i = 0; i < d.rows; ++i) {
           double sum = 0;
           for (std::int64_t k = 0; k < K(); ++k)
-            sum += operand(A[transposed(true) ? k + i * a.column : i + k * a.column]) * right(k, j);
+            sum +=
+                operand(A[a_is_transposed() ? k + i * a.column : i + k * a.column]) * right(k, j);
           sum *= alpha;
           if (beta != 0) sum += beta * double(C[i + j * c.column]);
           if (has(CUBLASLT_EPILOGUE_BIAS)) sum += double(bias[i]);
