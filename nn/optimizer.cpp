@@ -227,7 +227,8 @@ GradScaler::GradScaler(const GradScalerOptions& o)
 }
 
 Tensor GradScaler::scale(const Tensor& loss) const {
-  if (is_capturing()) throw Error("GradScaler: a captured step cannot be skipped: use bf16 there");
+  if (is_capturing())
+    throw Error("GradScaler: a captured step is scaled by an option of GraphedStep");
   return loss * get_scale();
 }
 

@@ -181,6 +181,8 @@ class GradScaler {
   void load_state_dict(const StateDict& s) { load_state("GradScaler", state_dict(), s, true); }
 
  private:
+  friend class GraphedStep;
+
   GradScalerOptions options_;
   Tensor scale_, growth_tracker_;               // how many steps ago it changed
   std::map<const Optimizer*, bool> is_finite_;  // those unscaled since the last update

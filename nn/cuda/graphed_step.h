@@ -19,13 +19,17 @@ namespace triad::nn {
 // values (an Error, at the second call) nor depend on anything but its batch, the parameters and
 // random numbers, which each replay draws anew, as the seed then is. The optimizer's lr may change,
 // and so may its state; other threads may use the device. Indices that are out of range are a NaN
-// in the loss, as nobody can look at them in time. There is no GradScaler for f16: whether to skip
-// a step is not known in time either, and its scale() is an Error then. On the CPU every call runs
-// as usual. What is referred to must outlive this and not move.
+// in the loss, as nobody can look at them in time. On the CPU every call runs as usual. What is
+// referred to must outlive this and not move.
+//
+// Autocast(f16) needs the option `scaler`: the loss is scaled, the gradients unscaled before they
+// are clipped, and a step whose gradients are not finite is skipped; update() is called. Whether
+// they are is read from the device between two launches, of the gradients and of the step.
 class GraphedStep {
  public:
   struct Options {
-    double max_norm = 0;  // of the gradients; 0: not clipped
+    double max_norm = 0;           // of the gradients; 0: not clipped
+    GradScaler* scaler = nullptr;  // of this optimizer alone
   };
   GraphedStep(Adam& optimizer, Function<Tensor(const Tensors& batch)> loss, const Options& options);
   ~GraphedStep();
@@ -37,8 +41,12 @@ class GraphedStep {
  private:
   struct Captured;
   Tensor run(const Tensors& batch);
+  Tensors leaves() const;
+  void clip();
+  void run_scaled(Captured& c);
   void capture(const Tensors& batch);
-  std::optional<std::int64_t> count_steps();
+  std::optional<std::int64_t> steps_further() const;
+  void replay();
 
   Adam& optimizer_;
   Function<Tensor(const Tensors&)> loss_;
