@@ -98,20 +98,27 @@ TEST_CASE("a call that finds no memory is tried once more, on its device and wit
   { const Tensor unused = zeros({5}, {.device = kDevices[1]}); }
   CHECK(memory_stats(kDevices[1]).cached_bytes > 0);
   int calls = 0, device = -1;
-  const auto call = [&](int second) {
-    return cuda::with_memory(Cuda{0}, "a test", -1, [&] {
+  const auto call = [&](int first, int second) {
+    calls = 0;
+    return cuda::with_memory(Cuda{0}, "a test", {-1, -2}, [&] {
       cudaGetDevice(&device);
-      return ++calls == 1 ? -1 : second;
+      return ++calls == 1 ? first : second;
     });
   };
-  CHECK(call(5) == 5);
+  CHECK(call(4, 5) == 4);
+  CHECK(calls == 1);
+  CHECK(memory_stats(kDevices[1]).cached_bytes > 0);
+  CHECK(call(-1, 5) == 5);
   CHECK(calls == 2);
   CHECK(device == 0);
   CHECK(memory_stats(kDevices[1]).cached_bytes == 0);
-  calls = 0;
-  CHECK(message_of<OutOfMemory>([&] { call(-1); }) ==
-        "CUDA: out of memory on cuda:0: asked for a test");
-  CHECK(calls == 2);
+  for (int first : {-1, -2}) {
+    CHECK(message_of<OutOfMemory>([&] { call(first, -1); }) ==
+          "CUDA: out of memory on cuda:0: asked for a test");
+    CHECK(calls == 2);
+    CHECK(call(first, -2) == -2);  // which may have other reasons
+    CHECK(calls == 2);
+  }
 }
 
 TEST_CASE("memory that is short at first, while the other device's is in the cache") {

@@ -112,10 +112,11 @@ bool gemm(Cuda device, const Gemm& p, const void* a, const void* b, const void* 
   auto& [handle, workspace] = states[device.index];
   Call call(p, bias, extra);
   if (!handle)
-    call.check(with_memory(device, "cuBLASLt", CUBLAS_STATUS_ALLOC_FAILED,
+    call.check(with_memory(device, "cuBLASLt",
+                           {CUBLAS_STATUS_ALLOC_FAILED, CUBLAS_STATUS_NOT_INITIALIZED},
                            [&] { return cublasLtCreate(&handle); }));
   if (!workspace)
-    workspace = with_memory(device, "cuBLASLt's workspace of 32 MiB", (void*)nullptr,
+    workspace = with_memory(device, "cuBLASLt's workspace of 32 MiB", {(void*)nullptr},
                             [&] { return allocate(device.index, kWorkspace); });
 
   std::uintptr_t bits = 256;
@@ -125,9 +126,8 @@ bool gemm(Cuda device, const Gemm& p, const void* a, const void* b, const void* 
   const Problem problem(p, device.index, bias != nullptr, alignment);
   auto choice = choices.find(problem);
   if (choice == choices.end()) {
-    const auto algorithm = call.choose(handle, alignment);
     if (choices.size() == kMost) choices.clear();
-    choice = choices.emplace(problem, algorithm).first;
+    choice = choices.emplace(problem, call.choose(handle, alignment)).first;
   }
   if (!choice->second) return false;
   const double doubles[] = {1, 0};

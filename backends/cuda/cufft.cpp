@@ -35,7 +35,7 @@ struct Plan {
     const cudaDataType in = transform == Transform::real_forward ? part : whole;
     const cudaDataType out = transform == Transform::real_inverse ? part : whole;
     long long size = n;
-    check(with_memory(device, "a plan of cuFFT", CUFFT_ALLOC_FAILED, [&] {
+    check(with_memory(device, "a plan of cuFFT", {CUFFT_ALLOC_FAILED, CUFFT_INTERNAL_ERROR}, [&] {
       cufftHandle made = 0;
       if (const auto status = cufftCreate(&made); status != CUFFT_SUCCESS) return status;
       handle = {new cufftHandle(made), [](const cufftHandle* h) {
@@ -70,8 +70,7 @@ void fft(Cuda device, Transform transform, DType real, std::int64_t n, std::int6
   stream(device);                     // makes it the current device
   const std::lock_guard lock(mutex);  // a plan runs one transform at a time
   Plan plan{device, transform, real, n, batch};
-  const auto found =
-      std::ranges::find_if(plans, [&](const Plan& p) { return p.key() == plan.key(); });
+  const auto found = std::ranges::find(plans, plan.key(), &Plan::key);
   if (found != plans.end()) plans.splice(plans.begin(), plans, found);
   else {
     plan.make();

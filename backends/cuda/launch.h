@@ -86,7 +86,7 @@ void launch(const Grid& grid, void (*kernel)(P...), const A&... args) {
   if (grid.blocks.x == 0) return;
   const cudaLaunchConfig_t config{grid.blocks, grid.threads, grid.shared_bytes,
                                   stream(grid.device)};
-  check(with_memory(grid.device, "a kernel", cudaErrorMemoryAllocation, [&] {  // loads it
+  check(with_memory(grid.device, "a kernel", {cudaErrorMemoryAllocation}, [&] {  // loads it
     constexpr auto bytes = cudaFuncAttributeMaxDynamicSharedMemorySize;
     if (grid.shared_bytes > 48 << 10)  // the most: another thread may launch it meanwhile
       if (const auto error = cudaFuncSetAttribute(kernel, bytes, int(shared_memory(grid.device))))

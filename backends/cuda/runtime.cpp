@@ -1,7 +1,6 @@
 // runtime.h, core/cuda/backend.h and the functions of core/cuda/range.h.
 #include <triad/backends/cuda/runtime.h>
 
-#include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <mutex>
@@ -152,7 +151,7 @@ Function<void()> end_capture() {
   if (cudaStreamEndCapture(own->recorder, &graph) != cudaSuccess || !graph)
     return cudaGetLastError(), Function<void()>();
   const std::shared_ptr<void> recorded(graph, cudaGraphDestroy);
-  check(with_memory({own->device}, "a graph", cudaErrorMemoryAllocation,
+  check(with_memory({own->device}, "a graph", {cudaErrorMemoryAllocation},
                     [&] { return cudaGraphInstantiate(&own->run, graph, 0); }));
   return [own] { check(cudaGraphLaunch(own->run, state(own->device).stream)); };
 }

@@ -7,6 +7,7 @@
 // Nothing here is destroyed at the program's end, when the driver may be gone already.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 
 #include <triad/core/cuda/backend.h>
@@ -33,12 +34,13 @@ void keep_for_graph(std::shared_ptr<const void> used);
 void begin_capture(Cuda device);
 Function<void()> end_capture();
 
-// What call() returns, errors too; where that is `out_of_memory`, once more without what triad's
-// cache holds. Then it is an OutOfMemory that names `what`.
+// What call() returns, errors too; where that is one of `causes`, of which the first says that
+// memory is short and others may, once more without triad's cache. Then the first is an OutOfMemory.
 template <class R, class F>
-R with_memory(Cuda device, const char* what, R out_of_memory, const F& call) {
-  for (int attempt = 0; attempt < 2; ++attempt) {
-    if (const R result = call(); result != out_of_memory) return result;
+R with_memory(Cuda device, const char* what, std::initializer_list<R> causes, const F& call) {
+  for (bool again : {false, true}) {
+    const R result = call();
+    if (again ? result != *causes.begin() : !std::ranges::count(causes, result)) return result;
     cudaGetLastError();  // forgotten
     empty_cache();
     check(cudaSetDevice(device.index));  // the last one whose blocks that has freed is the current

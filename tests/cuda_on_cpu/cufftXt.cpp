@@ -144,8 +144,9 @@ cufftResult cufftXtMakePlanMany(cufftHandle plan, int rank, long long* size, lon
   const auto fits = [&](cudaDataType type) { return type == part || type == whole; };
   if (rank != 1 || in_embed || out_embed || *size < 2 || batch < 1 || own->automatic ||
       execution != whole || !fits(in) || !fits(out) || (in == part && out == part))
-    return CUFFT_INVALID_VALUE;  // or nothing that this one can do
-  if (cudaMalloc(&own->memory, 64) != cudaSuccess) return CUFFT_ALLOC_FAILED;
+    return CUFFT_INVALID_VALUE;                     // or nothing that this one can do
+  if (cudaMalloc(&own->memory, 64) != cudaSuccess)  // the real one says either of these
+    return *size % 2 == 0 ? CUFFT_ALLOC_FAILED : CUFFT_INTERNAL_ERROR;
   own->device = simt::device_of(own->memory);
   own->work_bytes = *work_bytes = std::size_t(*size);
   return CUFFT_SUCCESS;
