@@ -158,6 +158,8 @@ class Sweep {
     if (node->leaf) {
       if (!to_leaves_) return;
       // It is written to by optimizers and by clipping, so nobody else may look at it.
+      if (node->grad.defined() && is_capturing())
+        throw AutogradError("backward: a captured step cannot add to a gradient from before it");
       const bool alone = g.storage().use_count() == 1 && g.is_contiguous();
       node->grad = node->grad.defined() ? node->grad + g : alone ? g : g.clone();
       return;

@@ -4,6 +4,7 @@
 #include <triad/core/format.h>
 
 #include <cmath>
+#include <limits>
 
 #ifdef TRIAD_CUDA
 #include <triad/backends/cuda/replay.h>
@@ -12,12 +13,12 @@
 namespace triad::nn {
 
 struct GraphedStep::Captured {
-  Tensors batch;  // where every replay reads it
-  Tensor loss;
+  Tensors batch;                    // where every replay reads it
+  Tensor scale;                     // of the scaler, the same
   std::vector<std::int64_t> steps;  // of each parameter then; 0: it is not updated
-  Tensor scale, norm;               // with a scaler: its scale, and of the gradients without it
+  Gradients gradients;
 #ifdef TRIAD_CUDA
-  std::optional<cuda::CapturedStep> step, update;  // with a scaler the first ends with the norm
+  std::optional<cuda::CapturedStep> step, update;  // with a scaler: up to the norm, and the rest
 #endif
 };
 
@@ -26,49 +27,65 @@ GraphedStep::GraphedStep(Adam& optimizer, Function<Tensor(const Tensors&)> loss,
     : optimizer_(optimizer), loss_(std::move(loss)), options_(options) {
   if (!(options.max_norm >= 0))
     throw_error<ValueError>("GraphedStep: needs max_norm >= 0, got {}", options.max_norm);
+  for (const auto& p : optimizer.parameters_)
+    if (options.scaler && p.value.dtype() == f16)
+      throw_error<DTypeError>("GraphedStep: a scaler needs parameters in f32, {} is f16", p.name);
 }
 GraphedStep::~GraphedStep() = default;
-
-Tensor GraphedStep::run(const Tensors& batch) {
-  GradScaler* const scaler = options_.scaler;
-  optimizer_.zero_grad();
-  Tensor loss = loss_(batch);
-  (scaler ? scaler->scale(loss) : loss).backward();
-  if (scaler) scaler->unscale_(optimizer_);
-  clip();
-  if (scaler) {
-    scaler->step(optimizer_);
-    scaler->update();
-  } else optimizer_.step();
-  return loss.detach();
-}
 
 Tensors GraphedStep::leaves() const {
   Tensors leaves;
   for (const auto& p : optimizer_.parameters_) leaves.push_back(p.leaf);
   return leaves;
 }
-void GraphedStep::clip() {
+
+GraphedStep::Gradients GraphedStep::gradients(const Tensors& batch, const Tensor& scale) {
+  optimizer_.zero_grad();
+  Tensor loss = loss_(batch);
+  if (!scale.defined()) {
+    loss.backward();
+    return {loss.detach(), {}};
+  }
+  // In f32 what is bf16 or f16, as by a number.
+  const Tensor in_f32 = scale.to(f32);
+  const auto wide = [](const Tensor& x) { return x.to(wide_type(x.dtype())); };
+  const auto scale_of = [&](const Tensor& x) { return x.dtype() == f64 ? scale : in_f32; };
+  (wide(loss) * scale_of(loss)).to(loss.dtype()).backward();
+  for (const Tensor& leaf : leaves())
+    if (const Tensor g = leaf.grad(); g.defined()) g.copy_(wide(g.detach()) / scale_of(g));
+  return {loss.detach(), clip_grad_norm(leaves(), std::numeric_limits<double>::infinity())};
+}
+
+void GraphedStep::update() {
   if (options_.max_norm > 0) clip_grad_norm(leaves(), options_.max_norm);
+  optimizer_.step();
+}
+
+void GraphedStep::tell_scaler(bool finite) {
+  options_.scaler->is_finite_[&optimizer_] = finite;
+  options_.scaler->update();
+}
+
+Tensor GraphedStep::run(const Tensors& batch) {
+  Tensor scale;
+  if (options_.scaler)
+    scale = full({}, options_.scaler->get_scale(), {.dtype = f64, .device = device()});
+  const Gradients made = gradients(batch, scale);
+  const bool finite = !options_.scaler || std::isfinite(made.norm.item<double>());
+  if (finite) update();
+  if (options_.scaler) tell_scaler(finite);
+  return made.loss;
 }
 
 #ifdef TRIAD_CUDA
 
-// As far as it is known before a value is read whether the step is skipped.
-void GraphedStep::run_scaled(Captured& c) {
-  optimizer_.zero_grad();
-  Tensor loss = loss_(c.batch);
-  c.loss = loss.detach();
-  (loss * c.scale).backward();
-  for (const Tensor& leaf : leaves())
-    if (const Tensor g = leaf.grad(); g.defined()) g.copy_(g.detach() / c.scale);
-  c.norm = clip_grad_norm(leaves(), std::numeric_limits<double>::infinity());
-}
-
 void GraphedStep::capture(const Tensors& batch) {
   captured_.reset();
   auto own = std::make_unique<Captured>();
-  for (const Tensor& x : batch) own->batch.push_back(x.detach().clone());
+  for (const Tensor& x : batch)
+    own->batch.push_back(x.device() == Device::cpu() ? x.detach().to(device())
+                                                     : x.detach().clone());
+  if (options_.scaler) own->scale = zeros({}, {.dtype = f64, .device = device()});
   auto& parameters = optimizer_.parameters_;
   std::vector<std::int64_t> before;
   for (const auto& p : parameters) before.push_back(p.step);
@@ -81,19 +98,16 @@ void GraphedStep::capture(const Tensors& batch) {
     }
   };
   optimizer_.set_lr(1);  // which every replay multiplies by its own
-  const Device device = parameters[0].leaf.device();
-  const Cuda where{device.index};
+  const Cuda where{device().index};
   try {
-    if (options_.scaler) {
-      own->scale = ones({}, {.device = device});
-      own->step.emplace(where, [&] { run_scaled(*own); });
-      own->update.emplace(where, [&] {
-        clip();
-        optimizer_.step();
-      });
-    } else own->step.emplace(where, [&] { own->loss = run(own->batch); });
+    own->step.emplace(where, [&] {
+      own->gradients = gradients(own->batch, own->scale);
+      if (!options_.scaler) update();
+    });
+    if (options_.scaler) own->update.emplace(where, [&] { update(); });
   } catch (...) {
     restore();
+    optimizer_.zero_grad();  // nobody has computed them
     throw;
   }
   restore();
@@ -120,24 +134,22 @@ void GraphedStep::replay() {
     capture(Tensors(captured_->batch));
     further = steps_further();
   }
-  GradScaler* const scaler = options_.scaler;
-  if (scaler) captured_->scale.fill_(scaler->get_scale());
+  if (options_.scaler) captured_->scale.fill_(options_.scaler->get_scale());
   captured_->step->replay(optimizer_.lr(), *further);
-  if (scaler) {
-    const bool finite = std::isfinite(captured_->norm.item<double>());
-    scaler->is_finite_[&optimizer_] = finite;
-    scaler->update();
-    if (!finite) return;
-    captured_->update->replay(optimizer_.lr(), *further);
-  }
+  const bool finite = !options_.scaler || std::isfinite(captured_->gradients.norm.item<double>());
+  if (finite && options_.scaler) captured_->update->replay(optimizer_.lr(), *further);
   auto& parameters = optimizer_.parameters_;
-  for (std::size_t i = 0; i < parameters.size(); ++i) parameters[i].step += captured_->steps[i] > 0;
+  for (std::size_t i = 0; i < parameters.size(); ++i)
+    parameters[i].step += finite && captured_->steps[i] > 0;
+  if (options_.scaler) tell_scaler(finite);
 }
 
 #endif
 
 Tensor GraphedStep::operator()(const Tensors& batch) {
-  if (!has_run_ || optimizer_.parameters_[0].leaf.device() == Device::cpu()) {
+  if (options_.scaler && !options_.scaler->is_finite_.empty())
+    throw ValueError("GraphedStep: comes after the scaler's update, not between unscale_ and it");
+  if (!has_run_ || device() == Device::cpu()) {
     const Tensor loss = run(batch);
     has_run_ = true;
     return loss;
@@ -160,7 +172,7 @@ Tensor GraphedStep::operator()(const Tensors& batch) {
   }
   replay();
 #endif
-  return captured_->loss;
+  return captured_->gradients.loss;
 }
 
 }  // namespace triad::nn

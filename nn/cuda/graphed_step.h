@@ -17,19 +17,20 @@ namespace triad::nn {
 // The first call runs as usual; on a CUDA device the second is captured, and from then on replayed
 // in a CUDA graph, where batches must keep their sizes (a ShapeError) and `loss` must not read
 // values (an Error, at the second call) nor depend on anything but its batch, the parameters and
-// random numbers, which each replay draws anew, as the seed then is. The optimizer's lr may change,
-// and so may its state; other threads may use the device. Indices that are out of range are a NaN
-// in the loss, as nobody can look at them in time. On the CPU every call runs as usual. What is
-// referred to must outlive this and not move.
+// random numbers, which each replay draws anew, as the seed then is. Every leaf that gets a
+// gradient is the optimizer's (an Error). The optimizer's lr may change, and so may its state;
+// other threads may use the device. Indices that are out of range are a NaN in the loss, as nobody
+// can look at them in time. On the CPU every call runs as usual. What is referred to must outlive
+// this and not move.
 //
-// Autocast(f16) needs the option `scaler`: the loss is scaled, the gradients unscaled before they
-// are clipped, and a step whose gradients are not finite is skipped; update() is called. Whether
-// they are is read from the device between two launches, of the gradients and of the step.
+// For Autocast(f16) there is the option `scaler`: each call scales the loss, unscales the gradients
+// before they are clipped, skips the step if they are not finite, and ends with the scaler's
+// update(). It is two launches then, and waits for the device between them, to learn about that.
 class GraphedStep {
  public:
   struct Options {
     double max_norm = 0;           // of the gradients; 0: not clipped
-    GradScaler* scaler = nullptr;  // of this optimizer alone
+    GradScaler* scaler = nullptr;  // for Autocast(f16)
   };
   GraphedStep(Adam& optimizer, Function<Tensor(const Tensors& batch)> loss, const Options& options);
   ~GraphedStep();
@@ -40,10 +41,15 @@ class GraphedStep {
 
  private:
   struct Captured;
-  Tensor run(const Tensors& batch);
+  struct Gradients {
+    Tensor loss, norm;  // the norm of all, where there is a scale
+  };
+  Device device() const { return optimizer_.parameters_[0].leaf.device(); }
   Tensors leaves() const;
-  void clip();
-  void run_scaled(Captured& c);
+  Gradients gradients(const Tensors& batch, const Tensor& scale);
+  void update();
+  void tell_scaler(bool finite);
+  Tensor run(const Tensors& batch);
   void capture(const Tensors& batch);
   std::optional<std::int64_t> steps_further() const;
   void replay();
