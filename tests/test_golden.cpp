@@ -52,9 +52,12 @@ nn::SpectralAttention spectral(const GoldenCase& golden) {
 template <class Make> void check_all(const std::string& kind, std::size_t at_least, Make make) {
   const auto files = golden_files(kind);
   CHECK(files.size() + is_simulated() >= at_least);
+  int count = 0;
   for (const auto& path : files) {
     GoldenCase golden(path);
+    const bool in_f64 = !is_simulated() || ++count % 3 == 0;  // to save time there
     for (DType dtype : {f32, f64}) {
+      if (dtype == f64 && !in_f64) continue;
       auto module = make(golden);
       check_state_dict(golden, module);
       check_module(golden, module, dtype);
