@@ -46,7 +46,7 @@ GraphedStep::Gradients GraphedStep::gradients(const Tensors& batch, const Tensor
     loss.backward();
     return {loss.detach(), {}};
   }
-  // In f32 what is bf16 or f16, as by a number.
+  // What is bf16 or f16 is scaled in f32, as it is by a number.
   const Tensor in_f32 = scale.to(f32);
   const auto wide = [](const Tensor& x) { return x.to(wide_type(x.dtype())); };
   const auto scale_of = [&](const Tensor& x) { return x.dtype() == f64 ? scale : in_f32; };
