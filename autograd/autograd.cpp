@@ -157,9 +157,9 @@ class Sweep {
     if (!to_leaves_ && node->order <= oldest_) return;  // no target lies behind it
     if (node->leaf) {
       if (!to_leaves_) return;
-      // It is written to by optimizers and by clipping, so nobody else may look at it.
       if (node->grad.defined() && is_capturing())
         throw AutogradError("backward: a captured step cannot add to a gradient from before it");
+      // It is written to by optimizers and by clipping, so nobody else may look at it.
       const bool alone = g.storage().use_count() == 1 && g.is_contiguous();
       node->grad = node->grad.defined() ? node->grad + g : alone ? g : g.clone();
       return;

@@ -121,7 +121,8 @@ TEST_CASE("a captured step in f16: scales, skips and steps as one by one, bit fo
     const auto guard = cached ? std::make_unique<CachedBlocks>() : nullptr;
     const MemoryStats before = memory_stats(kCuda);
     for (auto [dtype, of_loss] : {std::pair(f32, f32), {f32, f16}, {bf16, f32}, {f64, f64}})
-      CHECK_MESSAGE(train(true, dtype, of_loss) == train(false, dtype, of_loss), name(dtype));
+      CHECK_MESSAGE(train(true, dtype, of_loss) == train(false, dtype, of_loss),
+                    std::string(name(dtype)));
     CHECK(memory_stats(kCuda).live_bytes == before.live_bytes);
   }
 }

@@ -13,8 +13,8 @@
 namespace triad::nn {
 
 struct GraphedStep::Captured {
-  Tensors batch;                    // where every replay reads it
-  Tensor scale;                     // of the scaler, the same
+  Tensors batch;                    // where every replay reads it,
+  Tensor scale;                     // and the scaler's scale
   std::vector<std::int64_t> steps;  // of each parameter then; 0: it is not updated
   Gradients gradients;
 #ifdef TRIAD_CUDA

@@ -41,13 +41,15 @@ class GraphedStep {
 
  private:
   struct Captured;
-  struct Gradients {
-    Tensor loss, norm;  // the norm of all, where there is a scale
+  struct Gradients {  // the leaves have them
+    Tensor loss, norm;
   };
   Device device() const { return optimizer_.parameters_[0].leaf.device(); }
   Tensors leaves() const;
+  // Where there is a scale, the loss is multiplied by it, and the gradients, which have a norm
+  // then, are divided by it.
   Gradients gradients(const Tensors& batch, const Tensor& scale);
-  void update();
+  void update();  // clips and steps
   void tell_scaler(bool finite);
   Tensor run(const Tensors& batch);
   void capture(const Tensors& batch);
